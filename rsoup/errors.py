@@ -1,0 +1,62 @@
+"""What rsoup says when it cannot go on: one line what is wrong and where, one line what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class RsoupError(Exception):
+    """The input was wrong; nothing was lost and nothing is left half-written.
+
+    ``message`` says what is wrong and where, ``hint`` what to do next. The command line prints both
+    and exits with code 1.
+    """
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.hint}"
+
+
+class RecipeError(RsoupError):
+    """A recipe, or an override of one, does not say what it should."""
+
+
+class DataError(RsoupError):
+    """A data set is missing, or a row of it lacks what the task reads."""
+
+
+class ModelError(RsoupError):
+    """A base model or a reward model cannot be loaded or used."""
+
+
+class RewardError(RsoupError):
+    """A reward is unknown, fails, or returns what cannot be used."""
+
+
+class AdapterError(RsoupError):
+    """An adapter cannot be read, or adapters cannot be combined as asked."""
+
+
+class ResultsError(RsoupError):
+    """A results or samples file cannot be read or compared."""
+
+
+class MissingPackageError(RsoupError):
+    """An optional package is needed and not installed."""
+
+    def __init__(self, package: str, needed_for: str, command: str) -> None:
+        super().__init__(f"{needed_for} needs the package {package}, which is not installed.", f"Install it: {command}")
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return a hint that names the nearest known word, or all of them if none is near."""
+    known = sorted(known)
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    if near:
+        return f"Did you mean {near[0]}?"
+    return f"Known: {', '.join(known)}." if known else "None is defined."
