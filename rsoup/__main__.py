@@ -1,0 +1,5 @@
+"""``python -m rsoup``."""
+
+from rsoup.cli import main
+
+main()

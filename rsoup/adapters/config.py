@@ -1,0 +1,276 @@
+"""A PEFT adapter_config.json: its fields checked, its patterns resolved, what cannot be mixed refused by name."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rsoup.errors import AdapterError
+
+CONFIG_FILE = "adapter_config.json"
+_MAX_BYTES = 4 << 20
+_MAX_PATTERN = 500
+_FIX = f"Check {CONFIG_FILE} against the run that wrote it."
+
+# Settings that make the update something other than scale * B @ A on the base's own weights.
+_REFUSED = {
+    "use_dora": "DoRA (use_dora): its update depends on the norm of the base's weights",
+    "lora_bias": "a LoRA bias (lora_bias): the update is not only B @ A",
+    "use_qalora": "QALoRA (use_qalora): its update pools groups of inputs",
+    "use_bdlora": "BD-LoRA (use_bdlora): its factors are block-diagonal",
+    "alora_invocation_tokens": "an activated LoRA (alora_invocation_tokens): its update applies to some tokens only",
+    "trainable_token_indices": "trained token rows (trainable_token_indices)",
+    "target_parameters": "LoRA on bare parameters (target_parameters)",
+    "layer_replication": "replicated layers (layer_replication): its modules are not the base's",
+    "ensure_weight_tying": "tied and trained embeddings (ensure_weight_tying): one update stands for two modules",
+    "megatron_config": "Megatron layers (megatron_config)",
+    "kasa_config": "KaSA (kasa_config): its update is not B @ A",
+    "monteclora_config": "MonteCLoRA (monteclora_config): its factors are sampled",
+    "arrow_config": "Arrow routing (arrow_config): its update depends on the input",
+    "enable_lora": "the merged projections of PEFT before 0.3 (enable_lora)",
+}
+# Initialisations that leave the base as it is; the others (PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA) subtract from it.
+_PLAIN_STARTS = (True, False, None, "gaussian", "eva", "orthogonal")
+_CONVERT_START = (
+    "Convert it first: PEFT's save_pretrained(..., path_initial_model_for_weight_conversion=INITIAL) "
+    "writes an adapter for the original base."
+)
+_KNOWN = frozenset(_REFUSED) | {
+    *("alpha_pattern", "auto_mapping", "base_model_name_or_path", "bias", "corda_config", "eva_config"),
+    *("exclude_modules", "fan_in_fan_out", "inference_mode", "init_lora_weights", "layers_pattern"),
+    *("layers_to_transform", "loftq_config", "lora_alpha", "lora_dropout", "lora_ga_config", "megatron_core"),
+    *("merge_weights", "modules_to_save", "peft_type", "peft_version", "qalora_group_size", "r", "rank_pattern"),
+    *("revision", "runtime_config", "target_modules", "task_type", "use_rslora", "velora_config"),
+}
+
+
+# The settings that a mix hands on; the others speak of training.
+_CARRIED = (
+    *("peft_type", "task_type", "auto_mapping", "base_model_name_or_path", "revision", "fan_in_fan_out"),
+    *("modules_to_save", "lora_dropout", "r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern"),
+    *("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern"),
+)
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """The fields of a LoRA configuration that decide its update; ``raw`` holds the file as it was read."""
+
+    rank: int
+    alpha: float
+    rslora: bool
+    rank_pattern: Mapping[str, float]
+    alpha_pattern: Mapping[str, float]
+    target_modules: tuple[str, ...] | str
+    modules_to_save: tuple[str, ...]
+    fan_in_fan_out: bool
+    base_model: str | None
+    raw: Mapping[str, Any]
+    warnings: tuple[str, ...] = ()
+
+    def rank_of(self, module: str) -> int:
+        """Return the rank that the configuration gives a module."""
+        return int(_by_pattern(self.rank_pattern, module, self.rank))
+
+    def scale_of(self, module: str) -> float:
+        """Return what multiplies B @ A: alpha / r, or alpha / sqrt(r) for rsLoRA (arXiv 2312.03732)."""
+        rank = self.rank_of(module)
+        return _by_pattern(self.alpha_pattern, module, self.alpha) / (math.sqrt(rank) if self.rslora else rank)
+
+    def targets(self, module: str) -> bool:
+        """Tell whether ``target_modules`` covers a module, by PEFT's rules; a pattern too costly to try covers all."""
+        if isinstance(self.target_modules, str):
+            return _too_costly(self.target_modules) or re.fullmatch(self.target_modules, module) is not None
+        return any(module == name or module.endswith(f".{name}") for name in self.target_modules)
+
+    def saves(self, tensor: str) -> bool:
+        """Tell whether ``modules_to_save`` covers a tensor."""
+        return any(f".{name}." in f".{tensor}" for name in self.modules_to_save)
+
+    def changed(self, **changes: Any) -> AdapterConfig:
+        """Return the configuration of an adapter made from this one, without what only training reads."""
+        raw = {key: self.raw[key] for key in _CARRIED if key in self.raw} | changes
+        raw |= {"inference_mode": True, "init_lora_weights": True, "bias": "none"}
+        return parse_config(Path(CONFIG_FILE), raw)
+
+
+def read_config(folder: Path) -> AdapterConfig:
+    """Read and check the adapter_config.json of a folder."""
+    path = folder / CONFIG_FILE
+    return parse_config(path, _read_object(path))
+
+
+def parse_config(path: Path, raw: dict[str, Any]) -> AdapterConfig:
+    """Check a configuration; ``path`` names it in errors."""
+    fields = _Fields(path, raw)
+    _refuse_other_kinds(path, raw)
+    fields.check_carried()
+    rank = fields.number("r", 8, whole=True)
+    if not 1 <= rank <= 1 << 20:
+        raise AdapterError(f"{path}: r is {rank:g}; a rank is at least 1.", _FIX)
+    return AdapterConfig(
+        rank=int(rank),
+        alpha=fields.number("lora_alpha", 8),
+        rslora=fields.flag("use_rslora"),
+        rank_pattern=fields.patterns("rank_pattern", whole=True),
+        alpha_pattern=fields.patterns("alpha_pattern"),
+        target_modules=fields.targets(),
+        modules_to_save=fields.names("modules_to_save"),
+        fan_in_fan_out=fields.flag("fan_in_fan_out"),
+        base_model=fields.text("base_model_name_or_path"),
+        raw=raw,
+        warnings=_unknown_settings(path, raw),
+    )
+
+
+def _by_pattern(patterns: Mapping[str, float], module: str, default: float) -> float:
+    """Return the value of the first pattern that matches the end of a module's name, as PEFT does."""
+    for pattern, value in patterns.items():
+        if re.match(rf"(.*\.)?({pattern})$", module):
+            return value
+    return default
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    hint = "An adapter folder holds adapter_config.json and adapter_model.safetensors, as PEFT saves them."
+    if not path.is_file():
+        raise AdapterError(f"{path}: is not there, or is not a file.", hint)
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise AdapterError(f"{path}: is larger than {_MAX_BYTES >> 20} MB, too large for a configuration.", hint)
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        json.dumps(raw, ensure_ascii=False).encode()  # fails on text that could not be written again
+    except OSError as problem:
+        raise AdapterError(f"{path}: cannot be read ({problem.strerror}).", "Check the rights.") from problem
+    except (ValueError, RecursionError) as problem:
+        raise AdapterError(f"{path}: is not valid JSON ({problem}).", _FIX) from problem
+    if not isinstance(raw, dict):
+        raise AdapterError(f"{path}: is not a JSON object.", _FIX)
+    return raw
+
+
+def _refuse_other_kinds(path: Path, raw: dict[str, Any]) -> None:
+    kind = raw.get("peft_type")
+    if kind != "LORA":
+        raise AdapterError(f"{path}: peft_type is {kind!r:.40}; only LoRA updates can be mixed.", "Give LoRA adapters.")
+    for key, reason in _REFUSED.items():
+        if raw.get(key):
+            raise AdapterError(f"{path}: uses {reason}; it cannot be mixed exactly.", "Train with plain LoRA instead.")
+    if raw.get("bias", "none") not in ("none", None):
+        raise AdapterError(
+            f"{path}: trained biases (bias={raw['bias']!r:.40}), which are not part of the LoRA update.",
+            "Train with bias='none'.",
+        )
+    start = raw.get("init_lora_weights", True)
+    if not any(start is plain or (isinstance(start, str) and start == plain) for plain in _PLAIN_STARTS):
+        raise AdapterError(f"{path}: init_lora_weights={start!r:.40} changed the base's weights.", _CONVERT_START)
+
+
+def _unknown_settings(path: Path, raw: dict[str, Any]) -> tuple[str, ...]:
+    unknown = [key for key, value in raw.items() if key not in _KNOWN and value]
+    variants = [key for key in unknown if key.startswith("use_")]
+    if variants:
+        raise AdapterError(
+            f"{path}: {variants[0]!r:.60} switches on a variant of LoRA that rsoup does not know.",
+            "Train with plain or rank-stabilised LoRA, or try a newer version of rsoup.",
+        )
+    return tuple(f"{path}: the setting {key!r:.60} is not known and was not considered." for key in unknown)
+
+
+class _Fields:
+    """Typed access to the fields of one file."""
+
+    def __init__(self, path: Path, raw: dict[str, Any]) -> None:
+        self.path = path
+        self.raw = raw
+
+    def wrong(self, key: str, expected: str) -> AdapterError:
+        return AdapterError(f"{self.path}: {key} is {self.raw.get(key)!r:.80}; expected {expected}.", _FIX)
+
+    def number(self, key: str, default: float, *, whole: bool = False) -> float:
+        value = self.raw.get(key, default)
+        if not _is_number(value, whole=whole):
+            raise self.wrong(key, "a whole number" if whole else "a finite number")
+        return float(value)
+
+    def flag(self, key: str) -> bool:
+        value = self.raw.get(key)
+        if value is not None and not isinstance(value, bool):
+            raise self.wrong(key, "true or false")
+        return bool(value)
+
+    def text(self, key: str) -> str | None:
+        value = self.raw.get(key)
+        if value is not None and not (isinstance(value, str) and value.isprintable()):
+            raise self.wrong(key, "a string or null")
+        return value or None
+
+    def names(self, key: str) -> tuple[str, ...]:
+        value = self.raw.get(key) or []
+        if not isinstance(value, list) or not all(_is_name(name) for name in value):
+            raise self.wrong(key, "a list of names")
+        return tuple(value)
+
+    def check_carried(self) -> None:
+        """Check the settings that are handed on without being used."""
+        for key in ("peft_type", "task_type", "revision"):
+            self.text(key)
+        self.number("lora_dropout", 0.0)
+        for key, item_type in (("exclude_modules", str), ("layers_pattern", str), ("layers_to_transform", int)):
+            value = self.raw.get(key)
+            items = value if isinstance(value, list) else [value]
+            if value is not None and not all(isinstance(item, item_type) for item in items):
+                raise self.wrong(key, f"{item_type.__name__} or a list of it")
+        mapping = self.raw.get("auto_mapping") or {}
+        if not isinstance(mapping, dict) or not all(item is None or _is_name(item) for item in mapping.values()):
+            raise self.wrong("auto_mapping", "names of classes")
+
+    def targets(self) -> tuple[str, ...] | str:
+        value = self.raw.get("target_modules")
+        if isinstance(value, str) and _is_name(value):
+            self._compile("target_modules", value)
+            return value
+        names = self.names("target_modules")
+        if not names:
+            raise self.wrong("target_modules", "a list of names or a pattern")
+        return names
+
+    def patterns(self, key: str, *, whole: bool = False) -> dict[str, float]:
+        value = self.raw.get(key) or {}
+        if not isinstance(value, dict) or not all(_is_number(item, whole=whole) for item in value.values()):
+            raise self.wrong(key, "names with numbers")
+        if whole and any(item < 1 for item in value.values()):
+            raise self.wrong(key, "ranks of at least 1")
+        for pattern in value:
+            self._compile(key, pattern)
+            if _too_costly(pattern):
+                raise AdapterError(f"{self.path}: {key}: {pattern!r:.80} is too costly.", "List the modules by name.")
+        return {pattern: float(item) for pattern, item in value.items()}
+
+    def _compile(self, key: str, pattern: str) -> None:
+        try:
+            re.compile(pattern)
+        except (re.error, RecursionError, OverflowError) as problem:
+            raise AdapterError(f"{self.path}: {key}: {pattern!r:.80} is not a pattern ({problem}).", _FIX) from problem
+
+
+def _too_costly(pattern: str) -> bool:
+    """Tell whether matching a pattern could take long: repeated groups, or many repeats one after the other."""
+    literal = re.sub(r"\\.", "", pattern)
+    repeats = len(re.findall(r"[*+{]", literal))
+    return repeats > 2 or re.search(r"\)[*+{]", literal) is not None or len(pattern) > _MAX_PATTERN
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and value != "" and value.isprintable()
+
+
+def _is_number(value: Any, *, whole: bool) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+        return False
+    return abs(value) < 1 << 53 and math.isfinite(value)

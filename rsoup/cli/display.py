@@ -1,0 +1,125 @@
+"""What the terminal shows: progress on stderr, tables and paths on stdout."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from rsoup.errors import RsoupError
+
+if TYPE_CHECKING:
+    from rsoup.evaluation.results import Results, Score
+    from rsoup.report import Report
+    from rsoup.report.schema import ScoreEstimate
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+def show_error(problem: RsoupError) -> None:
+    """Print one line what is wrong and one line what to do."""
+    err.print(f"[bold red]error:[/] {escape(problem.message)}", soft_wrap=True)
+    err.print(f"[bold]try:[/]   {escape(problem.hint)}", soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """Print a remark to stderr."""
+    err.print(escape(text), soft_wrap=True)
+
+
+class Bars:
+    """Draws a bar for each stage, with the time left, and one line for each finished stage."""
+
+    def __init__(self) -> None:
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[note]}"),
+            console=err,
+            speed_estimate_period=600,
+        )
+        self._task: TaskID | None = None
+
+    def start(self, stage: str, total: int, done: int = 0) -> None:
+        """Begin a bar."""
+        self._bars.start()
+        self._task = self._bars.add_task(escape(stage), total=total, completed=done, note="")
+
+    def advance(self, note: str = "") -> None:
+        """Move the bar on by a unit."""
+        assert self._task is not None
+        self._bars.update(self._task, advance=1, note=escape(note))
+
+    def finish(self) -> None:
+        """Leave the finished bar standing."""
+        self._bars.stop()
+
+    def say(self, text: str) -> None:
+        """Print a remark above the bars."""
+        say(text)
+
+
+def results_table(results: Results) -> Table:
+    """Return the table of an evaluation: a row per point, every reward with its standard error."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    line = any(point.lam is not None for point in results.points)
+    table.add_column("lambda" if line else "point")
+    for reward in results.rewards:
+        table.add_column(reward, justify="right")
+    table.add_column("tokens", justify="right")
+    table.add_column("model")
+    for point in results.points:
+        scores = [_score(point.scores[reward]) for reward in results.rewards]
+        first = f"{point.lam:.2f}" if point.lam is not None else "" if line else point.id
+        table.add_row(first, *scores, f"{point.extras['completion_tokens']:.1f}", escape(point.id))
+    return table
+
+
+def _score(score: Score) -> str:
+    return f"{score.mean:.3f}" + (f" ± {score.stderr:.3f}" if score.stderr is not None else "")
+
+
+def show_report(report: Report) -> None:
+    """Print the front, the hypervolumes and the verdicts of a report."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("point")
+    for reward in report.rewards:
+        table.add_column(reward, justify="right")
+    table.add_column("front")
+    for point in report.points:
+        scores = [_interval(point.scores[reward]) for reward in report.rewards]
+        front = "" if not point.on_front else "yes"
+        if point.on_front and point.front_probability is not None:
+            front = f"yes ({point.front_probability:.0%})"
+        table.add_row(escape(point.id), *scores, front)
+    out.print(table)
+    for kind, volume in report.hypervolume.items():
+        at = ", ".join(f"{name} {value:.3f}" for name, value in volume.reference_point.items())
+        interval = f" [{volume.interval[0]:.4f}, {volume.interval[1]:.4f}]" if volume.interval else ""
+        out.print(f"hypervolume {kind}: {volume.value:.4f}{interval} above {at}", markup=False, soft_wrap=True)
+    for hypothesis in report.hypotheses.values():
+        out.print(f"{hypothesis.verdict}: {hypothesis.words}", markup=False, soft_wrap=True)
+    for choice in report.choices:
+        out.print(f"{choice.rule}: {choice.words}\n  {choice.command}", markup=False, soft_wrap=True)
+    for note in report.notes:
+        say(f"note: {note}")
+
+
+def _interval(score: ScoreEstimate) -> str:
+    return f"{score.mean:.3f}" + (f" [{score.interval[0]:.3f}, {score.interval[1]:.3f}]" if score.interval else "")

@@ -1,0 +1,127 @@
+"""``rsoup mix``."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from rsoup.cli.display import out, say
+from rsoup.errors import AdapterError
+
+if TYPE_CHECKING:
+    from rsoup.mixing import CheckReport
+
+
+def mix(
+    adapters: Annotated[list[str], typer.Argument(metavar="A B ...", help="Adapter folders or hub ids.")],
+    weights: Annotated[
+        list[float] | None,
+        typer.Option("--weight", "-w", help="One per adapter, in their order; they sum to 1.", show_default=False),
+    ] = None,
+    lam: Annotated[
+        float | None,
+        typer.Option("--lambda", help="For two adapters: weights 1 - lambda and lambda.", show_default=False),
+    ] = None,
+    grid: Annotated[
+        int | None, typer.Option("--grid", metavar="K", help="Write every multiple of 1/K.", show_default=False)
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only tell whether and how the adapters fit together.", show_default=False)
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="DIR", help="Folder to write.", show_default=False)
+    ] = None,
+    into: Annotated[
+        str | None,
+        typer.Option("--into", metavar="BASE", help="Write the base model with the mix merged in.", show_default=False),
+    ] = None,
+    method: Annotated[str, typer.Option("--method", help="factors, cat, svd, slerp, ties or dare.")] = "factors",
+    rank: Annotated[int | None, typer.Option("--rank", help="Cut the mix to this rank.", show_default=False)] = None,
+    energy: Annotated[
+        float | None, typer.Option("--energy", help="svd: keep this share of the energy.", show_default=False)
+    ] = None,
+    density: Annotated[
+        float | None, typer.Option("--density", help="ties, dare: share of entries kept (0.5).", show_default=False)
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="dare: which entries are dropped.")] = 0,
+    base_weight: Annotated[float, typer.Option("--base-weight", help="Weight on the base without adapter.")] = 0.0,
+    dtype: Annotated[str | None, typer.Option("--dtype", help="F32, F16 or BF16.", show_default=False)] = None,
+    allow_extrapolation: Annotated[
+        bool, typer.Option("--allow-extrapolation", help="Take weights outside the simplex.", show_default=False)
+    ] = False,
+    allow_different_starts: Annotated[
+        bool,
+        typer.Option("--allow-different-starts", help="Mix adapters that began elsewhere.", show_default=False),
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an adapter or model at -o.", show_default=False)
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON for a program.", show_default=False)] = False,
+) -> None:
+    """Adapters in, one adapter out (or a merged model, or a whole grid). Needs no base model, no torch, no GPU."""
+    from rsoup import mixing
+
+    chosen = weights or _line(lam, len(adapters))
+    if check:
+        report = mixing.check(adapters, chosen)
+        if json:
+            typer.echo(jsonlib.dumps(report.to_json(), indent=2))
+        else:
+            _show_check(report)
+        return
+    if output is None:
+        raise AdapterError("No output folder is given.", "Add -o DIR, or --check to look without writing.")
+    settings: dict[str, Any] = {
+        "method": method,
+        "options": mixing.Options(rank=rank, energy=energy, density=density, seed=seed),
+        "base_weight": base_weight,
+        "allow_extrapolation": allow_extrapolation,
+        "allow_different_starts": allow_different_starts,
+        "dtype": dtype,
+    }
+    if grid is not None:
+        if weights or lam is not None or into is not None:
+            raise AdapterError(
+                "--grid goes with neither weights nor --into.", "Leave them out: the grid sets the weights."
+            )
+        for path in mixing.write_grid(adapters, grid, output, overwrite=overwrite, **settings):
+            out.print(path, soft_wrap=True)
+        return
+    if chosen is None:
+        raise AdapterError(
+            f"No weights are given for {len(adapters)} adapters.", "Give one -w per adapter, or --lambda, or --grid."
+        )
+    if weights and lam is not None:
+        raise AdapterError("Both weights and --lambda are given.", "Give one of them.")
+    soup = mixing.mix(adapters, chosen, **settings)
+    for warning in soup.warnings:
+        say(f"warning: {warning}")
+    if into is None:
+        out.print(mixing.write(soup, output, overwrite=overwrite), soft_wrap=True)
+        return
+    merged = mixing.merge(soup, into, output, overwrite=overwrite)
+    say(f"{merged.changed} tensors changed, {merged.copied} copied; largest rounding error {merged.rounding:.2e}")
+    out.print(merged.folder, soft_wrap=True)
+
+
+def _line(lam: float | None, count: int) -> list[float] | None:
+    """Return the weights of ``--lambda``; one adapter alone has the weight 1."""
+    from rsoup.mixing import line_weights
+
+    if lam is None:
+        return [1.0] if count == 1 else None
+    if count != 2:
+        raise AdapterError(f"--lambda is for two adapters; there are {count}.", "Give one -w per adapter.")
+    return list(line_weights(lam))
+
+
+def _show_check(report: CheckReport) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    content = report.to_json()
+    for key, value in content.items():
+        table.add_row(str(key), str(value)[:200])
+    out.print(table)

@@ -1,0 +1,80 @@
+"""``rsoup pareto``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rsoup.cli.display import out, say, show_report
+from rsoup.cli.options import JsonOption
+
+
+def pareto(
+    results: Annotated[
+        list[Path],
+        typer.Argument(metavar="RESULTS...", help="results.json files, a CSV of points, or a printed block."),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the report.")] = Path(
+        "report"
+    ),
+    reference: Annotated[
+        list[str] | None,
+        typer.Option("--reference", metavar="NAME=VALUE", help="Hypervolume reference point.", show_default=False),
+    ] = None,
+    prefer: Annotated[
+        list[str] | None,
+        typer.Option("--prefer", metavar="NAME=W,...", help="Choose lambda for a preference.", show_default=False),
+    ] = None,
+    at_least: Annotated[
+        list[str] | None,
+        typer.Option("--at-least", metavar="NAME=VALUE", help="Choose under a constraint.", show_default=False),
+    ] = None,
+    knee: Annotated[bool, typer.Option("--knee", help="Choose the knee of the front.", show_default=False)] = False,
+    objective: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--objective", metavar="NAME=LABEL[-LABEL2]", help="Printed block: what to read.", show_default=False
+        ),
+    ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option("--where", metavar="COLUMN=VALUE", help="CSV: the rows to read.", show_default=False),
+    ] = None,
+    export: Annotated[
+        Path | None,
+        typer.Option("--export", metavar="DIR", help="Make the chosen models here.", show_default=False),
+    ] = None,
+    bootstrap: Annotated[int, typer.Option("--bootstrap", help="Draws for the intervals.")] = 2000,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the bootstrap.")] = 0,
+    json: JsonOption = False,
+) -> None:
+    """Front, statistics, pictures, one interactive page."""
+    from rsoup.report import Options, make_report
+
+    options = Options.from_flags(
+        reference=reference or [],
+        prefer=prefer or [],
+        at_least=at_least or [],
+        knee=knee,
+        objective=objective or [],
+        where=where or [],
+        bootstrap=bootstrap,
+        seed=seed,
+    )
+    report = make_report(results, output, options)
+    if export is not None:
+        from rsoup import mixing
+
+        for choice in report.choices:
+            used = {name: weight for name, weight in choice.weights.items() if weight}
+            soup = mixing.mix(
+                [report.adapters[name] for name in used], list(used.values()), method=report.method or "factors"
+            )
+            say(f"{choice.rule}: {mixing.write(soup, export / choice.folder)}")
+    if json:
+        typer.echo(report.model_dump_json(by_alias=True, indent=2))
+        return
+    show_report(report)
+    out.print(output / "index.html", soft_wrap=True)

@@ -1,0 +1,1 @@
+"""Score every mix of the experts on every reward."""

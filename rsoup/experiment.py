@@ -1,0 +1,34 @@
+"""The whole experiment: experts, baselines, evaluation, report; it continues where it stopped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rsoup.evaluation.sweep import RESULTS, evaluate
+from rsoup.files import write_text
+from rsoup.progress import Progress
+from rsoup.recipe import Recipe, dump_recipe
+from rsoup.report import Options, Report, make_report
+from rsoup.training.expert import adapter_folder, morl_name, train_adapter
+
+
+def run(recipe: Recipe, progress: Progress, *, overwrite: bool = False) -> Report:
+    """Make everything a recipe describes and return the report; stages that are done are not repeated."""
+    write_text(recipe.folder / "recipe.yaml", dump_recipe(recipe))
+    for reward in recipe.rewards:
+        train_adapter(recipe, reward, {reward: 1.0}, "expert", progress, overwrite=overwrite)
+    for weights in recipe.morl:
+        train_adapter(recipe, morl_name(weights, recipe.rewards), weights, "morl", progress, overwrite=overwrite)
+    evaluation = recipe.folder / "eval"
+    evaluate(recipe, adapters_of(recipe), evaluation, progress)
+    progress.start("report", 1)
+    report = make_report([evaluation / RESULTS], recipe.folder / "report", Options(seed=recipe.seed))
+    progress.advance()
+    progress.finish()
+    return report
+
+
+def adapters_of(recipe: Recipe) -> list[Path]:
+    """Return the folders of a recipe's experts and baselines."""
+    names = [*recipe.rewards, *(morl_name(weights, recipe.rewards) for weights in recipe.morl)]
+    return [adapter_folder(recipe, name) for name in names]

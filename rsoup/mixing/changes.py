@@ -1,0 +1,134 @@
+"""What a mix changes in a base model, tensor by tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from rsoup.adapters import Layer
+from rsoup.adapters.tensorfile import DTYPES, Array, TensorInfo, map_tensors
+from rsoup.errors import ModelError
+from rsoup.mixing.base import BaseModel, locate
+from rsoup.mixing.soup import Soup
+from rsoup.mixing.updates import wide
+
+# The models whose linear layers are Conv1D, with weights of shape (in, out).
+_TRANSPOSED_MODELS = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer")
+_INPUT_EMBEDDINGS = ("embed_tokens", "wte", "shared", "word_embeddings", "embed_in", "tok_embeddings", "tokens_embed")
+_OUTPUT_EMBEDDINGS = ("lm_head", "embed_out", "output", "decoder")
+_OTHER_BASE = "Give the base model that the adapter was trained on."
+
+
+@dataclass(frozen=True)
+class Addition:
+    """left @ right is added to the tensor."""
+
+    left: Array  # (rows, rank)
+    right: Array  # (rank, columns)
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """``value`` takes the tensor's place."""
+
+    value: Array
+
+
+Change = Addition | Replacement
+
+
+def plan_changes(soup: Soup, base: BaseModel) -> dict[str, Change]:
+    """Return the change of each of the base's tensors that has one; raise ModelError where the two do not fit."""
+    adapter = soup.adapter
+    saved_modules = {name.rpartition(".")[0]: name for name in adapter.saved}
+    names = locate(base, [*adapter.layers, *saved_modules])
+    for module in (*adapter.layers, *saved_modules):
+        _refuse_tied(base, module)
+    changes: dict[str, Change] = {}
+    for module, layer in adapter.layers.items():
+        tensor = f"{names[module]}.weight"
+        changes[tensor] = _addition(base, tensor, layer, fan_in_fan_out=adapter.config.fan_in_fan_out)
+    for name, value in adapter.saved.items():
+        module, _, kind = name.rpartition(".")
+        changes[f"{names[module]}.{kind}"] = _replacement(base, f"{names[module]}.{kind}", value)
+    _check_copies(base, adapter.copies)
+    return changes
+
+
+def _addition(base: BaseModel, tensor: str, layer: Layer, *, fan_in_fan_out: bool) -> Addition:
+    info = base.info(tensor)
+    _check_dtype(base, tensor, info)
+    if sorted(info.shape) != sorted(layer.shape) or len(info.shape) != 2:
+        raise ModelError(
+            f"{base.folder}: {tensor} has shape {info.shape}, and the adapter's update of it {layer.shape}.",
+            _OTHER_BASE,
+        )
+    up, down = wide(layer.up) * np.float32(layer.scale), wide(layer.down)
+    if _is_transposed(base, tensor, info, layer, fan_in_fan_out):
+        return Addition(np.ascontiguousarray(down.T), np.ascontiguousarray(up.T))
+    return Addition(up, down)
+
+
+def _is_transposed(base: BaseModel, tensor: str, info: TensorInfo, layer: Layer, fan_in_fan_out: bool) -> bool:
+    """Tell whether the tensor is (in, out): by its shape, and where that is square by the kind of model."""
+    if layer.kind == "embedding":
+        return True
+    if layer.shape[0] != layer.shape[1]:
+        return info.shape != layer.shape
+    return (fan_in_fan_out or base.config.get("model_type") in _TRANSPOSED_MODELS) and "lm_head" not in tensor
+
+
+def _replacement(base: BaseModel, tensor: str, value: Array) -> Replacement:
+    if tensor not in base.where:
+        raise ModelError(f"{base.folder}: has no tensor {tensor}, which the adapter trained whole.", _OTHER_BASE)
+    info = base.info(tensor)
+    _check_dtype(base, tensor, info)
+    if info.shape != value.shape:
+        raise ModelError(
+            f"{base.folder}: {tensor} has shape {info.shape}, and the adapter trained it with {value.shape}.",
+            "Resize the base first, as in training: model.resize_token_embeddings(...), save_pretrained(...).",
+        )
+    return Replacement(value)
+
+
+def _check_dtype(base: BaseModel, tensor: str, info: TensorInfo) -> None:
+    if info.dtype not in DTYPES:
+        raise ModelError(
+            f"{base.where[tensor].path}: {tensor} has dtype {info.dtype}; only {', '.join(DTYPES)} can take an update.",
+            "Merge into the original float16, bfloat16 or float32 model, then quantise.",
+        )
+
+
+def _refuse_tied(base: BaseModel, module: str) -> None:
+    """Refuse an update of embeddings that the base uses at both ends: it would reach the end it was not trained for."""
+    last = module.rsplit(".", 1)[-1]
+    if last not in (*_INPUT_EMBEDDINGS, *_OUTPUT_EMBEDDINGS) or not _ties_embeddings(base):
+        return
+    raise ModelError(
+        f"{base.folder}: ties its input and output embeddings, and the adapter trains {module}.",
+        "Keep the adapter beside the base (mix without --into), or untie the embeddings before training.",
+    )
+
+
+def _ties_embeddings(base: BaseModel) -> bool:
+    """Tell whether the model ties its embeddings: as its configuration says, else by the lack of an output matrix."""
+    for config in (base.config, base.config.get("text_config")):
+        if isinstance(config, Mapping) and isinstance(config.get("tie_word_embeddings"), bool):
+            return bool(config["tie_word_embeddings"])
+    return not any(name.rsplit(".", 2)[-2:-1] == [head] for name in base.where for head in _OUTPUT_EMBEDDINGS)
+
+
+def _check_copies(base: BaseModel, copies: Mapping[str, Array]) -> None:
+    """Check that the base embeddings an adapter carries along are this base's."""
+    modules = {name: name.removesuffix(".weight").removesuffix(".base_layer") for name in copies}
+    located = locate(base, modules.values())
+    for name, array in copies.items():
+        tensor = f"{located[modules[name]]}.weight"
+        held = map_tensors(base.where[tensor], only=tensor)[tensor]
+        if held.shape != array.shape or not np.array_equal(held, array.astype(held.dtype)):
+            raise ModelError(
+                f"{base.folder}: {tensor} differs from the copy in the adapter (resized or trained embeddings?).",
+                _OTHER_BASE,
+            )

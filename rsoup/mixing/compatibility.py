@@ -1,0 +1,123 @@
+"""Which adapters may be mixed: the same base, the same start, and for ``factors`` the same shape of everything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rsoup.adapters import Adapter
+from rsoup.errors import AdapterError
+
+_EXACT = "Use --method cat or svd, which mix the updates themselves."
+
+
+def check_compatible(adapters: Sequence[Adapter], method: str, *, allow_different_starts: bool = False) -> list[str]:
+    """Raise AdapterError if the adapters must not be mixed; return what could not be verified, as warnings."""
+    warnings: list[str] = [warning for adapter in adapters for warning in adapter.warnings]
+    first = adapters[0]
+    for other in adapters[1:]:
+        warnings += _check_base(first, other)
+        if not allow_different_starts:
+            _check_start(first, other)
+        _check_shapes(first, other)
+        if method == "factors":
+            _check_factors(first, other)
+    if len(adapters) > 1:
+        warnings += _unknown_starts(adapters)
+    return list(dict.fromkeys(warnings))
+
+
+def base_of(adapter: Adapter) -> tuple[str | None, str | None]:
+    """Return the name and the SHA-256 of an adapter's base model, as far as they are known."""
+    if adapter.provenance and adapter.provenance.base_name:
+        return adapter.provenance.base_name, adapter.provenance.base_sha256
+    return adapter.config.base_model, None
+
+
+def start_of(adapter: Adapter) -> str | None:
+    """Return the SHA-256 of the adapter that training started from, if it is known."""
+    return adapter.provenance.init_sha256 if adapter.provenance else None
+
+
+def _check_base(one: Adapter, other: Adapter) -> list[str]:
+    (name, sha256), (other_name, other_sha256) = base_of(one), base_of(other)
+    if sha256 and other_sha256:
+        if sha256 != other_sha256:
+            raise AdapterError(
+                f"{_path(other)} was trained on a base with other weights than {_path(one)} "
+                f"({other_name} {other_sha256[:12]}, {name} {sha256[:12]}).",
+                "Mix adapters of one base model.",
+            )
+        return []
+    if name is None or other_name is None:
+        unnamed = one if name is None else other
+        return [f"{_path(unnamed)} does not name its base model: that the bases are the same could not be verified."]
+    if name != other_name:
+        raise AdapterError(
+            f"{_path(other)} was trained on {other_name}, {_path(one)} on {name}.",
+            "Mix adapters of one base; if both names mean one, write the same base_model_name_or_path in both configs.",
+        )
+    return []
+
+
+def _check_start(one: Adapter, other: Adapter) -> None:
+    start, other_start = start_of(one), start_of(other)
+    if start and other_start and start != other_start:
+        raise AdapterError(
+            f"{_path(other)} and {_path(one)} started from different adapters (init_sha256 {other_start[:12]}, "
+            f"{start[:12]}): their weights need not lie in one basin.",
+            "Train both from one start, or allow it with --allow-different-starts.",
+        )
+
+
+def _unknown_starts(adapters: Sequence[Adapter]) -> list[str]:
+    return [
+        f"{_path(adapter)} has no rsoup.json with a start: that the adapters share one could not be verified."
+        for adapter in adapters
+        if start_of(adapter) is None
+    ]
+
+
+def _check_shapes(one: Adapter, other: Adapter) -> None:
+    for module in one.layers.keys() & other.layers.keys():
+        layer, other_layer = one.layers[module], other.layers[module]
+        if layer.shape != other_layer.shape or layer.kind != other_layer.kind:
+            raise AdapterError(
+                f"{_path(other)} updates {module} with shape {other_layer.shape}, {_path(one)} with {layer.shape}.",
+                "Mix adapters of one base model.",
+            )
+    for name in one.saved.keys() ^ other.saved.keys():
+        having, lacking = (one, other) if name in one.saved else (other, one)
+        raise AdapterError(
+            f"{_path(having)} holds the trained module {name}, and {_path(lacking)} does not.",
+            "Trained modules (modules_to_save) are averaged only if every adapter has them.",
+        )
+    for name, array in one.saved.items():
+        if array.shape != other.saved[name].shape:
+            raise AdapterError(
+                f"{_path(other)} holds {name} with shape {other.saved[name].shape}, {_path(one)} with {array.shape}.",
+                "Trained modules (modules_to_save) are averaged only if their shapes agree.",
+            )
+
+
+def _check_factors(one: Adapter, other: Adapter) -> None:
+    missing = one.layers.keys() ^ other.layers.keys()
+    if missing:
+        module = min(missing)
+        having, lacking = (one, other) if module in one.layers else (other, one)
+        raise AdapterError(f"{_path(having)} updates {module}, and {_path(lacking)} does not.", _EXACT)
+    for module, layer in one.layers.items():
+        other_layer = other.layers[module]
+        if layer.rank != other_layer.rank:
+            raise AdapterError(
+                f"{_path(other)} has rank {other_layer.rank}, {_path(one)} rank {layer.rank} (at {module}).", _EXACT
+            )
+        if layer.scale != other_layer.scale:
+            raise AdapterError(
+                f"{_path(other)} scales {module} by {other_layer.scale:g}, {_path(one)} by {layer.scale:g} "
+                "(lora_alpha and r): their factors are not on one scale.",
+                _EXACT,
+            )
+
+
+def _path(adapter: Adapter) -> str:
+    return str(adapter.path or adapter.name)

@@ -1,0 +1,245 @@
+"""The ways to mix the updates of one module.
+
+D_i = s_i B_i A_i is the update of adapter i, w_i its weight. Every method but ``factors`` works on the D_i, so
+ranks and scales may differ, and a module that an adapter leaves alone counts as a zero update.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rsoup.adapters import Layer
+from rsoup.adapters.tensorfile import Array, raw_bytes
+from rsoup.errors import AdapterError, did_you_mean
+from rsoup.mixing.updates import Part, Update, cut_matrix, cut_product, dense, gram, stack, weighted_sum
+
+DEFAULT_DENSITY = 0.5
+_PARALLEL = 1e-7  # below this angle two directions count as one
+
+
+@dataclass(frozen=True)
+class Options:
+    """What some methods take: the rank or share of energy to keep, the density of kept entries, the seed.
+
+    ``None`` leaves the choice to the method: ``svd`` keeps the largest rank among the adapters, ``ties`` and ``dare``
+    the sum of their ranks, ``slerp`` every rank; the density is 0.5.
+    """
+
+    rank: int | None = None
+    energy: float | None = None
+    density: float | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Ingredients:
+    """What a method mixes into the update of one module.
+
+    ``parts`` are the adapters that update the module; ``total`` is the sum of the sizes of all adapters' weights, those
+    that leave it alone included; ``base_weight`` is the weight of "no adapter".
+    """
+
+    parts: Sequence[Part]
+    total: float
+    base_weight: float
+    options: Options
+
+    @property
+    def density(self) -> float:
+        """The share of entries to keep."""
+        return DEFAULT_DENSITY if self.options.density is None else self.options.density
+
+    @property
+    def weights(self) -> list[float]:
+        """The weights of the parts."""
+        return [part.weight for part in self.parts]
+
+
+def factors(of: Ingredients) -> Update:
+    """Return the average of the factors: A = sum_i w_i A_i and B = sum_i w_i B_i, with the scale they share.
+
+    The base, as an ingredient, has B = 0 and for A the mean of the others', so that it scales the update linearly.
+    Source: Rewarded soups (arXiv 2306.04488, eq. 1) with theta = (A, B), as the authors' code does.
+    """
+    return Update(
+        down=weighted_sum([part.layer.down for part in of.parts], _down_weights(of.weights, of.base_weight)),
+        up=weighted_sum([part.layer.up for part in of.parts], of.weights),
+        scale=of.parts[0].layer.scale,
+    )
+
+
+def cat(of: Ingredients) -> Update:
+    """Return the exact sum D = sum_i w_i D_i as B = [w_1 s_1 B_1, ...], A = [A_1; ...]: the ranks add up.
+
+    Source: task arithmetic (arXiv 2212.04089, eq. 2) on the updates; PEFT calls it "cat".
+    """
+    return stack(of.parts, of.weights)
+
+
+def svd(of: Ingredients) -> Update:
+    """Return the best approximation of sum_i w_i D_i of a rank, or with a share of its energy.
+
+    U_k S_k V_k^T of the sum, split evenly: B = U_k S_k^(1/2), A = S_k^(1/2) V_k^T. Source: Eckart and Young (1936).
+    """
+    rank = _rank(of.options, max(part.layer.rank for part in of.parts))
+    return cut_product(cat(of), rank, of.options.energy)
+
+
+def slerp(of: Ingredients) -> Update:
+    """Return the spherical average of the D_i: their directions mixed along great circles.
+
+    For two, D = sin((1-t) a)/sin(a) D_1 + sin(t a)/sin(a) D_2 with a the angle between them and t = w_2 (Shoemake
+    1985); for more, the same sum with the coefficients of the spherical weighted average of the directions (Buss and
+    Fillmore 2001). With weights that sum to W, the average at w / W is scaled by W. Where an update is zero or all
+    point one way, this is the weighted sum.
+    """
+    total = math.fsum(of.weights)
+    if total == 0:
+        raise AdapterError("Under slerp the weights of the adapters must not sum to 0.", "Use --method cat or svd.")
+    products = gram([part.layer for part in of.parts])
+    coefficients = _spherical_coefficients(products, [weight / total for weight in of.weights])
+    update = stack(of.parts, [total * coefficient for coefficient in coefficients])
+    if of.options.rank is None and of.options.energy is None:
+        return update
+    return cut_product(update, _rank(of.options, update.down.shape[0]), of.options.energy)
+
+
+def ties(of: Ingredients) -> Update:
+    """Return the disjoint merge: per entry, the weighted mean of the trimmed D_i that have the elected sign.
+
+    Trim: keep the ``density`` of each D_i with the largest magnitude. Elect: the sign of sum_i w_i D_i. Merge:
+    D = W sum_i m_i w_i D_i / sum_i m_i w_i over those m_i that agree, with W = sum_i w_i, then cut to a rank. A
+    negative weight stands for the opposite update.
+    Source: TIES-merging (arXiv 2306.01708, algorithm 1), with mergekit's weights.
+    """
+    signed = [_trim(dense(part.layer), of.density) * np.float32(math.copysign(1, part.weight)) for part in of.parts]
+    sizes = [abs(weight) for weight in of.weights]
+    elected = np.sign(weighted_sum(signed, sizes))
+    total = np.zeros_like(elected)
+    share = np.zeros_like(elected)
+    for matrix, size in zip(signed, sizes, strict=True):
+        agrees = (np.sign(matrix) == elected) & (elected != 0)
+        total += np.where(agrees, matrix * np.float32(size), np.float32(0))
+        share += agrees * np.float32(size)
+    merged = np.divide(total * np.float32(of.total), share, out=np.zeros_like(total), where=share > 0)
+    return _cut_dense(merged, of)
+
+
+def dare(of: Ingredients) -> Update:
+    """Return D = sum_i w_i m_i D_i / p, where m_i keeps each entry with probability p = ``density``, cut to a rank.
+
+    The masks come from ``seed`` and the update itself, so the order of the adapters does not matter.
+    Source: DARE (arXiv 2311.03099, eq. 2 and 3), with the linear merge.
+    """
+    kept = [_drop(dense(part.layer), of.density, [of.options.seed, _fingerprint(part.layer)]) for part in of.parts]
+    return _cut_dense(weighted_sum(kept, of.weights), of)
+
+
+Method = Callable[[Ingredients], Update]
+METHODS: dict[str, Method] = {"factors": factors, "cat": cat, "svd": svd, "slerp": slerp, "ties": ties, "dare": dare}
+_TAKES = {
+    "rank": ("svd", "slerp", "ties", "dare"),
+    "energy": ("svd", "slerp", "ties", "dare"),
+    "density": ("ties", "dare"),
+}
+
+
+def check_method(method: str, options: Options) -> None:
+    """Raise AdapterError if the method is unknown, or an option is out of its range or not for this method."""
+    if method not in METHODS:
+        raise AdapterError(f"There is no method {method!r:.40}.", did_you_mean(method, METHODS))
+    for name, methods in _TAKES.items():
+        if getattr(options, name) is not None and method not in methods:
+            raise AdapterError(
+                f"The method {method} takes no {name}.", f"Leave --{name} out, or use --method {' or '.join(methods)}."
+            )
+    if options.rank is not None and options.rank < 1:
+        raise AdapterError(f"The rank {options.rank} is below 1.", "Give --rank 1 or more.")
+    for name in ("energy", "density"):
+        value = getattr(options, name)
+        if value is not None and not 0 < value <= 1:
+            raise AdapterError(f"The {name} {value:g} is not in (0, 1].", f"Give --{name} 0.9, say.")
+    if options.seed < 0:
+        raise AdapterError(f"The seed {options.seed} is negative.", "Give --seed 0 or more.")
+
+
+def _down_weights(weights: Sequence[float], base_weight: float) -> list[float]:
+    """Return the weights of A when the base takes part with the mean of the others' A."""
+    share = math.fsum(weights)
+    if base_weight == 0:
+        return list(weights)
+    if share == 0:
+        return [1.0 / len(weights)] * len(weights)
+    return [weight * (share + base_weight) / share for weight in weights]
+
+
+def _rank(options: Options, default: int) -> int:
+    """Return the rank to keep at most; a share of energy alone sets no limit of its own."""
+    if options.rank is not None:
+        return options.rank
+    return default if options.energy is None else 1 << 30
+
+
+def _cut_dense(matrix: Array, of: Ingredients) -> Update:
+    rank = of.options.rank or sum(part.layer.rank for part in of.parts)
+    return cut_matrix(matrix, rank, of.options.energy, of.options.seed)
+
+
+def _spherical_coefficients(products: Array, weights: Sequence[float]) -> list[float]:
+    """Return c such that sum_i c_i D_i is the spherical weighted average of the D_i, from their inner products.
+
+    The average m = sum_i a_i u_i of the unit vectors u_i = D_i / |D_i| solves sum_i w_i log_m(u_i) = 0; each step
+    moves m along the weighted mean of the tangents at m, all in the coefficients a.
+    """
+    norms = np.sqrt(np.diag(products))
+    w = np.asarray(weights, dtype=np.float64)
+    if (norms == 0).any():
+        return [float(x) for x in w]
+    cosines = products / np.outer(norms, norms)
+    length = math.sqrt(max(0.0, float(w @ cosines @ w)))
+    if length < 1e-6:
+        raise AdapterError("Under slerp, updates that point in opposite directions have no average.", "Use cat or svd.")
+    a = w / length
+    for _ in range(100):
+        heights = np.clip(cosines @ a, -1.0, 1.0)
+        angles = np.arccos(heights)
+        ratios = np.where(angles > _PARALLEL, angles / np.maximum(np.sin(angles), _PARALLEL), 1.0)
+        tangent = w * ratios - (w @ (ratios * heights)) * a
+        step = math.sqrt(max(0.0, float(tangent @ cosines @ tangent)))
+        if step < 1e-12:
+            break
+        a = math.cos(step) * a + math.sin(step) / step * tangent
+        a = a / math.sqrt(float(a @ cosines @ a))
+    return [float(x) for x in a]
+
+
+def _trim(matrix: Array, density: float) -> Array:
+    """Keep the entries of largest magnitude, ``density`` of them and those equal to the smallest kept."""
+    kept = max(1, round(density * matrix.size))
+    if kept >= matrix.size:
+        return matrix
+    magnitude = np.abs(matrix)
+    threshold = np.partition(magnitude, matrix.size - kept, axis=None)[matrix.size - kept]
+    matrix[magnitude < threshold] = 0
+    return matrix
+
+
+def _drop(matrix: Array, density: float, seed: list[int]) -> Array:
+    """Keep each entry with probability ``density``, divided by it."""
+    if density == 1:
+        return matrix
+    keep = np.random.default_rng(seed).random(matrix.shape, dtype=np.float32) < density
+    dropped: Array = matrix * keep / np.float32(density)
+    return dropped
+
+
+def _fingerprint(layer: Layer) -> int:
+    """Return a number that the bytes of an update decide."""
+    digest = hashlib.sha256(raw_bytes(layer.down))
+    digest.update(raw_bytes(layer.up))
+    return int.from_bytes(digest.digest()[:8], "little")

@@ -1,0 +1,19 @@
+"""Work through modules or chunks with one thread per core, each with a linear algebra of its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from threadpoolctl import threadpool_limits
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def parallel(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
+    """Return ``function`` of every item, in order. BLAS keeps to one thread: two layers of threads slow each other."""
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        return list(pool.map(function, items))

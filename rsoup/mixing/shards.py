@@ -1,0 +1,156 @@
+"""Write one shard of a merged model: the old one's layout, its data worked through in chunks by several threads."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rsoup.adapters.tensorfile import DTYPES, Array, Header, TensorInfo, all_finite, encode_header, raw_bytes
+from rsoup.errors import AdapterError
+from rsoup.mixing.changes import Addition, Change
+from rsoup.mixing.parallel import parallel
+
+_ELEMENTS = 1 << 19  # computed at a time, so that they stay in the processor's cache
+_COPY_BYTES = 4 << 20
+
+
+class Rounding(NamedTuple):
+    """What casting one chunk lost: the largest error, and the squared norms of the errors and of the update."""
+
+    tensor: str
+    largest: float
+    errors: float
+    update: float
+
+
+def write_shard(
+    shard: Header, path: Path, changes: Mapping[str, Change], metadata: Mapping[str, str]
+) -> list[Rounding]:
+    """Write a shard with its changes to ``path``, and return the rounding of every chunk that was added to."""
+    header = _new_header(shard, metadata)
+    with shard.path.open("rb") as source, path.open("wb") as target:
+        target.write(header)
+        target.flush()
+        files = _Files(source.fileno(), target.fileno(), shift=len(header) - shard.data_start)
+        results = parallel(lambda job: job(files), _jobs(shard, changes))
+    return [result for result in results if result]
+
+
+class _Files:
+    """The old and the new shard; offsets are the old one's.
+
+    Each thread has its own working memory, as fresh pages cost more than the arithmetic. One thread writes at a time:
+    the kernel locks the file for a write, and the others would spin.
+    """
+
+    def __init__(self, source: int, target: int, shift: int) -> None:
+        self._source, self._target, self._shift = source, target, shift
+        self._writing = threading.Lock()
+        self._memory = threading.local()
+
+    def buffer(self, role: str, count: int, dtype: np.dtype[Any]) -> Array:
+        """Return this thread's working memory for a role: ``count`` elements, with whatever they held before."""
+        size = count * dtype.itemsize
+        memory: Array | None = getattr(self._memory, role, None)
+        if memory is None or memory.nbytes < size:
+            memory = np.empty(size, np.uint8)
+            setattr(self._memory, role, memory)
+        return memory[:size].view(dtype)
+
+    def read(self, offset: int, count: int, dtype: np.dtype[Any]) -> Array:
+        """Read ``count`` elements into this thread's working memory."""
+        array = self.buffer("old", count, dtype)
+        view = raw_bytes(array)
+        while view:
+            size = os.preadv(self._source, [view], offset)
+            if not size:
+                raise OSError(0, "the base's shard became shorter while it was read")
+            view, offset = view[size:], offset + size
+        return array
+
+    def write(self, offset: int, array: Array) -> None:
+        """Write an array's bytes."""
+        view, offset = raw_bytes(array), offset + self._shift
+        with self._writing:
+            while view:
+                size = os.pwrite(self._target, view, offset)
+                view, offset = view[size:], offset + size
+
+
+_Job = Callable[[_Files], Rounding | None]
+
+
+def _new_header(shard: Header, metadata: Mapping[str, str]) -> bytes:
+    entries: dict[str, Any] = {"__metadata__": {**shard.metadata, **metadata}}
+    for name, info in shard.tensors.items():
+        offsets = [info.start - shard.data_start, info.end - shard.data_start]
+        entries[name] = {"dtype": info.dtype, "shape": list(info.shape), "data_offsets": offsets}
+    return encode_header(entries)
+
+
+def _jobs(shard: Header, changes: Mapping[str, Change]) -> Iterator[_Job]:
+    """Yield the chunks of a shard's data: rows of the tensors that change, bytes of those that do not."""
+    for name, info in shard.tensors.items():
+        change = changes.get(name)
+        if change is None:
+            for start in range(info.start, info.end, _COPY_BYTES):
+                yield _copy(start, min(_COPY_BYTES, info.end - start))
+        elif isinstance(change, Addition):
+            step = max(1, _ELEMENTS // info.shape[1])
+            for row in range(0, info.shape[0], step):
+                yield _add(name, info, change, slice(row, min(row + step, info.shape[0])))
+        else:
+            yield _replace(name, info, change.value)
+
+
+def _copy(start: int, size: int) -> _Job:
+    def job(files: _Files) -> None:
+        files.write(start, files.read(start, size, np.dtype(np.uint8)))
+
+    return job
+
+
+def _replace(name: str, info: TensorInfo, value: Array) -> _Job:
+    def job(files: _Files) -> None:
+        with np.errstate(over="ignore"):
+            new = value.astype(DTYPES[info.dtype])
+        _check_finite(name, new)
+        files.write(info.start, new)
+
+    return job
+
+
+def _add(name: str, info: TensorInfo, change: Addition, rows: slice) -> _Job:
+    dtype, single = DTYPES[info.dtype], np.dtype(np.float32)
+    shape = (rows.stop - rows.start, info.shape[1])
+    count = shape[0] * shape[1]
+    start = info.start + rows.start * shape[1] * dtype.itemsize
+
+    def job(files: _Files) -> Rounding:
+        update, exact = files.buffer("update", count, single), files.buffer("exact", count, single)
+        new = files.buffer("new", count, dtype)
+        np.matmul(change.left[rows], change.right, out=update.reshape(shape))
+        np.copyto(exact, files.read(start, count, dtype))
+        exact += update
+        squared_update = float(update @ update)
+        with np.errstate(over="ignore"):
+            np.copyto(new, exact, casting="same_kind")
+        _check_finite(name, new)
+        files.write(start, new)
+        errors = np.subtract(exact, new, out=exact, dtype=np.float32)
+        return Rounding(name, max(float(errors.max()), -float(errors.min())), float(errors @ errors), squared_update)
+
+    return job
+
+
+def _check_finite(name: str, array: Array) -> None:
+    if not all_finite(array):
+        raise AdapterError(
+            f"The merged tensor {name} does not fit into {array.dtype.name}.",
+            "Convert the base to bfloat16 or float32 first.",
+        )

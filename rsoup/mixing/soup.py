@@ -1,0 +1,98 @@
+"""Mix adapters in memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rsoup.adapters import Adapter, Layer, read_adapter
+from rsoup.adapters.tensorfile import DTYPES
+from rsoup.errors import AdapterError, did_you_mean
+from rsoup.mixing.compatibility import check_compatible
+from rsoup.mixing.methods import METHODS, Ingredients, Options, check_method
+from rsoup.mixing.parallel import parallel
+from rsoup.mixing.result import average_saved, cast, exact_config, shared_copies
+from rsoup.mixing.updates import Part, Update
+from rsoup.mixing.weights import check_weights, square_warning
+
+Source = Adapter | str | Path
+_DEFAULTS = Options()
+
+
+@dataclass(frozen=True)
+class Soup:
+    """A mix in memory: the adapter it makes, what it was made from, and what there is to say about it.
+
+    ``discarded`` gives per module the share of the update's energy (squared Frobenius norm) that a cut to a lower rank
+    left out.
+    """
+
+    adapter: Adapter
+    parents: tuple[Adapter, ...]
+    weights: tuple[float, ...]
+    base_weight: float
+    method: str
+    options: Options
+    discarded: Mapping[str, float]
+    warnings: tuple[str, ...]
+
+
+def mix(
+    adapters: Sequence[Source],
+    weights: Sequence[float],
+    *,
+    method: str = "factors",
+    options: Options = _DEFAULTS,
+    base_weight: float = 0.0,
+    allow_extrapolation: bool = False,
+    allow_different_starts: bool = False,
+    dtype: str | None = None,
+) -> Soup:
+    """Mix adapters (folders, hub ids, or adapters in memory) into one, computed in float32 and cast once.
+
+    ``method`` is a key of ``METHODS``, where each has its formula and source. ``base_weight`` is the weight of "no
+    adapter". ``dtype`` is F32, F16 or BF16; by default each tensor keeps the dtype that the adapters share, or takes
+    F32. An adapter of weight 0 is checked and recorded, and takes no part. Raise AdapterError if the adapters do not
+    fit together; what could not be verified is returned in ``warnings``.
+    """
+    check_weights(weights, len(adapters), base_weight, extrapolate=allow_extrapolation)
+    check_method(method, options)
+    if dtype is not None and dtype not in DTYPES:
+        raise AdapterError(f"There is no dtype {dtype!r:.40} for adapters.", did_you_mean(dtype, DTYPES))
+    parents = read_all(adapters)
+    warnings = check_compatible(parents, method, allow_different_starts=allow_different_starts)
+    if method == "factors":
+        warnings += square_warning(weights, base_weight)
+    used = [(adapter, weight) for adapter, weight in zip(parents, weights, strict=True) if weight]
+    used = used or [(adapter, 0.0) for adapter in parents]
+    mixed, discarded = _mix_updates(used, method, base_weight, options)
+    active = [adapter for adapter, _ in used]
+    saved = average_saved(active, [weight for _, weight in used], base_weight)
+    adapter = cast(replace(mixed, saved=saved, copies=shared_copies(parents)), active, dtype)
+    return Soup(adapter, parents, tuple(weights), base_weight, method, options, discarded, tuple(warnings))
+
+
+def read_all(adapters: Sequence[Source]) -> tuple[Adapter, ...]:
+    """Read adapters side by side; those in memory are taken as they are."""
+    return tuple(parallel(lambda item: item if isinstance(item, Adapter) else read_adapter(item), adapters))
+
+
+def _mix_updates(
+    used: Sequence[tuple[Adapter, float]], method: str, base_weight: float, options: Options
+) -> tuple[Adapter, dict[str, float]]:
+    """Mix module by module; return the adapter, and per module the share of energy that was cut off."""
+    total = math.fsum(abs(weight) for _, weight in used)
+
+    def mix_module(module: str) -> Update:
+        parts = [Part(adapter.layers[module], weight) for adapter, weight in used if module in adapter.layers]
+        return METHODS[method](Ingredients(parts, total, base_weight, options))
+
+    first = used[0][0]
+    kinds = {module: layer.kind for adapter, _ in used for module, layer in adapter.layers.items()}
+    updates = dict(zip(kinds, parallel(mix_module, kinds), strict=True))
+    layers = {module: Layer(kinds[module], u.down, u.up, u.scale) for module, u in updates.items()}
+    config = first.config.changed() if method == "factors" else exact_config([adapter for adapter, _ in used], layers)
+    mixed = Adapter(name="soup", path=None, config=config, layers=layers)
+    return mixed, {module: update.discarded for module, update in updates.items() if update.discarded}

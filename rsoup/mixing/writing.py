@@ -1,0 +1,81 @@
+"""Write mixes as adapter folders with their provenance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from rsoup.adapters import write_adapter
+from rsoup.adapters.reading import PROVENANCE_FILE, WEIGHTS_FILE
+from rsoup.errors import RsoupError
+from rsoup.files import read_json, sha256_file, write_json
+from rsoup.mixing.output import GRID_FILE, output_folder
+from rsoup.mixing.provenance import fingerprint, header_metadata, model_card, provenance
+from rsoup.mixing.soup import Soup, Source, mix, read_all
+from rsoup.mixing.weights import lattice, point_name
+
+
+def write(soup: Soup, folder: str | Path, *, overwrite: bool = False) -> Path:
+    """Write a mix into a new folder, whole or not at all, and return its path.
+
+    A folder that already holds this very mix is left as it is. ``overwrite`` replaces another adapter there.
+    """
+    folder = Path(folder)
+    if _holds(folder, soup):
+        return folder
+    with output_folder(folder, [parent.path for parent in soup.parents], overwrite=overwrite) as partial:
+        _write_into(partial, soup, folder.name)
+    return folder
+
+
+def grid(adapters: Sequence[Source], steps: int, **settings: Any) -> Iterator[tuple[str, Soup]]:
+    """Yield a name and the mix for every point of the simplex lattice; ``settings`` are those of ``mix``."""
+    points = lattice(len(adapters), steps)
+    parents = read_all(adapters)
+    for weights in points:
+        yield point_name(weights, steps), mix(parents, weights, **settings)
+
+
+def write_grid(
+    adapters: Sequence[Source], steps: int, folder: str | Path, *, overwrite: bool = False, **settings: Any
+) -> list[Path]:
+    """Write every point of the lattice into ``folder`` with a grid.json that lists them, all or nothing."""
+    folder = Path(folder)
+    parents = read_all(adapters)
+    points: list[dict[str, Any]] = []
+    with output_folder(folder, [parent.path for parent in parents], overwrite=overwrite) as partial:
+        for name, soup in grid(parents, steps, **settings):
+            (partial / name).mkdir()
+            _write_into(partial / name, soup, name)
+            points.append({"path": name, "weights": dict(zip(_names(soup), soup.weights, strict=True))})
+        write_json(partial / GRID_FILE, {"schema": 1, "steps": steps, "points": points})
+    return [folder / point["path"] for point in points]
+
+
+def _write_into(folder: Path, soup: Soup, name: str) -> None:
+    write_adapter(
+        soup.adapter,
+        folder,
+        provenance=provenance(soup, name),
+        metadata=header_metadata(soup),
+        card=model_card(soup, name),
+    )
+
+
+def _holds(folder: Path, soup: Soup) -> bool:
+    """Tell whether a folder holds exactly this mix, whole."""
+    if not (folder / PROVENANCE_FILE).is_file() or any(parent.sha256 is None for parent in soup.parents):
+        return False
+    try:
+        found = read_json(folder / PROVENANCE_FILE, schema=1, what="an adapter's provenance", error=RsoupError)
+        same = found.get("fingerprint") == fingerprint(soup)
+        return same and found.get("sha256") == sha256_file(folder / WEIGHTS_FILE)
+    except (RsoupError, OSError):
+        return False
+
+
+def _names(soup: Soup) -> list[str]:
+    """Return the parents' names, numbered where two are the same."""
+    names = [parent.name for parent in soup.parents]
+    return [name if names.count(name) == 1 else f"{name}#{index}" for index, name in enumerate(names, 1)]

@@ -1,0 +1,1 @@
+"""Language models: loading them, sampling from them, scoring several completions at the price of one prompt."""

@@ -1,0 +1,1 @@
+"""Statistics of fronts: pure functions on arrays. Every reward is better when larger."""

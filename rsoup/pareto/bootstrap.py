@@ -1,0 +1,128 @@
+"""Uncertainty by resampling prompts, and training seeds where there are several, the same way at every point."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import special, stats
+
+from rsoup.pareto.dominance import Floats
+
+LEVEL = 0.95
+
+
+def draw_means(samples: Floats, draws: int, seed: int) -> Floats:
+    """Return (draws, points, rewards): means over resampled seeds and prompts of (seeds, prompts, points, rewards).
+
+    One resample serves every point, so differences between points stay paired. Seeds and prompts are crossed: each
+    draw resamples both, and a prompt drawn is drawn for every seed. That counts their interaction twice (Owen 2007),
+    so the spread is scaled back.
+    """
+    generator = np.random.default_rng(seed)
+    seeds, prompts, points, rewards = samples.shape
+    seed_weights = resampling_weights(seeds, draws, generator)
+    prompt_weights = resampling_weights(prompts, draws, generator)
+    means = np.zeros((draws, points * rewards))
+    for number in range(seeds):
+        means += seed_weights[:, number, None] * (prompt_weights @ samples[number].reshape(prompts, points * rewards))
+    centre: Floats = samples.mean(axis=(0, 1))
+    deviations: Floats = means.reshape(draws, points, rewards) - centre
+    return centre + deviations / _Variances.of(samples).excess()
+
+
+def resampling_weights(count: int, draws: int, generator: np.random.Generator) -> Floats:
+    """Return (draws, count) weights of rows that sum to 1, spread so that the variance of a mean is unbiased.
+
+    Multinomial counts shrink it by (count - 1) / count; the deviations are scaled back (Rao & Wu 1988).
+    """
+    if count == 1:
+        return np.ones((draws, 1))
+    counts = generator.multinomial(count, np.full(count, 1 / count), size=draws)
+    weights: Floats = 1 / count + (counts - 1) / count * np.sqrt(count / (count - 1))
+    return weights
+
+
+def interval(draws: Floats, estimate: Floats, freedom: float, level: float = LEVEL) -> Floats:
+    """Return (2, ...): the bias-corrected percentile interval of ``estimate`` (...) from ``draws`` (draws, ...).
+
+    The normal quantile is replaced by Student's with ``freedom`` degrees of freedom, so that few prompts, or few
+    seeds, widen it (Efron 1987; Hesterberg 2015).
+    """
+    below = (draws < estimate).mean(axis=0) + 0.5 * (draws == estimate).mean(axis=0)
+    edge = 0.5 / len(draws)
+    bias = special.ndtri(np.clip(below, edge, 1 - edge))
+    reach = stats.t.ppf((1 + level) / 2, freedom)
+    ordered = np.sort(draws, axis=0)
+    return np.stack([_quantile(ordered, special.ndtr(2 * bias + side * reach)) for side in (-1, 1)])
+
+
+def simultaneous_reach(draws: Floats, estimate: Floats, stderr: Floats, level: float = LEVEL) -> float:
+    """Return how many standard errors cover all of ``estimate`` (...) at once in ``level`` of draws (draws, ...)."""
+    known = stderr > 0
+    if not known.any():
+        return 0.0
+    deviations = np.abs(draws - estimate)[:, known] / stderr[known]
+    return float(np.quantile(deviations.max(axis=1), level))
+
+
+def standard_error(samples: Floats) -> Floats:
+    """Return the standard error of the means of (seeds, prompts, ...)."""
+    return np.sqrt(_Variances.of(samples).total())
+
+
+def degrees_of_freedom(samples: Floats) -> float:
+    """Return the median over points and rewards of the degrees of freedom of a mean's variance (Satterthwaite 1946)."""
+    seeds, prompts = samples.shape[:2]
+    parts = _Variances.of(samples)
+    pooled = parts.of_seeds**2 / max(seeds - 1, 1) + parts.of_prompts**2 / max(prompts - 1, 1)
+    known = pooled > 0
+    if not known.any():
+        return float(max(seeds, prompts) - 1)
+    return float(np.median((parts.of_seeds + parts.of_prompts)[known] ** 2 / pooled[known]))
+
+
+@dataclass(frozen=True)
+class _Variances:
+    """What seeds, prompts and their interaction add to the variance of a mean; the first two contain the third."""
+
+    of_seeds: Floats
+    of_prompts: Floats
+    of_both: Floats
+
+    @classmethod
+    def of(cls, samples: Floats) -> _Variances:
+        """Split the variance of the means of (seeds, prompts, ...); a level of one adds nothing."""
+        seeds, prompts = samples.shape[:2]
+        by_seed, by_prompt = samples.mean(axis=1), samples.mean(axis=0)
+        none = np.zeros(samples.shape[2:])
+        of_seeds = np.var(by_seed, axis=0, ddof=1) / seeds if seeds > 1 else none
+        of_prompts = np.var(by_prompt, axis=0, ddof=1) / prompts if prompts > 1 else none
+        if min(seeds, prompts) == 1:
+            return cls(of_seeds, of_prompts, none)
+        rest = samples - by_seed[:, None] - by_prompt[None] + samples.mean(axis=(0, 1))
+        of_both = np.sum(rest**2, axis=(0, 1)) / ((seeds - 1) * (prompts - 1)) / (seeds * prompts)
+        return cls(of_seeds, of_prompts, of_both)
+
+    def total(self) -> Floats:
+        """Return the variance of the mean, the interaction counted once."""
+        larger = np.maximum(self.of_seeds, self.of_prompts)
+        total: Floats = np.maximum(self.of_seeds + self.of_prompts - self.of_both, larger)
+        return total
+
+    def excess(self) -> float:
+        """Return how much wider resampling both levels spreads a mean than its standard error, in the median."""
+        resampled = self.of_seeds + self.of_prompts
+        known = resampled > 0
+        return float(np.median(np.sqrt(resampled[known] / self.total()[known]))) if known.any() else 1.0
+
+
+def _quantile(ordered: Floats, share: Floats) -> Floats:
+    """Return one quantile per column of sorted draws (draws, ...), at the shares (...)."""
+    place = share * (len(ordered) - 1)
+    low = np.floor(place).astype(np.intp)
+    high = np.minimum(low + 1, len(ordered) - 1)
+    first = np.take_along_axis(ordered, low[None], axis=0)[0]
+    last = np.take_along_axis(ordered, high[None], axis=0)[0]
+    quantiles: Floats = first + (place - low) * (last - first)
+    return quantiles

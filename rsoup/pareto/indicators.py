@@ -1,0 +1,79 @@
+"""One number for a front, or for one front against another."""
+
+from __future__ import annotations
+
+import moocore
+import numpy as np
+from scipy import stats
+
+from rsoup.pareto.dominance import Floats, non_dominated, require_finite, weakly_dominates
+
+
+def hypervolume(scores: Floats, reference_point: Floats) -> float:
+    """Return the volume that (points, rewards) dominate above the reference point (Zitzler & Thiele 1998)."""
+    return float(moocore.hypervolume(require_finite(scores), ref=reference_point, maximise=True))
+
+
+def area_over_curve(scores: Floats, reference_point: Floats, ideal: Floats) -> float:
+    """Return the share of the box from the reference point to the ideal that no point dominates: 0 is perfect.
+
+    The hypervolume turned round, so that smaller is better. A reward on which the box is flat is left out.
+    """
+    wide = ideal > reference_point
+    if not wide.any():
+        return 0.0
+    shares = (np.minimum(scores, ideal)[:, wide] - reference_point[wide]) / (ideal - reference_point)[wide]
+    return 1.0 - hypervolume(shares, np.zeros(int(wide.sum())))
+
+
+def scaled(scores: Floats, low: Floats, high: Floats) -> Floats:
+    """Return the scores with ``low`` at 0 and ``high`` at 1; a reward without range becomes 0."""
+    span = high - low
+    return np.where(span > 0, (scores - low) / np.where(span > 0, span, 1.0), 0.0)
+
+
+def additive_epsilon(first: Floats, second: Floats) -> float:
+    """Return how much must be added to every reward of ``first`` for it to cover ``second`` (Zitzler et al. 2003)."""
+    return float(moocore.epsilon_additive(require_finite(first), ref=require_finite(second), maximise=True))
+
+
+def coverage(first: Floats, second: Floats) -> float:
+    """Return C(first, second): the share of ``second`` that a point of ``first`` weakly dominates (Zitzler 1999)."""
+    return float(weakly_dominates(first, second).any(axis=0).mean())
+
+
+def sparsity(scores: Floats) -> float | None:
+    """Return the mean squared step between neighbours on the front, summed over rewards (Xu et al. 2020).
+
+    None for a front of one point.
+    """
+    front = np.sort(np.unique(scores[non_dominated(scores)], axis=0), axis=0)
+    return float(np.sum(np.diff(front, axis=0) ** 2) / (len(front) - 1)) if len(front) > 1 else None
+
+
+def spacing(scores: Floats) -> float | None:
+    """Return the deviation of the distances (sum of differences) to the nearest neighbour on the front (Schott 1995).
+
+    None for a front of one point.
+    """
+    front = np.unique(scores[non_dominated(scores)], axis=0)
+    if len(front) < 2:
+        return None
+    distances = np.abs(front[:, None, :] - front[None, :, :]).sum(axis=2)
+    np.fill_diagonal(distances, np.inf)
+    return float(np.std(distances.min(axis=1), ddof=1))
+
+
+def mean_inner_product(scores: Floats, preferences: Floats) -> float:
+    """Return the mean of mu . R, each row with its own preference: both (points, rewards) (Zhong et al. 2024)."""
+    return float(np.mean(np.sum(scores * preferences, axis=1)))
+
+
+def controllability(weights: Floats, scores: Floats) -> float | None:
+    """Return Spearman's rank correlation of a weight (points,) and the score it should raise (points,).
+
+    None where either is constant.
+    """
+    if len(weights) < 2 or np.ptp(weights) == 0 or np.ptp(scores) == 0:
+        return None
+    return float(np.corrcoef(stats.rankdata(weights), stats.rankdata(scores))[0, 1])

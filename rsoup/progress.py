@@ -1,0 +1,37 @@
+"""How long-running functions tell what they are doing; the command line draws it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Receives the events of a run."""
+
+    def start(self, stage: str, total: int, done: int = 0) -> None:
+        """A stage of ``total`` units begins, ``done`` of them made earlier."""
+
+    def advance(self, note: str = "") -> None:
+        """A unit of the current stage is done; ``note`` says how it went."""
+
+    def finish(self) -> None:
+        """The current stage is done."""
+
+    def say(self, text: str) -> None:
+        """Something the user should know."""
+
+
+class Silent:
+    """Tells nothing."""
+
+    def start(self, stage: str, total: int, done: int = 0) -> None:
+        """Ignore."""
+
+    def advance(self, note: str = "") -> None:
+        """Ignore."""
+
+    def finish(self) -> None:
+        """Ignore."""
+
+    def say(self, text: str) -> None:
+        """Ignore."""

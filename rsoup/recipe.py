@@ -1,0 +1,410 @@
+"""The recipe: one typed, strict description of a whole experiment.
+
+Precedence, lowest first: the defaults below, the recipe file, ``--set section.key=value``, named flags.
+"""
+
+from __future__ import annotations
+
+import re
+import sysconfig
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from rsoup.errors import RecipeError, did_you_mean
+
+Count = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+"""What a reward may be called: its name becomes a folder."""
+
+
+CHECKOUT_RECIPES = Path(__file__).parent.parent / "recipes"
+INSTALLED_RECIPES = Path(sysconfig.get_path("data")) / "share" / "rewarded-soups" / "recipes"
+
+
+class Section(BaseModel):
+    """A part of the recipe: frozen, and strict about keys and types."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+
+
+class LoraSection(Section):
+    """The adapter that is trained (Hu et al., 2021); defaults are the paper's (Table 1)."""
+
+    r: Count = 16
+    """Rank."""
+    alpha: Positive = 16
+    """The update is scaled by alpha / r."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Dropout on the adapter's input. The paper's code has 0.05; 0 keeps the first PPO ratio at exactly 1."""
+    target_modules: list[str] = ["q_proj", "k_proj", "v_proj", "o_proj"]
+    """Names of the linear layers that get an adapter."""
+
+
+class ModelSection(Section):
+    """The base model and where the adapters start."""
+
+    base: str
+    """A model bundled with an extra (smollm2-135m-instruct), a local folder, or a hub id."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub id."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Weights while training; auto is bfloat16 where the device computes in it, else float32."""
+    lora: LoraSection = LoraSection()
+    start: str | None = None
+    """An adapter (folder) that training continues and that is the KL reference; none: a fresh one."""
+
+
+class TaskSection(Section):
+    """What the model is asked, and with which data."""
+
+    name: str | None = None
+    """A bundled task (see README); the other keys override its settings."""
+    data: str | None = None
+    """Training rows: a JSONL, CSV or Parquet file, a folder saved by datasets, or a hub id."""
+    eval_data: str | None = None
+    """Held-out rows, in the same forms; none: the last eval_share of the training rows is held out."""
+    eval_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """Share of the rows held out when there is no eval_data."""
+    column: str | None = None
+    """The column that holds the post."""
+    template: str | None = None
+    """The prompt, with {post} in the place of the post. None: the post alone."""
+    chat: bool | None = None
+    """Put the prompt into the tokenizer's chat template as the user's turn."""
+    max_prompt_tokens: Count | None = None
+    """Rows with a longer prompt are left out and counted."""
+
+
+class RewardSection(Section):
+    """One reward: an entry of the registry, a sequence classifier, or a function (one of the first three keys)."""
+
+    use: str | None = None
+    """An entry of the registry (``rsoup rewards``); the default is the entry of the reward's own name."""
+    model: str | None = None
+    """A sequence classifier: a local folder or a hub id. It reads with its own tokenizer."""
+    function: str | None = None
+    """``module:function`` or ``path/to/file.py:function``, called as f(prompts, completions) -> list of floats."""
+    revision: str | None = None
+    """Branch, tag or commit of a hub id."""
+    format: str = "0"
+    """For a classifier: a label (index or name), or a difference of two, as in ``1-0``."""
+    template: str = "{post}{sep}{completion}"
+    """For a classifier: the text it reads. {post} {completion} {bos} {eos} {sep} {cls} are filled in."""
+    batch_size: Count = 32
+    """Texts scored at once."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> RewardSection:
+        if sum(source is not None for source in (self.use, self.model, self.function)) > 1:
+            raise ValueError("give only one of use, model and function")
+        return self
+
+
+class PPOSection(Section):
+    """PPO (Schulman et al., 2017) with the settings of the paper (Table 1) as defaults."""
+
+    epochs: Count = 4
+    """Passes over each batch of completions."""
+    mini_batches: Count = 1
+    """Optimiser steps in each pass."""
+    cliprange: Positive = 0.2
+    """The ratio of new to old probabilities is clipped to 1 -+ this."""
+    cliprange_value: Positive = 0.2
+    """New values are clipped to the old ones -+ this."""
+    vf_coef: NonNegative = 0.1
+    """Weight of the value loss."""
+    gamma: Fraction = 1.0
+    """Discount."""
+    gae_lambda: Fraction = 0.95
+    """Lambda of generalised advantage estimation."""
+    kl_coef: NonNegative = 0.2
+    """Weight of the per-token KL penalty (at the start, if adaptive)."""
+    kl_target: Positive | None = 6.0
+    """KL per completion that the adaptive coefficient aims at; null keeps the coefficient fixed."""
+    kl_horizon: Positive = 10_000.0
+    """Completions over which the adaptive coefficient reacts."""
+
+
+class TrainingSection(Section):
+    """How an expert or a baseline is trained."""
+
+    algo: Literal["ppo"] = "ppo"
+    """The algorithm."""
+    steps: Count = 100
+    """Rollout-and-update rounds."""
+    prompts_per_step: Count = 16
+    """Different prompts in a round."""
+    completions_per_prompt: Count = 8
+    """Completions sampled for each prompt; they share one encoding of it."""
+    learning_rate: Positive = 1.41e-5
+    """Of Adam, constant."""
+    max_grad_norm: Positive = 1.0
+    """Gradients are scaled down to this norm."""
+    checkpoint_every: Count = 5
+    """Steps between checkpoints; an interrupted training continues from the last one."""
+    ppo: PPOSection = PPOSection()
+
+    @model_validator(mode="after")
+    def _even_mini_batches(self) -> TrainingSection:
+        if self.prompts_per_step % self.ppo.mini_batches:
+            raise ValueError(
+                f"prompts_per_step ({self.prompts_per_step}) is not a multiple of "
+                f"ppo.mini_batches ({self.ppo.mini_batches})"
+            )
+        return self
+
+
+class GenerationSection(Section):
+    """How completions are sampled while training."""
+
+    max_new_tokens: Count = 32
+    """The longest completion."""
+    min_new_tokens: Count | None = None
+    """If set, each completion's length is drawn uniformly from min_new_tokens..max_new_tokens."""
+    stop_at_eos: bool = True
+    """End a completion at the end-of-sequence token."""
+    temperature: Positive = 1.0
+    """Sampling temperature; the log-probabilities account for it. No top-k, no top-p."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> GenerationSection:
+        if self.min_new_tokens is not None and self.min_new_tokens > self.max_new_tokens:
+            raise ValueError(f"min_new_tokens ({self.min_new_tokens}) exceeds max_new_tokens ({self.max_new_tokens})")
+        return self
+
+
+class EvaluationSection(Section):
+    """The sweep over mixes."""
+
+    prompts: Count = 200
+    """The first so many held-out prompts (all, if there are fewer)."""
+    lambdas: Annotated[int, Field(ge=2)] = 11
+    """Points on the line between two experts; with more experts, points on each edge of the simplex lattice."""
+    method: Literal["factors", "cat"] = "factors"
+    """How adapters are mixed (see ``rsoup mix``)."""
+    max_new_tokens: Count = 32
+    """The longest completion."""
+    temperature: NonNegative = 0.0
+    """0 is greedy decoding, as in the paper's code."""
+    batch_size: Count = 32
+    """Prompts generated at once."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Weights while evaluating; auto is float32 on the CPU (the same at any batch size), else the training dtype."""
+
+
+def _rewards_from_list(value: Any) -> Any:
+    """Read ``[positive, faithful]`` as ``{positive: {}, faithful: {}}`` and a null entry as an empty one."""
+    if isinstance(value, list) and all(isinstance(name, str) for name in value):
+        if len(set(value)) < len(value):
+            raise ValueError("the same reward is listed twice")
+        value = dict.fromkeys(value)
+    if isinstance(value, dict):
+        return {name: {} if section is None else section for name, section in value.items()}
+    return value
+
+
+Rewards = Annotated[
+    dict[Annotated[str, Field(pattern=NAME_PATTERN)], RewardSection],
+    BeforeValidator(_rewards_from_list),
+    Field(min_length=1),
+]
+Weights = dict[str, NonNegative]
+
+
+class Recipe(Section):
+    """A whole experiment: base model, task, rewards, training, evaluation."""
+
+    name: Annotated[str, Field(pattern=NAME_PATTERN)] = "run"
+    """Names the run; the default output is runs/<name>."""
+    output: str | None = None
+    """Folder of the run."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Everything random follows from it."""
+    model: ModelSection
+    task: TaskSection
+    rewards: Rewards
+    """Registry names, or a mapping from a name to where the reward comes from."""
+    training: TrainingSection = TrainingSection()
+    generation: GenerationSection = GenerationSection()
+    morl: list[Weights] = []
+    """The baselines: for each, the weights of the rewards in one training."""
+    evaluation: EvaluationSection = EvaluationSection()
+
+    @model_validator(mode="after")
+    def _known_morl_rewards(self) -> Recipe:
+        for weights in self.morl:
+            check_reward_weights(weights, self.rewards)
+        return self
+
+    @property
+    def folder(self) -> Path:
+        """The folder that holds everything the run writes."""
+        return Path(self.output) if self.output else Path("runs") / self.name
+
+
+def check_reward_weights(weights: Mapping[str, float], rewards: Iterable[str]) -> None:
+    """Raise ValueError unless ``weights`` name known rewards and are not all zero."""
+    for name in weights:
+        if name not in rewards:
+            raise ValueError(
+                f"the weights name {name!r}, which is not a reward of the recipe. {did_you_mean(name, rewards)}"
+            )
+    if not any(weights.values()):
+        raise ValueError("the weights of the rewards are all zero")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as people write it: 1e-5 is a number, and a key given twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} is given twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+0123456789."),
+)
+
+
+def _parse_yaml(text: str, where: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as problem:
+        mark = getattr(problem, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        what = getattr(problem, "problem", None) or "it cannot be parsed"
+        raise RecipeError(f"{where}{line}: not valid YAML: {what}.", "Mend the line and try again.") from problem
+
+
+def _set(content: dict[str, Any], dotted: str, value: Any) -> None:
+    *sections, key = dotted.split(".")
+    for section in sections:
+        inner = content.get(section)
+        if inner is None:
+            inner = content[section] = {}
+        if isinstance(inner, list) and all(isinstance(item, str) for item in inner):  # rewards: [a, b]
+            inner = content[section] = dict.fromkeys(inner)
+        if not isinstance(inner, dict):
+            raise RecipeError(f"--set {dotted}: {section} is not a section.", "Give section.key=value.")
+        content = inner
+    content[key] = value
+
+
+def _describe(problem: ValidationError, where: str) -> RecipeError:
+    """Turn the first error of a validation into one line what and one line what to do."""
+    error = problem.errors()[0]
+    path = ".".join(str(part) for part in error["loc"] if part != "[key]")
+    if error["type"] == "extra_forbidden":
+        key = str(error["loc"][-1])
+        return RecipeError(f"{where}: unknown key {path}.", did_you_mean(key, _known_keys(error["loc"][:-1])))
+    if error["type"] == "missing":
+        return RecipeError(f"{where}: {path} is missing.", f"Add it to the recipe, or give --set {path}=...")
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "value_error":
+        return RecipeError(
+            f"{where}: {f'{path}: ' if path else ''}{message.rstrip('.?')}.", "Correct the recipe and try again."
+        )
+    got = error["input"]
+    hint = (
+        f"Write {path} without quotes."
+        if isinstance(got, str) and _is_number(got)
+        else "Correct the recipe and try again."
+    )
+    return RecipeError(f"{where}: {path} is {got!r}: {message[0].lower()}{message[1:]}.", hint)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _known_keys(loc: tuple[str | int, ...]) -> list[str]:
+    model: Any = Recipe
+    for part in loc:
+        field = model.model_fields.get(str(part)) if isinstance(model, type) and issubclass(model, BaseModel) else None
+        model = field.annotation if field is not None else RewardSection
+    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+
+
+def parse_recipe(content: Any, where: str) -> Recipe:
+    """Validate the content of a recipe; ``where`` names it in errors."""
+    if not isinstance(content, dict):
+        raise RecipeError(
+            f"{where}: is not a recipe: the top level has to be a mapping.", "See rsoup recipes quickstart."
+        )
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as problem:
+        raise _describe(problem, where) from problem
+
+
+def load_recipe(path: Path | None, settings: Iterable[str] = (), flags: Mapping[str, Any] | None = None) -> Recipe:
+    """Read a recipe and apply ``section.key=value`` settings and then flags (dotted key to value; None is not given).
+
+    Without a path the recipe is made of settings and flags alone.
+    """
+    content: Any = {}
+    where = str(path) if path else "the flags"
+    if path is not None:
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as problem:
+            reason = problem.strerror if isinstance(problem, OSError) else "it is not UTF-8 text"
+            raise RecipeError(
+                f"{path}: the recipe cannot be read ({reason}).",
+                "Check the path; rsoup recipes lists the bundled ones.",
+            ) from problem
+        content = _parse_yaml(text, where)
+    if not isinstance(content, dict):
+        return parse_recipe(content, where)
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or not key.strip(". "):
+            raise RecipeError(f"--set {setting}: is not section.key=value.", "For example: --set training.steps=20")
+        _set(content, key.strip(), _parse_yaml(value, f"--set {setting}"))
+    for key, value in (flags or {}).items():
+        if value is not None:
+            _set(content, key, value)
+    return parse_recipe(content, where)
+
+
+def bundled_recipes() -> dict[str, Path]:
+    """Return the recipes that come with rsoup, by name."""
+    folder = CHECKOUT_RECIPES if CHECKOUT_RECIPES.is_dir() else INSTALLED_RECIPES
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def find_recipe(name: str) -> Path:
+    """Return the path of a recipe given as a path or as the name of a bundled one."""
+    path = Path(name)
+    if path.is_file():
+        return path
+    bundled = bundled_recipes()
+    if name in bundled:
+        return bundled[name]
+    raise RecipeError(f"{name}: there is no such recipe.", did_you_mean(path.stem, bundled))
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """Return the resolved recipe as YAML: every default and override filled in."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100)

@@ -1,0 +1,66 @@
+"""From measured scores and options to every figure of a report."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rsoup import __version__
+from rsoup.pareto.dominance import Floats
+from rsoup.report.choices import choose, preferences
+from rsoup.report.evidence import Evidence, gather
+from rsoup.report.fronts import controllabilities, preference_fit, report_points, volumes
+from rsoup.report.hypotheses import compare, coverage_hypothesis, lmc, lmc_hypothesis
+from rsoup.report.measured import Measured
+from rsoup.report.options import Options
+from rsoup.report.schema import Made, Report
+
+SMALLEST = "the smallest score on each reward over everything compared, no margin"
+
+
+def analyse(measured: Measured, options: Options) -> Report:
+    """Return the report on measured scores; refuses options that do not fit them."""
+    options.check_rewards(measured.rewards)
+    evidence = gather(measured, options.draws, options.seed)
+    reference = _reference_point(measured, options)
+    points = report_points(evidence)
+    by_reward = lmc(evidence)
+    comparison = compare(evidence, reference)
+    return Report(
+        rewards=list(measured.rewards),
+        points=points,
+        front=[point.id for point in points if point.on_front],
+        reference_rule="given" if options.reference else SMALLEST,
+        hypervolume=volumes(evidence, reference),
+        mean_inner_product=preference_fit(measured),
+        controllability=controllabilities(measured),
+        comparison=comparison,
+        lmc=by_reward,
+        hypotheses={"lmc": lmc_hypothesis(by_reward), "coverage": coverage_hypothesis(comparison)},
+        preferences=preferences(measured),
+        choices=choose(evidence, options),
+        experts=dict(measured.experts),
+        adapters=dict(measured.adapters),
+        method=measured.method,
+        bootstrap=evidence.settings,
+        notes=[*measured.notes, *_notes(evidence)],
+        made_from=[Made(path=own.path, sha256=own.sha256, about=dict(own.about)) for own in measured.sources],
+        rsoup=__version__,
+    )
+
+
+def _reference_point(measured: Measured, options: Options) -> Floats:
+    if options.reference:
+        return measured.vector(options.reference)
+    smallest: Floats = np.min(measured.scores, axis=0)
+    return smallest
+
+
+def _notes(evidence: Evidence) -> list[str]:
+    """Say what the intervals cover, or why there are none."""
+    if evidence.settings is None:
+        return ["The input holds means without single scores: this report has no intervals."]
+    seeds, prompts = evidence.settings.seeds, evidence.settings.prompts
+    if seeds == 1:
+        return [f"Intervals cover the choice of prompts ({prompts}), not the training seed: there is one."]
+    about = f"{seeds} seeds" if prompts == 1 else f"{seeds} seeds and {prompts} prompts"
+    return [f"Intervals cover {about}" + ("; with so few seeds they are rough." if seeds < 5 else ".")]

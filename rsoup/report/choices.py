@@ -1,0 +1,201 @@
+"""Models chosen for a preference, a floor or the knee, each with the command that makes it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+
+import numpy as np
+
+from rsoup.errors import ResultsError
+from rsoup.pareto.choice import best_at_least, best_for, halves, knee, nearest, regret, simplex_lattice
+from rsoup.pareto.dominance import Floats
+from rsoup.report.evidence import Evidence
+from rsoup.report.measured import Measured, weights_id
+from rsoup.report.options import Options
+from rsoup.report.schema import Choice, Estimate, Preference, Rule
+
+LATTICE_STEPS = {1: 1, 2: 10, 3: 5, 4: 4}  # preferences shown, by number of rewards; 2 beyond
+
+
+def choose(evidence: Evidence, options: Options) -> list[Choice]:
+    """Return the models that the options ask for."""
+    choices = [choice for mu in options.prefer for choice in _preferred(evidence, mu, options.seed)]
+    if options.at_least:
+        choices.append(_constrained(evidence, options))
+    if options.knee:
+        candidates = _candidates(evidence.measured)
+        row = candidates[knee(evidence.measured.scores[candidates])]
+        words = "Knee: the measured soup farthest above the line between the front's extremes, on scaled rewards."
+        choices.append(_choice(evidence, "knee", {}, row, words))
+    return choices
+
+
+def preferences(measured: Measured) -> list[Preference]:
+    """Return the best measured soup for every preference of a lattice."""
+    candidates = measured.rows("soup", "expert")
+    if not candidates:
+        return []
+    lattice = simplex_lattice(len(measured.rewards), LATTICE_STEPS.get(len(measured.rewards), 2))
+    return [_preference(measured, candidates[best_for(measured.scores[candidates], mu)], mu) for mu in lattice]
+
+
+def mix_command(measured: Measured, weights: Mapping[str, float]) -> str:
+    """Return the ``rsoup mix`` command that makes the soup of these weights."""
+    parts = {name: weight for name, weight in weights.items() if weight}
+    words = ["rsoup", "mix", *(measured.adapters.get(name, name) for name in parts)]
+    for weight in parts.values():
+        words += ["-w", f"{weight:.10g}"]
+    if measured.method is not None:
+        words += ["--method", measured.method]
+    return shlex.join([*words, "-o", weights_id("soup", weights)])
+
+
+def _preference(measured: Measured, row: int, mu: Floats) -> Preference:
+    model = measured.models[row]
+    by_reward = dict(zip(measured.rewards, mu.tolist(), strict=True))
+    return Preference(mu=by_reward, id=model.id, weights=dict(model.weights), lam=model.lam)
+
+
+def _candidates(measured: Measured) -> list[int]:
+    rows = measured.rows("soup", "expert")
+    if not rows:
+        raise ResultsError("There is no soup or expert to choose from.", "Evaluate soups, or leave the choice out.")
+    return rows
+
+
+def _preferred(evidence: Evidence, mu: Mapping[str, float], seed: int) -> list[Choice]:
+    """Choose by both rules of the paper: lambda = mu, and the best of a validation split."""
+    measured = evidence.measured
+    candidates = _candidates(measured)
+    vector = measured.vector(mu)
+    chosen = [choice for choice in [_as_weights(evidence, mu, candidates, seed)] if choice is not None]
+    samples = _by_prompt(measured)
+    if samples is None:
+        row = candidates[best_for(measured.scores[candidates], vector)]
+        words = "Best measured soup for the weighted score; without single scores it cannot be judged on other prompts."
+        return [*chosen, _choice(evidence, "validation", mu, row, words)]
+    validation, _ = halves(len(samples), seed)
+    row = candidates[best_for(samples[validation].mean(axis=0)[candidates], vector)]
+    lost = _regret(samples, candidates, row, vector, seed)
+    words = (
+        f"Best soup for the weighted score on {len(validation)} validation prompts; on the other half {_lost(lost)}."
+    )
+    return [*chosen, _choice(evidence, "validation", mu, row, words, regret=lost)]
+
+
+def _as_weights(evidence: Evidence, mu: Mapping[str, float], candidates: list[int], seed: int) -> Choice | None:
+    """Take the preference for the weights, where each preferred reward has its expert."""
+    measured = evidence.measured
+    if not all(name in measured.experts for name, weight in mu.items() if weight):
+        return None
+    names = list(dict.fromkeys(measured.experts.values()))
+    weights = {
+        measured.experts[name]: float(mu.get(name, 0.0)) for name in measured.rewards if name in measured.experts
+    }
+    made_of = [row for row in candidates if measured.models[row].weights]
+    row = made_of[nearest(measured.weights(made_of, names), np.array([weights.get(name, 0.0) for name in names]))]
+    samples = _by_prompt(measured)
+    lost = None if samples is None else _regret(samples, candidates, row, measured.vector(mu), seed)
+    exact = all(abs(measured.models[row].weights.get(name, 0.0) - weights.get(name, 0.0)) < 1e-6 for name in names)
+    model = measured.models[row]
+    words = "Weights = mu" + ("." if exact else f"; the scores are those of the nearest measured soup, {model.id}.")
+    words += "" if lost is None else f" On the prompts not used for validation {_lost(lost)}."
+    return _choice(evidence, "lambda = mu", mu, row, words, weights=weights, regret=lost)
+
+
+def _constrained(evidence: Evidence, options: Options) -> Choice:
+    """Choose the best soup whose means reach every floor."""
+    measured = evidence.measured
+    candidates = _candidates(measured)
+    floors = np.array([options.at_least.get(name, -np.inf) for name in measured.rewards])
+    row = best_at_least(measured.scores[candidates], floors, _aim(measured, options))
+    if row is None:
+        name = next(iter(options.at_least))
+        column = measured.rewards.index(name)
+        best = max(candidates, key=lambda number: measured.scores[number, column])
+        raise ResultsError(
+            f"--at-least: no soup reaches {_listed(options.at_least)}; "
+            f"the highest {name} is {measured.scores[best, column]:.4g}, at {measured.models[best].id}.",
+            "Lower the floor, or evaluate more soups.",
+        )
+    row = candidates[row]
+    sure = evidence.probability(lambda scores: np.all(scores[[row]] >= floors, axis=1))
+    words = f"Best measured soup with {_listed(options.at_least)}"
+    words += "." if sure is None else f"; the floor holds in {float(sure[0]):.0%} of the draws."
+    probability = None if sure is None else float(sure[0])
+    return _choice(evidence, "at least", options.at_least, row, words, probability=probability)
+
+
+def _aim(measured: Measured, options: Options) -> Floats:
+    """Return what to raise above the floors: the first preference, or the rewards without a floor, equally scaled."""
+    if options.prefer:
+        return measured.vector(options.prefer[0])
+    span = np.ptp(measured.scores, axis=0)
+    free = np.array([name not in options.at_least for name in measured.rewards])
+    wanted = free if free.any() else np.ones_like(free)
+    return np.where(wanted & (span > 0), 1 / np.where(span > 0, span, 1.0), 0.0)
+
+
+def _choice(
+    evidence: Evidence,
+    rule: Rule,
+    asked: Mapping[str, float],
+    row: int,
+    words: str,
+    *,
+    weights: Mapping[str, float] | None = None,
+    regret: Estimate | None = None,
+    probability: float | None = None,
+) -> Choice:
+    """Return a choice; its scores are those of the measured model in ``row``."""
+    measured = evidence.measured
+    model = measured.models[row]
+    weights = dict(model.weights) if weights is None else dict(weights)
+    own = weights == dict(model.weights)
+    return Choice(
+        rule=rule,
+        asked=dict(asked),
+        weights=weights,
+        lam=model.lam if own else _lambda(measured, weights),
+        nearest=model.id,
+        scores=evidence.scores[row],
+        regret=regret,
+        probability=probability,
+        folder=weights_id("soup", weights),
+        command=mix_command(measured, weights),
+        words=words,
+    )
+
+
+def _lambda(measured: Measured, weights: Mapping[str, float]) -> float | None:
+    """Return the weight of the expert at lambda = 1, where the soups lie on one line."""
+    ends = [model.weights for model in measured.models if model.lam == 1.0 and model.kind in ("soup", "expert")]
+    far = [name for name, weight in ends[0].items() if weight] if ends else []
+    return weights.get(far[0], 0.0) if len(far) == 1 and len(measured.rewards) == 2 else None
+
+
+def _by_prompt(measured: Measured) -> Floats | None:
+    """Return (prompts, models, rewards), averaged over seeds; None where single scores are unknown."""
+    if measured.samples is None or measured.samples.shape[1] < 4:
+        return None
+    averaged: Floats = measured.samples.mean(axis=0)
+    return averaged
+
+
+def _regret(samples: Floats, candidates: list[int], row: int, mu: Floats, seed: int) -> Estimate:
+    """Judge a choice on the half of the prompts that validation did not use."""
+    _, other = halves(len(samples), seed)
+    lost = regret(samples[other][:, candidates], mu, candidates.index(row))
+    return Estimate(value=lost.value, stderr=lost.stderr)
+
+
+def _lost(lost: Estimate) -> str:
+    if lost.value <= 0:
+        return "no soup does better"
+    error = "" if lost.stderr is None else f" (standard error {lost.stderr:.2g})"
+    return f"the best soup has {lost.value:.3g} more{error}"
+
+
+def _listed(floors: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} >= {floor:g}" for name, floor in floors.items())

@@ -1,0 +1,201 @@
+"""The paper's two claims: mixes lie above the line between their experts; soups do as well as MORL runs."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rsoup.pareto.bootstrap import simultaneous_reach
+from rsoup.pareto.choice import best_for
+from rsoup.pareto.dominance import Floats, weakly_dominates
+from rsoup.pareto.dominance import dominates as dominates_matrix
+from rsoup.pareto.indicators import additive_epsilon, coverage, hypervolume, scaled
+from rsoup.pareto.lmc import lmc_gap, on_simplex
+from rsoup.report.evidence import Evidence, Linear
+from rsoup.report.measured import Measured, Model
+from rsoup.report.schema import Comparison, Estimate, Gap, Hypothesis, Lmc, MorlRun, Verdict
+
+LMC_CLAIM = "Linear mode connectivity: a mix scores at least the mix of its experts' scores, on every reward."
+COVERAGE_CLAIM = "Pareto coverage: for each preference a soup does at least as well as the MORL run trained for it."
+
+
+def lmc(evidence: Evidence) -> dict[str, Lmc]:
+    """Return the gap of every mix whose experts were measured, by reward."""
+    measured = evidence.measured
+    alone = measured.ingredients()
+    names = list(alone)
+    rows = [row for row in measured.rows("soup", "expert") if _is_mix_of(measured.models[row], names)]
+    weights = measured.weights(rows, names)
+    keep = on_simplex(weights) if rows else np.zeros(0, dtype=bool)
+    rows, weights = [row for row, kept in zip(rows, keep, strict=True) if kept], weights[keep] if rows else weights
+    if not rows:
+        return {}
+    experts = [alone[name] for name in names]
+    gaps = evidence.linear(lambda scores: lmc_gap(scores[..., rows, :], weights, scores[..., experts, :]))
+    reach = _reach(gaps)
+    return {
+        name: _lmc([_gap(measured.models[row], gaps, place, column) for place, row in enumerate(rows)], reach, measured)
+        for column, name in enumerate(measured.rewards)
+    }
+
+
+def lmc_hypothesis(by_reward: dict[str, Lmc]) -> Hypothesis:
+    """Say in words whether every mix lies above the line."""
+    lows = {name: own.minimum for name, own in by_reward.items() if own.minimum is not None}
+    if not lows:
+        return Hypothesis(claim=LMC_CLAIM, verdict="unknown", words="No mix was measured together with its experts.")
+    verdict = _worst([own.verdict for own in by_reward.values()])
+    if verdict == "holds":
+        words = "Holds: no mix scores below the line between its experts on any reward."
+    elif verdict == "holds within error":
+        words = f"Holds within error: {_shortfalls(lows)}, which chance explains (95 %, all gaps at once)."
+    else:
+        told = "." if any(gap.stderr is not None for gap in lows.values()) else "; no error is known."
+        failing = {name: gap for name, gap in lows.items() if by_reward[name].verdict == "fails"}
+        words = f"Fails: {_shortfalls(failing)}{told}"
+    return Hypothesis(claim=LMC_CLAIM, verdict=verdict, words=words)
+
+
+def compare(evidence: Evidence, reference: Floats) -> Comparison | None:
+    """Compare soups and experts with the MORL runs; None where either is missing."""
+    measured = evidence.measured
+    soups, runs = measured.rows("soup", "expert"), measured.rows("morl")
+    if not soups or not runs:
+        return None
+    shares = scaled(measured.scores, measured.scores.min(axis=0), measured.scores.max(axis=0))
+    share = evidence.estimate(lambda scores: _volume_share(scores[soups], scores[runs], reference))
+    trainings = {name for row in soups for name, weight in measured.models[row].weights.items() if weight}
+    return Comparison(
+        hypervolume_ratio=_as_ratio(share),
+        epsilon_soup_covers_morl=additive_epsilon(shares[soups], shares[runs]),
+        epsilon_morl_covers_soup=additive_epsilon(shares[runs], shares[soups]),
+        coverage_of_morl_by_soup=coverage(shares[soups], shares[runs]),
+        coverage_of_soup_by_morl=coverage(shares[runs], shares[soups]),
+        trainings={"soup": len(trainings), "morl": len(runs)},
+        runs=[_run(evidence, soups, row) for row in runs],
+    )
+
+
+def coverage_hypothesis(comparison: Comparison | None) -> Hypothesis:
+    """Say in words whether a soup serves every preference as well as the MORL run trained for it."""
+    if comparison is None:
+        return Hypothesis(claim=COVERAGE_CLAIM, verdict="unknown", words="No MORL run was measured beside soups.")
+    runs = comparison.runs
+    verdicts = [_run_verdict(run) for run in runs]
+    verdict = _worst(verdicts)
+    beaten = sum(bool(run.dominated_by) for run in runs)
+    costs = comparison.trainings
+    if verdict == "fails":
+        words = f"Fails: {verdicts.count('fails')} of {len(runs)} MORL runs beat every soup on their own preference"
+    elif verdict == "holds within error":
+        words = "Holds within error: on its own preference no MORL run beats the best soup by more than chance explains"
+    else:
+        words = "Holds: no MORL run beats the best soup on the preference it was trained for"
+    words += f"; soups dominate {beaten} of {len(runs)}. "
+    words += f"Trainings: {costs['soup']} for the soups, {costs['morl']} for MORL."
+    return Hypothesis(claim=COVERAGE_CLAIM, verdict=verdict, words=words)
+
+
+def _is_mix_of(model: Model, names: list[str]) -> bool:
+    return bool(model.weights) and all(name in names for name, weight in model.weights.items() if weight)
+
+
+def _gap(model: Model, gaps: Linear, place: int, column: int) -> Gap:
+    estimate = gaps.at(place, column)
+    return Gap(
+        id=model.id,
+        lam=model.lam,
+        weights=dict(model.weights),
+        gap=estimate.value,
+        stderr=estimate.stderr,
+        interval=estimate.interval,
+        exceeds_stderr=estimate.value < -(estimate.stderr or 0.0),
+    )
+
+
+def _reach(figures: Linear) -> float:
+    if figures.draws is None or figures.stderr is None:
+        return 0.0
+    return simultaneous_reach(figures.draws, figures.value, figures.stderr)
+
+
+def _lmc(gaps: list[Gap], reach: float, measured: Measured) -> Lmc:
+    mixes = [gap for gap in gaps if sum(weight > 0 for weight in gap.weights.values()) > 1]
+    minimum = min(mixes, key=lambda gap: gap.gap, default=None)
+    rounding = 1e-12 * float(np.abs(measured.scores).max())
+    verdict: Verdict = "unknown" if minimum is None else "holds"
+    for gap in mixes:
+        if gap.gap < -rounding:
+            fails = gap.stderr is None or gap.gap + reach * gap.stderr < 0
+            verdict = _worst([verdict, "fails" if fails else "holds within error"])
+    return Lmc(gaps=gaps, minimum=minimum, verdict=verdict)
+
+
+def _worst(verdicts: list[Verdict]) -> Verdict:
+    order: list[Verdict] = ["fails", "holds within error", "unknown", "holds"]
+    return min(verdicts, key=order.index)
+
+
+def _shortfalls(lows: dict[str, Gap]) -> str:
+    """Say where each negative gap is deepest."""
+    parts = []
+    for name, gap in lows.items():
+        if gap.gap < 0:
+            where = f"at lambda {gap.lam:g}" if gap.lam is not None else f"at {gap.id}"
+            error = "" if gap.stderr is None else f" (standard error {gap.stderr:.2g})"
+            parts.append(f"{where} {name} lies {-gap.gap:.3g} below the line{error}")
+    return ", ".join(parts)
+
+
+def _volume_share(soups: Floats, runs: Floats, reference: Floats) -> float:
+    """Return the soups' part of both hypervolumes, which stays finite where that of the runs is 0 in a draw."""
+    ours, theirs = hypervolume(soups, reference), hypervolume(runs, reference)
+    return ours / (ours + theirs) if ours + theirs > 0 else 0.5
+
+
+def _as_ratio(share: Estimate) -> Estimate | None:
+    """Return the ratio of soups to runs behind a share; None where it is infinite."""
+    if share.value == 1:
+        return None
+    low, high = share.interval or (1.0, 1.0)
+    interval = (low / (1 - low), high / (1 - high)) if high < 1 else None
+    return Estimate(value=share.value / (1 - share.value), interval=interval)
+
+
+def _run(evidence: Evidence, soups: list[int], row: int) -> MorlRun:
+    """Compare one MORL run with the soups, and with the best of them for the run's preference."""
+    measured = evidence.measured
+    scores, model = measured.scores, measured.models[row]
+    beaten = dominates_matrix(scores[soups], scores[[row]])[:, 0]
+    beats = dominates_matrix(scores[[row]], scores[soups])[0]
+    sure = evidence.probability(
+        lambda draw: np.any(weakly_dominates(draw[soups], draw[[row]]), axis=0, keepdims=True)[0]
+    )
+    best, difference = None, None
+    if model.mu is not None:
+        mu = measured.vector(model.mu)
+        best = soups[best_for(scores[soups], mu)]
+        difference = evidence.linear(lambda values: (values[..., [best], :] - values[..., [row], :]) @ mu).at(0)
+    return MorlRun(
+        id=model.id,
+        mu=None if model.mu is None else dict(model.mu),
+        best_soup=None if best is None else measured.models[best].id,
+        difference=difference,
+        dominated_by=[measured.models[soup].id for soup, mark in zip(soups, beaten, strict=True) if mark],
+        dominates=[measured.models[soup].id for soup, mark in zip(soups, beats, strict=True) if mark],
+        dominated_probability=None if sure is None else float(sure[0]),
+    )
+
+
+def _run_verdict(run: MorlRun) -> Verdict:
+    """Judge by mu . R where the preference is known, else by dominance."""
+    if run.difference is None:
+        return "fails" if run.dominates and not run.dominated_by else "holds" if run.dominated_by else "unknown"
+    return _sign_verdict(run.difference)
+
+
+def _sign_verdict(difference: Estimate) -> Verdict:
+    if difference.value >= 0:
+        return "holds"
+    if difference.interval is None or difference.interval[1] < 0:
+        return "fails"
+    return "holds within error"

@@ -1,0 +1,33 @@
+"""Read whatever a report can be made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from rsoup.errors import ResultsError
+from rsoup.report.measured import Measured
+from rsoup.report.printed import read_printed
+from rsoup.report.runs import read_runs
+from rsoup.report.table import read_table
+
+
+def read_inputs(paths: list[Path], objectives: Mapping[str, str], where: Mapping[str, str]) -> Measured:
+    """Read results files (several are pooled over seeds), one CSV of points, or one printed block."""
+    if all(path.is_dir() or path.suffix == ".json" for path in paths):
+        if objectives or where:
+            raise ResultsError(
+                "--objective and --where read a CSV or a printed block; a results file names its rewards itself.",
+                "Leave them out.",
+            )
+        return read_runs(paths)
+    if len(paths) > 1:
+        raise ResultsError(
+            f"{len(paths)} inputs, not all of them results files: only results of rsoup eval are pooled.",
+            "Give results files, or one CSV, or one printed block.",
+        )
+    if paths[0].suffix == ".csv":
+        return read_table(paths[0], objectives, where)
+    if where:
+        raise ResultsError("--where chooses rows of a CSV.", "Leave it out.")
+    return read_printed(paths[0], objectives)

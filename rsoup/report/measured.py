@@ -1,0 +1,80 @@
+"""What a report is made from: points with their scores, whatever file they came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from rsoup.evaluation.results import Kind, Samples
+from rsoup.pareto.dominance import Floats
+
+
+@dataclass(frozen=True)
+class Model:
+    """One measured model: what it is and what it was mixed from or trained on."""
+
+    id: str
+    kind: Kind
+    weights: Mapping[str, float]  # adapter name -> weight
+    lam: float | None = None
+    mu: Mapping[str, float] | None = None  # reward name -> weight in training, for a MORL run
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file the report was made from, and what it says about itself."""
+
+    path: str
+    sha256: str
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Scores of several models on the same rewards; single scores where the input has them."""
+
+    rewards: tuple[str, ...]
+    models: tuple[Model, ...]
+    scores: Floats  # (models, rewards)
+    sources: tuple[Source, ...]
+    samples: Floats | None = None  # (seeds, prompts, models, rewards)
+    stderr: Floats | None = None  # (models, rewards), for means that came without samples
+    counts: tuple[int, ...] = ()  # scores behind each model's means
+    experts: Mapping[str, str] = field(default_factory=dict)  # reward name -> name of the adapter trained on it
+    adapters: Mapping[str, str] = field(default_factory=dict)  # adapter name -> folder
+    method: str | None = None
+    texts: Samples | None = None
+    notes: tuple[str, ...] = ()
+
+    def rows(self, *kinds: Kind) -> list[int]:
+        """Return the rows of the models of these kinds."""
+        return [row for row, model in enumerate(self.models) if model.kind in kinds]
+
+    def ingredients(self) -> dict[str, int]:
+        """Return the row of each adapter measured alone, by its name; mixes are made of these."""
+        return {
+            next(iter(parts)): row
+            for row, model in enumerate(self.models)
+            if list((parts := {name: weight for name, weight in model.weights.items() if weight}).values()) == [1.0]
+        }
+
+    def weights(self, rows: list[int], names: list[str]) -> Floats:
+        """Return (rows, names): the weight of each named adapter in these models."""
+        return np.array([[self.models[row].weights.get(name, 0.0) for name in names] for row in rows], dtype=float)
+
+    def vector(self, by_reward: Mapping[str, float]) -> Floats:
+        """Return one value per reward, 0 where it is not named."""
+        return np.array([by_reward.get(name, 0.0) for name in self.rewards], dtype=float)
+
+
+def weights_id(kind: str, weights: Mapping[str, float]) -> str:
+    """Return an id such as soup-0.70-0.30."""
+    return "-".join([kind, *(_digits(weight) for weight in weights.values())])
+
+
+def _digits(weight: float) -> str:
+    short = f"{weight:.2f}"
+    return short if abs(float(short) - weight) < 1e-9 else f"{weight:.4g}"

@@ -1,0 +1,96 @@
+"""What a report is asked for, and how the flags of the command line say it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from rsoup.errors import ResultsError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Options:
+    """Everything one may ask of a report."""
+
+    reference: Mapping[str, float] = field(default_factory=dict)
+    prefer: tuple[Mapping[str, float], ...] = ()
+    at_least: Mapping[str, float] = field(default_factory=dict)
+    knee: bool = False
+    objectives: Mapping[str, str] = field(default_factory=dict)  # reward name -> LABEL or LABEL1-LABEL2
+    where: Mapping[str, str] = field(default_factory=dict)  # CSV column -> value of the rows to keep
+    draws: int = 2000
+    seed: int = 0
+
+    @classmethod
+    def from_flags(
+        cls,
+        *,
+        reference: Iterable[str] = (),
+        prefer: Iterable[str] = (),
+        at_least: Iterable[str] = (),
+        knee: bool = False,
+        objective: Iterable[str] = (),
+        where: Iterable[str] = (),
+        bootstrap: int = 2000,
+        seed: int = 0,
+    ) -> Options:
+        """Return the options that the texts given to the flags stand for."""
+        if bootstrap < 100:
+            raise ResultsError(f"--bootstrap {bootstrap}: too few draws for an interval.", "Give at least 100.")
+        if seed < 0:
+            raise ResultsError(f"--seed {seed}: a seed is not negative.", "Give 0 or more.")
+        return cls(
+            reference=numbers("--reference", reference),
+            prefer=tuple(_preference(text) for text in prefer),
+            at_least=numbers("--at-least", at_least),
+            knee=knee,
+            objectives=dict(_pair("--objective", text) for text in objective),
+            where=dict(_pair("--where", text) for text in where),
+            draws=bootstrap,
+            seed=seed,
+        )
+
+    def check_rewards(self, rewards: tuple[str, ...]) -> None:
+        """Refuse options that speak of rewards which were not measured."""
+        named = {"--reference": [self.reference], "--prefer": list(self.prefer), "--at-least": [self.at_least]}
+        for flag, mappings in named.items():
+            for name in (name for mapping in mappings for name in mapping):
+                if name not in rewards:
+                    raise ResultsError(f"{flag}: {name!r} is no reward of these points.", did_you_mean(name, rewards))
+        missing = [name for name in rewards if self.reference and name not in self.reference]
+        if missing:
+            raise ResultsError(f"--reference: says nothing of {missing[0]!r}.", f"Add --reference {missing[0]}=VALUE.")
+
+
+def numbers(flag: str, texts: Iterable[str]) -> dict[str, float]:
+    """Return {"positive": 0.6, "faithful": 0.4} for ["positive=0.6,faithful=0.4"] or one text for each."""
+    values: dict[str, float] = {}
+    for text in (part for whole in texts for part in whole.split(",")):
+        name, value = _pair(flag, text)
+        if name in values:
+            raise ResultsError(f"{flag}: {name!r} is given twice.", "Give each reward once.")
+        try:
+            values[name] = float(value)
+        except ValueError as problem:
+            raise ResultsError(f"{flag}: {value!r} is not a number.", f"Write {flag} {name}=0.5.") from problem
+        if not math.isfinite(values[name]):
+            raise ResultsError(f"{flag}: {value!r} is not a finite number.", f"Write {flag} {name}=0.5.")
+    return values
+
+
+def _preference(text: str) -> dict[str, float]:
+    mu = numbers("--prefer", [text])
+    if min(mu.values()) < 0 or abs(sum(mu.values()) - 1) > 1e-6:
+        raise ResultsError(
+            f"--prefer {text}: the weights sum to {sum(mu.values()):g}, or one is negative.",
+            "Give weights of at least 0 that sum to 1.",
+        )
+    return mu
+
+
+def _pair(flag: str, text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name.strip() and equals and value.strip()):
+        raise ResultsError(f"{flag} {text}: is not NAME=VALUE.", f"Write for example {flag} positive=0.6.")
+    return name.strip(), value.strip()

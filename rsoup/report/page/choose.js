@@ -1,0 +1,123 @@
+// The preference, the point it recommends, and the command that makes it.
+function startChoice() {
+  $("sliders").append(...(two() ? [pairSlider()] : REWARDS.map((name, k) => ownSlider(name, k))));
+  for (const input of document.querySelectorAll("input[name=rule], input[name=scale]")) {
+    input.addEventListener("change", () => change({ [input.name]: input.value, picked: null }));
+  }
+  $("rule-weights").disabled = !canUseWeights;
+  $("copy").addEventListener("click", async () => {
+    await copyText($("command").textContent);
+    $("copy").textContent = "Copied";
+    setTimeout(() => { $("copy").textContent = "Copy"; }, 1500);
+  });
+  onChange(drawChoice);
+  drawAsked();
+}
+function drawAsked() {
+  const preference = report.choices.find((choice) => choice.rule === "validation");
+  if (preference) {
+    state.mu = REWARDS.map((name) => preference.asked[name] ?? 0);
+    if (two()) $("mu").value = 100 * state.mu[1];
+    else REWARDS.forEach((_, k) => { $(`mu-${k}`).value = 100 * state.mu[k]; });
+  }
+  $("asked").hidden = !report.choices.length;
+  $("asked").append(element("h3", {}, "Asked for"), ...report.choices.map((choice) => {
+    const asked = Object.entries(choice.asked).map(([name, value]) => `${name} ${value}`).join(", ");
+    const button = element("button", { type: "button" }, element("b", {}, [choice.rule, asked].filter(Boolean).join(": ")), ` ${choice.words}`);
+    button.addEventListener("click", () => pick(BY_ID.get(choice.nearest)));
+    return button;
+  }));
+}
+const two = () => REWARDS.length === 2;
+async function copyText(text) {
+  if (navigator.clipboard && isSecureContext) return navigator.clipboard.writeText(text);
+  const range = document.createRange();
+  range.selectNodeContents($("command"));
+  getSelection().removeAllRanges();
+  getSelection().addRange(range);
+  return document.execCommand("copy");
+}
+function pairSlider() {
+  const input = element("input", { type: "range", id: "mu", min: 0, max: 100, step: 1, value: 50,
+    "aria-label": `Preference between ${REWARDS[0]} and ${REWARDS[1]}` });
+  const [left, right] = REWARDS.map((name, k) => element("output", { for: "mu", id: `mu-${k}` }));
+  const show = () => {
+    left.textContent = `${REWARDS[0]} ${percent(state.mu[0])}`;
+    right.textContent = `${REWARDS[1]} ${percent(state.mu[1])}`;
+    input.setAttribute("aria-valuetext", `${left.textContent}, ${right.textContent}`);
+  };
+  input.addEventListener("input", () => change({ mu: [1 - input.value / 100, input.value / 100], picked: null }));
+  onChange(show);
+  return element("div", { class: "slider" }, left, right, input);
+}
+function ownSlider(name, k) {
+  const input = element("input", { type: "range", id: `mu-${k}`, min: 0, max: 100, step: 1, value: 50 });
+  const shown = element("output", { for: `mu-${k}` });
+  input.addEventListener("input", () => {
+    const raw = REWARDS.map((_, j) => Number($(`mu-${j}`).value));
+    const total = raw.reduce((a, b) => a + b, 0);
+    change({ mu: total ? raw.map((value) => value / total) : REWARDS.map(() => 1 / REWARDS.length), picked: null });
+  });
+  onChange(() => {
+    shown.textContent = percent(state.mu[k]);
+    input.setAttribute("aria-valuetext", `${name} ${shown.textContent} of the whole`);
+  });
+  return element("div", { class: "slider" }, element("label", { for: `mu-${k}` }, name), shown, input);
+}
+
+function drawChoice() {
+  const point = chosen();
+  const asked = !state.picked && state.rule === "weights" ? weightsOf(state.mu) : null;
+  const weights = asked ?? point.weights;
+  const exact = !asked || Object.entries(asked).every(([name, value]) => Math.abs((point.weights[name] ?? 0) - value) < 0.005);
+  const parts = [
+    element("div", { class: "quiet small" }, state.picked ? "Chosen by hand" : "Recommended"),
+    element("div", { class: "id", id: "chosen-id" }, point.id),
+    element("p", { class: "quiet small" }, placeWords(point)),
+  ];
+  if (state.picked) {
+    const back = element("button", { type: "button", id: "back" }, "Back to the preference");
+    back.addEventListener("click", () => change({ picked: null }));
+    parts.push(back);
+  }
+  if (Object.keys(weights).length) {
+    parts.push(element("h3", {}, "Weights"), ...Object.entries(weights).map(([name, value]) => gauge(name, number(value, 2), [["weight", 0, value]])));
+  }
+  parts.push(element("h3", {}, exact ? "Expected scores" : `Expected scores, of the nearest measured soup ${point.id}`));
+  parts.push(...REWARDS.map((name) => scoreGauge(name, point.scores[name])));
+  $("chosen").replaceChildren(...parts);
+  $("command").textContent = commandFor(point, weights);
+  $("command").parentNode.hidden = point.kind === "base" || !Object.keys(weights).length;
+}
+function placeWords(point) {
+  const sure = point.front_probability === null ? "" : ` in ${percent(point.front_probability)} of resamples`;
+  const place = point.on_front ? `on the front${sure}` : `beaten by ${point.dominated_by}`;
+  return `${KIND_WORDS[point.kind]}${point.lambda === null ? "" : `, lambda ${number(point.lambda, 2)}`}, ${place}`;
+}
+function gauge(name, words, spans) {
+  const track = element("span", { class: "track", "aria-hidden": "true" });
+  for (const [kind, from, to] of spans) {
+    const span = element("span", { class: kind });
+    span.style.left = `${100 * Math.max(0, Math.min(1, from))}%`;
+    if (kind !== "dot") span.style.width = `${100 * Math.max(0, Math.min(1, to) - Math.max(0, from))}%`;
+    track.append(span);
+  }
+  return element("div", { class: "gauge" }, element("b", {}, name), track, element("i", {}, words));
+}
+function scoreGauge(name, score) {
+  const [low, high] = extent(name);
+  const place = scaler(low, high, 0, 1);
+  const range = score.interval ? [["range", place(score.interval[0]), place(score.interval[1])]] : [];
+  return gauge(name, withInterval(score, DIGITS[name]), [...range, ["dot", place(score.mean)]]);
+}
+
+const quoted = (word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\"'\"'")}'`);
+function commandFor(point, weights) {
+  const parts = Object.entries(weights).filter(([, value]) => Math.abs(value) > 1e-9);
+  const digits = (value) => String(Number(value.toFixed(6)));
+  if (point.kind === "morl") return quoted(report.adapters[parts[0][0]] ?? parts[0][0]);
+  const words = ["rsoup", "mix", ...parts.map(([name]) => quoted(report.adapters[name] ?? name)), ...parts.map(([, value]) => `-w ${digits(value)}`)];
+  if (report.method) words.push("--method", report.method);
+  const name = Object.values(weights).map((value) => value.toFixed(2)).join("-");
+  return [...words, "-o", `soup-${name}`].join(" ");
+}

@@ -1,0 +1,90 @@
+// Data, state and small helpers. Texts reach the page through textContent only.
+const DATA = JSON.parse(document.getElementById("data").textContent);
+const { report, texts } = DATA;
+const REWARDS = report.rewards;
+const POINTS = report.points;
+const BY_ID = new Map(POINTS.map((point) => [point.id, point]));
+const SOUPS = POINTS.filter((point) => point.kind === "soup" || point.kind === "expert");
+const CANDIDATES = SOUPS.length ? SOUPS : POINTS;
+const KIND_WORDS = { soup: "soup", expert: "expert", morl: "MORL run", base: "base model" };
+const RANGES = Object.fromEntries(REWARDS.map((name) => {
+  const means = POINTS.map((point) => point.scores[name].mean);
+  return [name, [Math.min(...means), Math.max(...means)]];
+}));
+
+const state = {
+  mu: REWARDS.map(() => 1 / REWARDS.length),
+  rule: "best",
+  scale: "raw",
+  picked: null, // a point chosen by hand, which the preference then does not move
+  x: REWARDS[0],
+  y: REWARDS[1] ?? REWARDS[0],
+  prompt: 0,
+  beside: "",
+  marks: true,
+};
+const listeners = [];
+const onChange = (listener) => listeners.push(listener);
+function change(update) {
+  Object.assign(state, update);
+  for (const listener of listeners) listener();
+}
+
+const $ = (id) => document.getElementById(id);
+const SVG = "http://www.w3.org/2000/svg";
+
+function element(tag, attributes = {}, ...children) {
+  return filled(document.createElement(tag), attributes, children);
+}
+function shape(tag, attributes = {}, ...children) {
+  return filled(document.createElementNS(SVG, tag), attributes, children);
+}
+function filled(node, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value !== undefined && value !== null && value !== false) node.setAttribute(name, value === true ? "" : value);
+  }
+  node.append(...children.filter((child) => child !== null && child !== undefined));
+  return node;
+}
+
+// Digits that tell 1/500 of a range apart.
+const digitsFor = (range) => (range > 0 ? Math.max(0, Math.min(8, 2 - Math.floor(Math.log10(range)))) : 3);
+const DIGITS = Object.fromEntries(REWARDS.map((name) => [name, digitsFor(RANGES[name][1] - RANGES[name][0])]));
+
+function number(value, digits) {
+  return value === null || value === undefined ? "–" : value.toFixed(digits).replace("-", "−");
+}
+function withInterval(estimate, digits = digitsFor(Math.abs(estimate.mean ?? estimate.value ?? estimate.gap))) {
+  const mean = number(estimate.mean ?? estimate.value ?? estimate.gap, digits);
+  return estimate.interval ? `${mean} [${number(estimate.interval[0], digits)}, ${number(estimate.interval[1], digits)}]` : mean;
+}
+const scoreWords = (point, name) => withInterval(point.scores[name], DIGITS[name]);
+const percent = (share) => `${Math.round(share * 100)} %`;
+const share = (name, value) => {
+  const [low, high] = RANGES[name];
+  return high > low ? (value - low) / (high - low) : 0;
+};
+
+// The point a preference recommends: the largest mu . R, or the one whose weights are nearest to the preference.
+function recommended() {
+  return state.rule === "weights" ? nearestTo(weightsOf(state.mu)) : bestFor(state.mu);
+}
+function bestFor(mu) {
+  const value = (point) => REWARDS.reduce((sum, name, k) => {
+    const mean = point.scores[name].mean;
+    return sum + mu[k] * (state.scale === "scaled" ? share(name, mean) : mean);
+  }, 0);
+  return CANDIDATES.reduce((best, point) => (value(point) > value(best) ? point : best));
+}
+function weightsOf(mu) {
+  return Object.fromEntries(REWARDS.map((name, k) => [report.experts[name], mu[k]]));
+}
+function nearestTo(weights) {
+  const names = Object.keys(weights);
+  const distance = (point) => names.reduce((sum, name) => sum + Math.abs((point.weights[name] ?? 0) - weights[name]), 0);
+  const made = CANDIDATES.filter((point) => Object.keys(point.weights).length);
+  return made.reduce((best, point) => (distance(point) < distance(best) - 1e-9 ? point : best));
+}
+const canUseWeights = REWARDS.every((name) => name in report.experts);
+const chosen = () => (state.picked ? BY_ID.get(state.picked) : recommended());
+const pick = (point) => change({ picked: point.id });

@@ -1,0 +1,172 @@
+// The table of all points, the claims, and how the report was made.
+const COLUMNS = [
+  { name: "point", value: (point) => point.id },
+  { name: "kind", value: (point) => point.kind },
+  ...(POINTS.some((point) => point.lambda !== null)
+    ? [{ name: "lambda", numeric: true, value: (point) => point.lambda }]
+    : [{ name: "weights", value: (point) => Object.values(point.weights).map((value) => number(value, 2)).join(" / ") }]),
+  ...REWARDS.map((name) => ({ name, numeric: true, value: (point) => point.scores[name].mean, show: (point) => scoreWords(point, name) })),
+  { name: "on the front", value: (point) => (point.on_front ? "yes" : "no"), show: (point) => frontWords(point) },
+  { name: "beaten by", value: (point) => point.dominated_by ?? "" },
+];
+const sorting = { column: null, down: false };
+
+function frontWords(point) {
+  const sure = point.front_probability === null ? "" : ` (${percent(point.front_probability)})`;
+  return `${point.on_front ? "yes" : "no"}${sure}`;
+}
+function startTable() {
+  const heads = COLUMNS.map((column) => {
+    const button = element("button", { type: "button" }, column.name);
+    const head = element("th", { scope: "col", class: column.numeric ? "number" : "", "data-column": column.name }, button);
+    button.addEventListener("click", () => {
+      sorting.down = sorting.column === column && !sorting.down;
+      sorting.column = column;
+      drawTable();
+    });
+    return head;
+  });
+  $("table").append(element("thead", {}, element("tr", {}, ...heads)), element("tbody", { id: "rows" }));
+  $("csv").addEventListener("click", () => download("points.csv", csv()));
+  onChange(markRow);
+  drawTable();
+}
+function drawTable() {
+  const { column, down } = sorting;
+  const rows = [...POINTS];
+  if (column) rows.sort((a, b) => compare(column.value(a), column.value(b)) * (down ? -1 : 1));
+  for (const head of $("table").querySelectorAll("th")) {
+    head.setAttribute("aria-sort", head.dataset.column !== column?.name ? "none" : down ? "descending" : "ascending");
+  }
+  $("rows").replaceChildren(...rows.map((point) => {
+    const row = element("tr", { "data-row": point.id }, ...COLUMNS.map((column, k) => cell(point, column, k)));
+    row.addEventListener("click", () => pick(point));
+    return row;
+  }));
+  markRow();
+}
+function cell(point, column, k) {
+  const words = column.show ? column.show(point) : column.numeric ? number(column.value(point), 2) : column.value(point);
+  return k === 0 ? element("th", { scope: "row" }, words) : element("td", { class: column.numeric ? "number" : "" }, words);
+}
+function compare(a, b) {
+  if (a === null || b === null) return (a === null) - (b === null);
+  return a < b ? -1 : a > b ? 1 : 0;
+}
+function markRow() {
+  const id = chosen().id;
+  for (const row of $("rows").children) row.classList.toggle("chosen", row.dataset.row === id);
+}
+function csv() {
+  const adapters = [...new Set(POINTS.flatMap((point) => Object.keys(point.weights)))];
+  const head = ["id", "kind", "lambda", ...adapters.map((name) => `weight:${name}`),
+    ...REWARDS.flatMap((name) => [`score:${name}`, `stderr:${name}`, `low:${name}`, `high:${name}`]), "on_front", "front_probability"];
+  const rows = POINTS.map((point) => [point.id, point.kind, point.lambda, ...adapters.map((name) => point.weights[name]),
+    ...REWARDS.flatMap((name) => {
+      const score = point.scores[name];
+      return [score.mean, score.stderr, ...(score.interval ?? [null, null])];
+    }), point.on_front, point.front_probability]);
+  const safe = (value) => {
+    const text = value === null || value === undefined ? "" : String(value);
+    return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+  };
+  return [head, ...rows].map((row) => row.map(safe).join(",")).join("\n") + "\n";
+}
+function download(name, text) {
+  const link = element("a", { href: URL.createObjectURL(new Blob([text], { type: "text/csv" })), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+}
+
+const verdictClass = (verdict) => ({ holds: "holds", "holds within error": "within", fails: "fails" })[verdict] ?? "unknown";
+const CLAIM_NAMES = { lmc: "Mixing", coverage: "Soups and MORL" };
+
+function drawHead() {
+  const about = report.made_from[0].about;
+  const named = [about.recipe, about.task].filter(Boolean).join(", ");
+  $("title").textContent = REWARDS.length === 2 ? `${REWARDS[0]} against ${REWARDS[1]}` : REWARDS.join(", ");
+  const counts = Object.entries(KIND_WORDS).map(([kind, word]) => [POINTS.filter((point) => point.kind === kind).length, word]).filter(([count]) => count);
+  $("subtitle").textContent = [named, counts.map(([count, word]) => `${count} ${word}${count > 1 ? "s" : ""}`).join(", "),
+    `${report.front.length} on the front`].filter(Boolean).join(" · ");
+  $("verdicts").replaceChildren(...Object.values(report.hypotheses).filter((claim) => claim.verdict !== "unknown").map((claim) =>
+    element("li", {}, element("span", { class: `chip ${verdictClass(claim.verdict)}` }, claim.verdict), element("span", {}, afterColon(claim.words)))));
+}
+const afterColon = (words) => {
+  const rest = words.slice(words.indexOf(": ") + 2);
+  return rest[0].toUpperCase() + rest.slice(1);
+};
+function drawClaims() {
+  $("claims").append(...Object.values(report.hypotheses).map((claim) => element("div", { class: "claim" },
+    element("p", {}, element("b", {}, claim.claim)),
+    element("p", {}, element("span", { class: `chip ${verdictClass(claim.verdict)}` }, claim.verdict), " ", claim.words))));
+  $("claims").append(figures());
+}
+function figures() {
+  const list = element("dl", {});
+  const add = (term, words) => list.append(element("dt", {}, term), element("dd", {}, words));
+  for (const [kind, volume] of Object.entries(report.hypervolume)) {
+    add(`hypervolume, ${kind === "soup" ? "soups and experts" : kind}`, withInterval(volume));
+  }
+  const reference = Object.values(report.hypervolume)[0].reference_point;
+  add("reference point", `${Object.entries(reference).map(([name, value]) => `${name} ${number(value, DIGITS[name] + 1)}`).join(", ")} (${report.reference_rule})`);
+  for (const [name, own] of Object.entries(report.lmc)) {
+    if (own.minimum) add(`smallest gap, ${name}`, `${withInterval(own.minimum)} at ${own.minimum.id}`);
+  }
+  const comparison = report.comparison;
+  if (comparison) {
+    if (comparison.hypervolume_ratio) add("hypervolume, soups / MORL", withInterval(comparison.hypervolume_ratio));
+    add("coverage", `soups cover ${percent(comparison.coverage_of_morl_by_soup)} of the MORL runs, these ${percent(comparison.coverage_of_soup_by_morl)} of the soups`);
+    for (const run of comparison.runs) {
+      if (run.difference) add(run.id, `${run.best_soup} scores ${withInterval(run.difference)} more on this run's preference`);
+    }
+  }
+  for (const [name, value] of Object.entries(report.controllability)) {
+    if (value !== null) add(`control, ${name}`, `rank correlation of weight and score ${number(value, 2)}`);
+  }
+  return list;
+}
+function drawMade() {
+  const list = element("dl", {});
+  const add = (term, words) => list.append(element("dt", {}, term), element("dd", {}, words));
+  for (const note of report.notes) add("note", note);
+  if (report.bootstrap) {
+    const own = report.bootstrap;
+    add("intervals", `${percent(own.level)}, bias-corrected bootstrap, ${own.draws} draws, seed ${own.seed}, paired across points`);
+  }
+  for (const made of report.made_from) {
+    add("file", `${made.path} (sha256 ${made.sha256})`);
+    for (const [name, value] of Object.entries(made.about)) {
+      if (value !== null) add(name, typeof value === "object" ? wordsOf(value) : String(value));
+    }
+  }
+  add("made with", `rsoup ${report.rsoup}`);
+  $("made").append(list);
+}
+function wordsOf(value) {
+  return Object.entries(value).map(([name, own]) => `${name} ${own === null ? "unknown" : own}`).join(", ");
+}
+
+function drawLines() {
+  const line = lineOf();
+  $("along").hidden = !line.length;
+  if (!line.length) return;
+  const box = { width: 440, height: 270, left: 58, right: 12, top: 10, bottom: 42 };
+  $("lines").replaceChildren(...REWARDS.map((name) => {
+    const plot = shape("svg", { viewBox: `0 0 ${box.width} ${box.height}`, role: "img", "aria-label": `${name} along lambda` });
+    const [x, y] = axesOf(plot, box, [-0.03, 1.03, ...extent(name)], "lambda", name);
+    const px = (point) => x(point.lambda), py = (point) => y(point.scores[name].mean);
+    if (line.every((point) => point.scores[name].interval)) {
+      const low = line.map((point) => `${px(point)} ${y(point.scores[name].interval[0])}`);
+      const high = line.map((point) => `${px(point)} ${y(point.scores[name].interval[1])}`).reverse();
+      plot.append(shape("path", { class: "band", d: `M${[...low, ...high].join("L")}Z` }));
+    }
+    for (const point of POINTS.filter((own) => own.kind === "base")) {
+      plot.append(shape("line", { class: "level", x1: box.left, x2: box.width - box.right, y1: py(point), y2: py(point) }));
+    }
+    plot.append(shape("path", { class: "chord", d: pathThrough([line[0], line.at(-1)], px, py) }), shape("path", { class: "path", d: pathThrough(line, px, py) }));
+    plot.append(...line.map((point) => glyph(point, px(point), py(point), 4)));
+    const now = chosen();
+    if (now.lambda !== null) plot.append(shape("circle", { class: "ring", r: 9, transform: `translate(${px(now)} ${py(now)})` }));
+    return plot;
+  }));
+}

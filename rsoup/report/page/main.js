@@ -1,0 +1,9 @@
+drawHead();
+startFront();
+startChoice();
+onChange(drawLines);
+startTable();
+drawClaims();
+drawMade();
+startTexts();
+change({});

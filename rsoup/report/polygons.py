@@ -1,0 +1,104 @@
+"""Pictures for more than two rewards: a radar of several models, triangles of three experts' weights."""
+
+from __future__ import annotations
+
+from itertools import cycle
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
+from matplotlib.tri import Triangulation
+
+from rsoup.evaluation.results import Kind
+from rsoup.pareto.dominance import Floats
+from rsoup.pareto.indicators import scaled
+from rsoup.report.schema import Report, ReportPoint
+from rsoup.report.style import CHOSEN, COLUMN_INCHES, FAINT, LOOKS, drawing
+
+OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#000000")
+DASHES: dict[Kind, str] = {"expert": "--", "soup": "-", "morl": "-.", "base": ":"}
+CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, np.sqrt(3) / 2]])
+
+
+def draw_radar(report: Report, stem: Path) -> None:
+    """Draw base, experts, the most even soup and the choices, each reward scaled over all measured points."""
+    scores = np.array([[point.scores[name].mean for name in report.rewards] for point in report.points])
+    shares = scaled(scores, scores.min(axis=0), scores.max(axis=0))
+    angles = np.linspace(0, 2 * np.pi, len(report.rewards), endpoint=False)
+    around = np.append(angles, angles[0])
+    colours = cycle(OKABE_ITO)
+    with drawing(stem, COLUMN_INCHES, COLUMN_INCHES) as figure:
+        panel = figure.add_subplot(projection="polar", theta_offset=np.pi / 2)
+        for row in _telling(report):
+            point = report.points[row]
+            own = point.kind in ("expert", "soup")
+            colour, dashes = next(colours) if own else LOOKS[point.kind].colour, DASHES[point.kind]
+            values = np.append(shares[row], shares[row][0])
+            panel.plot(around, values, color=colour, linestyle=dashes, label=point.id)
+            if point.kind == "soup":
+                panel.fill(around, values, color=colour, alpha=0.12, linewidth=0)
+        panel.set_xticks(angles, report.rewards)
+        panel.set_yticks([0.0, 0.5, 1.0], ["", "", ""])
+        panel.set_ylim(-0.25, 1.05)  # the worst score keeps a distance from the centre, so that shapes stay visible
+        panel.grid(color=FAINT, linewidth=0.4, alpha=0.6)
+        panel.spines["polar"].set_visible(False)
+        figure.legend(loc="outside lower center", ncols=2)
+
+
+def draw_ternary(report: Report, stem: Path) -> None:
+    """Draw one triangle of weights for each reward, coloured by its score; the front is outlined."""
+    soups = [point for point in report.points if point.kind in ("soup", "expert") and point.weights]
+    names = list(next(point.weights for point in soups if len(point.weights) == 3))
+    weights = np.array([[point.weights.get(name, 0.0) for name in names] for point in soups])
+    places = weights @ CORNERS
+    with drawing(stem, COLUMN_INCHES * 2, COLUMN_INCHES * 0.68) as figure:
+        for panel, reward in zip(figure.subplots(1, 3), report.rewards, strict=True):
+            _triangle(panel, names)
+            values = np.array([point.scores[reward].mean for point in soups])
+            colours = _heat(panel, places, values)
+            _outline_front(panel, soups, places)
+            panel.set_title(reward, pad=2)
+            bar = figure.colorbar(colours, ax=panel, orientation="horizontal", shrink=0.7, aspect=25, pad=0.02)
+            bar.outline.set_visible(False)
+
+
+def _telling(report: Report) -> list[int]:
+    """Return the rows worth a polygon: base, MORL (at most two), experts, the evenest soup, the choices."""
+    kinds = [point.kind for point in report.points]
+    rows = [row for row, kind in enumerate(kinds) if kind in ("base", "expert")]
+    rows += [row for row, kind in enumerate(kinds) if kind == "morl"][:2]
+    soups = [row for row, point in enumerate(report.points) if point.kind == "soup" and point.weights]
+    if soups:
+        rows.append(min(soups, key=lambda row: _unevenness(report.points[row])))
+    chosen = {choice.nearest for choice in report.choices}
+    rows += [row for row, point in enumerate(report.points) if point.id in chosen]
+    return list(dict.fromkeys(rows))
+
+
+def _unevenness(point: ReportPoint) -> float:
+    return float(sum(weight**2 for weight in point.weights.values()))
+
+
+def _triangle(panel: Axes, names: list[str]) -> None:
+    outline = np.vstack([CORNERS, CORNERS[:1]])
+    panel.plot(outline[:, 0], outline[:, 1], color=FAINT, linewidth=0.7, zorder=1)
+    for (x, y), name in zip(CORNERS, names, strict=True):
+        panel.annotate(name, (x, y), (0, -9 if y == 0 else 4), textcoords="offset points", ha="center", fontsize=6.5)
+    panel.set_aspect("equal")
+    panel.set_axis_off()
+    panel.margins(0.12)
+
+
+def _heat(panel: Axes, places: Floats, values: Floats) -> PathCollection:
+    if len(places) >= 6:
+        panel.tripcolor(Triangulation(*places.T), values, shading="gouraud", cmap="cividis", zorder=0, rasterized=True)
+    x, y = places.T
+    return panel.scatter(
+        x, y, c=values, cmap="cividis", s=22, edgecolors="white", linewidths=0.6, zorder=3, clip_on=False
+    )
+
+
+def _outline_front(panel: Axes, soups: list[ReportPoint], places: Floats) -> None:
+    x, y = places[[point.on_front for point in soups]].T
+    panel.scatter(x, y, s=34, facecolors="none", edgecolors=CHOSEN, linewidths=0.9, zorder=4, clip_on=False)

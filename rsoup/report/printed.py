@@ -1,0 +1,60 @@
+"""Read the lines that the original evaluation prints: ``results[ 0.3 ] = [{'LABEL_0': 1.28, 'n': 'grs'}, ...]``."""
+
+from __future__ import annotations
+
+import ast
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from rsoup.errors import ResultsError
+from rsoup.files import sha256_file
+from rsoup.report.measured import Measured, Source
+from rsoup.report.plain import PlainPoint, measured_from, require_path
+
+LINE = re.compile(r"^\s*(?:results|d)\[\s*([-+0-9.eE]+)\s*\]\s*=\s*(.*?)\s*$")
+
+
+def read_printed(path: Path, objectives: Mapping[str, str]) -> Measured:
+    """Read every printed line of ``path``; its reward models are named by ``n``, their labels are MODEL.LABEL."""
+    points = []
+    for number, line in enumerate(require_path(path).splitlines(), start=1):
+        match = LINE.match(line)
+        if match:
+            points.append(_point(f"{path}: line {number}", match[1], match[2]))
+    if not points:
+        raise ResultsError(
+            f"{path}: holds no line like results[ 0.3 ] = [{{'LABEL_0': 1.28, 'n': 'grs'}}].",
+            "Give results.json of rsoup eval, a .csv of points, or a file with such lines.",
+        )
+    if not objectives:
+        labels = list(points[0].values)
+        raise ResultsError(
+            f"{path}: does not say which of its labels are rewards: {', '.join(labels)}.",
+            f"Name each reward: --objective r1={labels[0]}, or a difference: --objective r2=LABEL1-LABEL2.",
+        )
+    return measured_from(points, objectives, Source(str(path), sha256_file(path)), ())
+
+
+def _point(where: str, lam: str, text: str) -> PlainPoint:
+    try:
+        entries = ast.literal_eval(text)
+        position = float(lam)
+    except (ValueError, SyntaxError, MemoryError, RecursionError) as problem:
+        raise ResultsError(f"{where}: is cut short or not a Python list.", "Copy the whole line.") from problem
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise ResultsError(f"{where}: is not a list of one dictionary for each reward model.", "Copy the whole line.")
+    values: dict[str, float] = {}
+    for place, entry in enumerate(entries):
+        model = entry.get("n", place)
+        for label, value in entry.items():
+            if label != "n":
+                values[f"{model}.{label}"] = _number(f"{where}: {model}.{label}", value)
+    return PlainPoint(where, "soup", values, lam=position)
+
+
+def _number(where: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ResultsError(f"{where} is {value!r}, not a number.", "Correct the line.")
+    return float(value)

@@ -1,0 +1,91 @@
+"""Render the page: one HTML file that holds its data, style and script and asks the network for nothing."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+import re
+from importlib.resources import files
+from typing import Any
+
+from rsoup.evaluation.results import Samples
+from rsoup.report.schema import Report
+
+SCRIPTS = ("core.js", "front.js", "choose.js", "texts.js", "facts.js", "main.js")
+TEXT_BYTES = 5_000_000  # of prompts and completions on a page
+
+
+def render_page(report: Report, texts: Samples | None) -> str:
+    """Return the page of a report; prompts beyond what keeps it small are left out, and the page says so."""
+    data = {"report": report.model_dump(mode="json", by_alias=True), "texts": _texts(texts)}
+    style = _part("style.css")
+    script = '(() => {\n"use strict";\n' + "\n".join(_part(name) for name in SCRIPTS) + "\n})();\n"
+    parts = {
+        "policy": _policy(style, script),
+        "title": html.escape(f"Pareto report: {', '.join(report.rewards)}"),
+        "style": style,
+        "data": _json_in_html(data),
+        "script": script,
+    }
+    return re.sub(r"\{\{(\w+)\}\}", lambda mark: parts[mark[1]], _part("page.html"))
+
+
+def _part(name: str) -> str:
+    return (files("rsoup.report") / "page" / name).read_text(encoding="utf-8")
+
+
+def _policy(style: str, script: str) -> str:
+    """Allow this style and this script by their hashes, and nothing else: no request, no other script."""
+    own = f"style-src '{_hash(style)}'; script-src '{_hash(script)}'"
+    return f"default-src 'none'; {own}; img-src data:; base-uri 'none'; form-action 'none'"
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _json_in_html(data: dict[str, Any]) -> str:
+    """Return JSON that cannot end the element it stands in, whatever a completion holds."""
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for sign in "<>&\u2028\u2029":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return text
+
+
+def _texts(texts: Samples | None) -> dict[str, Any] | None:
+    """Return as many prompts, with every point's completion and scores, as fit the page."""
+    if texts is None:
+        return None
+    kept = _fitting(texts)
+    rewards = next(iter(texts.points.values())).scores
+    return {
+        "total": len(texts.prompts),
+        "prompts": list(texts.prompts[:kept]),
+        "ranges": {
+            name: [
+                round(float(min(own.scores[name].min() for own in texts.points.values())), 4),
+                round(float(max(own.scores[name].max() for own in texts.points.values())), 4),
+            ]
+            for name in rewards
+        },
+        "points": {
+            point_id: {
+                "completions": list(own.completions[:kept]),
+                "scores": {name: own.scores[name][:kept].round(4).tolist() for name in rewards},
+            }
+            for point_id, own in texts.points.items()
+        },
+    }
+
+
+def _fitting(texts: Samples) -> int:
+    """Return how many prompts fit; at least one."""
+    size = 0
+    for row, prompt in enumerate(texts.prompts):
+        size += len(prompt.encode())
+        size += sum(len(own.completions[row].encode()) + 10 * (1 + len(own.scores)) for own in texts.points.values())
+        if size > TEXT_BYTES and row > 0:
+            return row
+    return len(texts.prompts)

@@ -1,0 +1,183 @@
+"""What pareto.json holds: every figure of a report, for programs and for the page."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from rsoup.evaluation.results import Kind, Record
+
+SCHEMA: Literal[1] = 1
+
+Interval = tuple[float, float]
+Verdict = Literal["holds", "holds within error", "fails", "unknown"]
+Rule = Literal["lambda = mu", "validation", "at least", "knee"]
+
+
+class Estimate(Record):
+    """A figure with its standard error and 95 % interval, both None where no single scores are known."""
+
+    value: float
+    stderr: float | None = None
+    interval: Interval | None = None
+
+
+class ScoreEstimate(Record):
+    """A mean score with its standard error, number of scores and 95 % interval."""
+
+    mean: float
+    stderr: float | None
+    n: int
+    interval: Interval | None
+
+
+class ReportPoint(Record):
+    """One model: its scores and whether another beats it."""
+
+    id: str
+    kind: Kind
+    weights: dict[str, float]
+    lam: Annotated[float | None, Field(alias="lambda")]
+    mu: dict[str, float] | None
+    scores: dict[str, ScoreEstimate]
+    on_front: bool
+    front_probability: float | None
+    dominated_by: str | None
+
+
+class Volume(Record):
+    """The front of one kind of points in single figures; all but ``value`` on rewards scaled over every point."""
+
+    value: float
+    stderr: float | None
+    interval: Interval | None
+    reference_point: dict[str, float]
+    points: list[str]
+    area_over_curve: float
+    sparsity: float | None
+    spacing: float | None
+
+
+class Gap(Record):
+    """How far a mix lies above (or, negative, below) the line between its experts on one reward."""
+
+    id: str
+    lam: Annotated[float | None, Field(alias="lambda")]
+    weights: dict[str, float]
+    gap: float
+    stderr: float | None
+    interval: Interval | None
+    exceeds_stderr: bool = Field(description="the gap is negative by more than its standard error, or 0 if unknown")
+
+
+class Lmc(Record):
+    """The gaps of one reward; the minimum is taken over real mixes, as the gap of an expert is 0."""
+
+    gaps: list[Gap]
+    minimum: Gap | None
+    verdict: Verdict
+
+
+class Hypothesis(Record):
+    """A claim of the paper and what these points say about it, in plain words."""
+
+    claim: str
+    verdict: Verdict
+    words: str
+
+
+class MorlRun(Record):
+    """A MORL run against the soup that serves its preference best."""
+
+    id: str
+    mu: dict[str, float] | None
+    best_soup: str | None
+    difference: Estimate | None = Field(description="mu . R of the best soup minus that of the run")
+    dominated_by: list[str]
+    dominates: list[str]
+    dominated_probability: float | None
+
+
+class Comparison(Record):
+    """The soups' front, experts included, against the MORL runs; epsilon and coverage on scaled rewards."""
+
+    hypervolume_ratio: Estimate | None
+    epsilon_soup_covers_morl: float
+    epsilon_morl_covers_soup: float
+    coverage_of_morl_by_soup: float
+    coverage_of_soup_by_morl: float
+    trainings: dict[str, int]
+    runs: list[MorlRun]
+
+
+class Choice(Record):
+    """A model chosen by a rule, and the command that makes it."""
+
+    rule: Rule
+    asked: dict[str, float]
+    weights: dict[str, float]
+    lam: Annotated[float | None, Field(alias="lambda")]
+    nearest: str = Field(description="the measured point whose scores are given")
+    scores: dict[str, ScoreEstimate]
+    regret: Estimate | None
+    probability: float | None = Field(default=None, description="of meeting the floors of at least")
+    folder: str = Field(description="the name the command gives the model")
+    command: str
+    words: str
+
+
+class Preference(Record):
+    """The measured point with the largest mu . R."""
+
+    mu: dict[str, float]
+    id: str
+    weights: dict[str, float]
+    lam: Annotated[float | None, Field(alias="lambda")]
+
+
+class Bootstrap(Record):
+    """How intervals were made."""
+
+    draws: int
+    seed: int
+    level: float
+    prompts: int
+    seeds: int
+
+
+class Made(Record):
+    """A file the report was made from."""
+
+    path: str
+    sha256: str
+    about: dict[str, Any]
+
+
+class Report(Record):
+    """Everything ``rsoup pareto`` found."""
+
+    schema_number: Annotated[Literal[1], Field(alias="schema")] = SCHEMA
+    rewards: list[str]
+    points: list[ReportPoint]
+    front: list[str]
+    reference_rule: str
+    hypervolume: dict[str, Volume]
+    mean_inner_product: float | None
+    controllability: dict[str, float | None]
+    comparison: Comparison | None
+    lmc: dict[str, Lmc]
+    hypotheses: dict[str, Hypothesis]
+    preferences: list[Preference]
+    choices: list[Choice]
+    experts: dict[str, str] = Field(description="reward -> name of the adapter trained on it")
+    adapters: dict[str, str] = Field(description="name -> folder")
+    method: str | None
+    bootstrap: Bootstrap | None
+    notes: list[str]
+    made_from: list[Made]
+    rsoup: str
+
+    def point(self, point_id: str) -> ReportPoint:
+        """Return the point of that id."""
+        return next(point for point in self.points if point.id == point_id)

@@ -1,0 +1,155 @@
+"""Read a CSV of points.
+
+Columns: ``id``, ``kind`` (base, expert, soup, morl) or ``method``, ``lambda`` (weight of the second expert) or
+``weight:EXPERT`` for each, ``mu`` (weight of the second reward in a MORL training) or ``mu:REWARD`` for each, ``seed``,
+``step`` (only the ``final`` one of a training counts). Rewards are the columns ``score:REWARD``, or pairs such as
+``reward1_name`` and ``reward1``, or else every other column.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from rsoup.errors import ResultsError, did_you_mean
+from rsoup.evaluation.results import Kind
+from rsoup.files import sha256_file
+from rsoup.report.measured import Measured, Source
+from rsoup.report.plain import PlainPoint, measured_from, require_path
+
+KINDS: dict[str, Kind] = {
+    "base": "base",
+    "init": "base",
+    "expert": "expert",
+    "soup": "soup",
+    "rs": "soup",
+    "morl": "morl",
+}
+LAMBDAS = ("lambda", "lambda_paper")
+DESCRIBING = {"id", "kind", "method", "mu", "seed", "step", "dataset", "n", "lambda_readme", *LAMBDAS}
+
+Row = dict[str, str]
+
+
+def read_table(path: Path, objectives: Mapping[str, str], where: Mapping[str, str]) -> Measured:
+    """Read the rows of a CSV whose columns hold the values ``where`` asks for."""
+    rows = _chosen(path, _rows(path), where)
+    final = [(number, row) for number, row in rows if row.get("step", "") in ("", "final")]
+    notes: tuple[str, ...] = ()
+    if len(final) < len(rows):
+        notes = (f"{len(rows) - len(final)} rows are steps on the way of a training; only final ones are compared.",)
+    names = _reward_columns(path, final, objectives)
+    points = [_point(f"{path}: row {number}", row, names) for number, row in final]
+    if not objectives:
+        objectives = {name: name for name in names}
+    if "kind" not in rows[0][1] and "method" not in rows[0][1]:
+        notes += ("The file has no column kind: rows without lambda or mu are taken for soups of unknown weights.",)
+    return measured_from(points, objectives, Source(str(path), sha256_file(path), dict(where)), notes)
+
+
+def _rows(path: Path) -> list[tuple[int, Row]]:
+    """Return the rows with their line numbers; refuse a row that is longer or shorter than the header."""
+    reader = csv.DictReader(io.StringIO(require_path(path)), restkey="", restval=None, strict=True)
+    rows: list[tuple[int, Row]] = []
+    try:
+        for row in reader:
+            if "" in row or None in row.values():
+                raise ResultsError(
+                    f"{path}: row {reader.line_num}: has not as many cells as the header.", "Is the file whole?"
+                )
+            rows.append((reader.line_num, {name.strip(): cell.strip() for name, cell in row.items()}))
+    except csv.Error as problem:
+        raise ResultsError(f"{path}: row {reader.line_num}: is not CSV ({problem}).", "Is the file whole?") from problem
+    if not rows:
+        raise ResultsError(f"{path}: holds no points.", "Give a CSV with a header and one row for each point.")
+    return rows
+
+
+def _chosen(path: Path, rows: list[tuple[int, Row]], where: Mapping[str, str]) -> list[tuple[int, Row]]:
+    for column, value in where.items():
+        if column not in rows[0][1]:
+            raise ResultsError(f"{path}: has no column {column!r}.", did_you_mean(column, rows[0][1]))
+        known = dict.fromkeys(row[column] for _, row in rows)
+        if value not in known:
+            raise ResultsError(f"{path}: no row has {column} {value!r}.", did_you_mean(value, known))
+        rows = [(number, row) for number, row in rows if row[column] == value]
+    return rows
+
+
+def _reward_columns(path: Path, rows: list[tuple[int, Row]], objectives: Mapping[str, str]) -> dict[str, str]:
+    """Return reward name -> column, or with objectives every label they may speak of."""
+    header = list(rows[0][1])
+    pairs = [name for name in header if name.endswith("_name") and name.removesuffix("_name") in header]
+    if pairs:
+        return {_only(path, rows, name): name.removesuffix("_name") for name in pairs}
+    scores = {name.removeprefix("score:"): name for name in header if name.startswith("score:")}
+    others = {name: name for name in header if name not in DESCRIBING and not name.startswith(("weight:", "mu:"))}
+    names = scores or others
+    if objectives:
+        names = {label: column for label, column in (names | others).items() if _is_number(rows[0][1][column])}
+    if not names:
+        raise ResultsError(f"{path}: has no column of rewards.", "Name such a column score:REWARD.")
+    return names
+
+
+def _only(path: Path, rows: list[tuple[int, Row]], column: str) -> str:
+    """Return the one reward name in a column of names."""
+    names = dict.fromkeys(row[column] for _, row in rows)
+    if len(names) > 1:
+        key = "dataset" if "dataset" in rows[0][1] else column
+        choices = list(dict.fromkeys(row[key] for _, row in rows))
+        raise ResultsError(
+            f"{path}: holds points of different rewards in {column}: {', '.join(names)}.",
+            f"Choose rows that can be compared: --where {key}={choices[0]} (or {', '.join(choices[1:])}).",
+        )
+    return next(iter(names))
+
+
+def _point(where: str, row: Row, names: Mapping[str, str]) -> PlainPoint:
+    lam = next((_number(where, name, row[name]) for name in LAMBDAS if row.get(name)), None)
+    weights = _numbers(where, row, "weight:")
+    mus = _numbers(where, row, "mu:")
+    mu = _number(where, "mu", row["mu"]) if row.get("mu") else None
+    return PlainPoint(
+        where=where,
+        kind=_kind(where, row, trained=bool(mus) or mu is not None),
+        values={name: _number(where, column, row[column]) for name, column in names.items()},
+        id=row.get("id") or None,
+        lam=lam,
+        weights=weights,
+        mu=mus or (None if mu is None else (1 - mu, mu)),
+        seed=row.get("seed", ""),
+    )
+
+
+def _kind(where: str, row: Row, *, trained: bool) -> Kind:
+    word = row.get("kind", row.get("method"))
+    if word is None:
+        return "morl" if trained else "soup"
+    if word.lower() not in KINDS:
+        raise ResultsError(f"{where}: {word!r} is no kind of point.", did_you_mean(word.lower(), KINDS))
+    return KINDS[word.lower()]
+
+
+def _numbers(where: str, row: Row, prefix: str) -> dict[str, float]:
+    return {
+        name.removeprefix(prefix): _number(where, name, cell)
+        for name, cell in row.items()
+        if name.startswith(prefix) and cell
+    }
+
+
+def _number(where: str, column: str, cell: str) -> float:
+    if not _is_number(cell):
+        raise ResultsError(f"{where}: {column} is {cell!r}, not a number.", "Correct the cell, or leave the row out.")
+    return float(cell)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        return math.isfinite(float(cell))
+    except ValueError:
+        return False

@@ -1,0 +1,79 @@
+"""Rewards: the registry (data only) here, the scorers that load models in the modules beside it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rsoup.errors import RecipeError, did_you_mean
+from rsoup.files import sha256_file
+from rsoup.recipe import NAME_PATTERN, RewardSection
+
+
+@dataclass(frozen=True)
+class RewardEntry:
+    """A registry entry: what a reward reads and returns, and the scorer class ``module:attribute`` that computes it."""
+
+    scorer: str
+    reads: str
+    returns: str
+
+
+REWARDS = {
+    "positive": RewardEntry(
+        scorer="rsoup.rewards.lexicon:Sentiment",
+        reads="the completion",
+        returns="VADER compound sentiment, -1 (negative) to 1 (positive)",
+    ),
+    "faithful": RewardEntry(
+        scorer="rsoup.rewards.similarity:Similarity",
+        reads="the prompt's post and the completion",
+        returns="cosine of their MiniLM embeddings, -1 to 1",
+    ),
+    "brief": RewardEntry(
+        scorer="rsoup.rewards.lexicon:Brevity",
+        reads="the completion",
+        returns="minus the number of its words",
+    ),
+}
+
+
+def registry_entry(name: str) -> RewardEntry:
+    """Return the registry entry of that name."""
+    if name not in REWARDS:
+        raise RecipeError(
+            f"There is no reward {name!r} in the registry.",
+            f"{did_you_mean(name, REWARDS)} A model or function of your own: see rsoup rewards --help.",
+        )
+    return REWARDS[name]
+
+
+def reward_identity(name: str, section: RewardSection) -> dict[str, Any]:
+    """Return what decides the scores of a reward, to be hashed; a function's file counts by its content."""
+    identity = section.model_dump(exclude={"batch_size"})
+    if section.model is None and section.function is None:
+        identity["use"] = section.use or name
+    source = (section.function or "").rpartition(":")[0]
+    if source.endswith(".py") and Path(source).is_file():
+        identity["file"] = sha256_file(Path(source))
+    return identity
+
+
+def parse_reward(text: str) -> tuple[str, RewardSection]:
+    """Read a reward given on the command line: a registry name, module:function, a model folder or a hub id."""
+    if ":" in text:
+        return _folder_name(text.rpartition(":")[2]), RewardSection(function=text)
+    if "/" in text:
+        return _folder_name(text.rstrip("/").rpartition("/")[2]), RewardSection(model=text)
+    registry_entry(text)
+    return text, RewardSection()
+
+
+def _folder_name(text: str) -> str:
+    if not re.match(NAME_PATTERN, text):
+        raise RecipeError(
+            f"{text!r} cannot name a reward.", "Give it a name in a recipe: rewards: {name: {model: ...}}."
+        )
+    return text

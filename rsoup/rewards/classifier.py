@@ -1,0 +1,98 @@
+"""Any sequence classifier as a reward, with its own tokenizer and text format."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from rsoup.errors import RewardError, did_you_mean
+from rsoup.models.load import pick_device
+from rsoup.recipe import RewardSection
+
+DEFAULT_MAX_TOKENS = 512
+
+
+class Classifier:
+    """The raw logit of a label, or the difference of two, for the text the recipe's template makes."""
+
+    def __init__(self, name: str, section: RewardSection) -> None:
+        source = section.model
+        assert source is not None
+        folder = Path(source).expanduser()
+        if folder.is_dir() and not (folder / "config.json").is_file():
+            raise RewardError(
+                f"The reward {name}: {source} is not a model folder: it has no config.json.",
+                "Give a folder written by save_pretrained, or a hub id.",
+            )
+        if not folder.is_dir() and (source.count("/") != 1 or source.startswith((".", "/", "~"))):
+            raise RewardError(f"The reward {name}: there is no model folder {source}.", "Check the path.")
+        location = str(folder) if folder.is_dir() else source
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(location, revision=section.revision)
+            model = AutoModelForSequenceClassification.from_pretrained(location, revision=section.revision)
+        except (OSError, ValueError, KeyError) as problem:
+            reason = str(problem).strip().splitlines()[0]
+            raise RewardError(
+                f"The reward {name}: {source} cannot be loaded: {reason}",
+                "Check the name, the network and your access; it has to be a sequence classifier.",
+            ) from problem
+        self._model = model.to(pick_device()).eval()
+        self._template = section.template
+        self._batch_size = section.batch_size
+        self._plus, self._minus = self._parse_format(name, section.format)
+        self._max_tokens = self._longest_input()
+        if self._tokenizer.pad_token_id is None:
+            self._tokenizer.pad_token = self._tokenizer.eos_token
+        if self._model.config.pad_token_id is None:
+            self._model.config.pad_token_id = self._tokenizer.pad_token_id
+
+    def __call__(self, prompts: Sequence[str], completions: Sequence[str]) -> np.ndarray:
+        """Return the raw score of each completion, float64 (n,)."""
+        texts = [self.text(prompt, completion) for prompt, completion in zip(prompts, completions, strict=True)]
+        scores = np.empty(len(texts))
+        order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
+        for start in range(0, len(order), self._batch_size):
+            batch = order[start : start + self._batch_size]
+            scores[batch] = self._score([texts[index] for index in batch])
+        return scores
+
+    def text(self, prompt: str, completion: str) -> str:
+        """Return the text the classifier reads."""
+        special = {key: getattr(self._tokenizer, f"{key}_token") or "" for key in ("bos", "eos", "sep", "cls")}
+        fields = {**special, "post": prompt, "completion": completion}
+        return re.sub(r"\{(\w+)\}", lambda match: fields.get(match[1], match[0]), self._template)
+
+    @torch.no_grad()
+    def _score(self, texts: list[str]) -> np.ndarray:
+        inputs = self._tokenizer(
+            texts, padding=True, truncation=True, max_length=self._max_tokens, return_tensors="pt"
+        ).to(self._model.device)
+        logits = self._model(**inputs).logits.float()  # (b, labels)
+        score = logits[:, self._plus]
+        if self._minus is not None:
+            score = score - logits[:, self._minus]
+        result: np.ndarray = score.double().cpu().numpy()
+        return result
+
+    def _longest_input(self) -> int:
+        limits = [self._tokenizer.model_max_length, getattr(self._model.config, "max_position_embeddings", None)]
+        known = [limit for limit in limits if limit is not None and limit < 1_000_000]
+        return min(known, default=DEFAULT_MAX_TOKENS)
+
+    def _parse_format(self, name: str, text: str) -> tuple[int, int | None]:
+        labels: dict[str, int] = {str(label): index for label, index in self._model.config.label2id.items()}
+        known = {**{str(index): index for index in labels.values()}, **labels}
+        if text in known:
+            return known[text], None
+        for cut in (index for index, character in enumerate(text) if character == "-"):
+            plus, minus = text[:cut], text[cut + 1 :]
+            if plus in known and minus in known:
+                return known[plus], known[minus]
+        raise RewardError(
+            f"The reward {name}: the format {text!r} names no label of the model.", did_you_mean(text, labels)
+        )

@@ -1,0 +1,35 @@
+"""Rewards computed from words alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rsoup.errors import MissingPackageError
+from rsoup.recipe import RewardSection
+
+
+class Sentiment:
+    """VADER compound sentiment of the completion (Hutto and Gilbert, 2014), in [-1, 1]."""
+
+    def __init__(self, section: RewardSection) -> None:
+        try:
+            from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
+        except ModuleNotFoundError as problem:
+            command = 'pip install "rewarded-soups[quickstart]"'
+            raise MissingPackageError("vaderSentiment", "The reward positive", command) from problem
+        self._analyzer = SentimentIntensityAnalyzer()
+
+    def __call__(self, prompts: Sequence[str], completions: Sequence[str]) -> list[float]:
+        """Return the compound score of each completion."""
+        return [self._analyzer.polarity_scores(completion)["compound"] for completion in completions]
+
+
+class Brevity:
+    """Minus the number of words of the completion."""
+
+    def __init__(self, section: RewardSection) -> None:
+        pass
+
+    def __call__(self, prompts: Sequence[str], completions: Sequence[str]) -> list[float]:
+        """Return minus the number of words of each completion."""
+        return [-float(len(completion.split())) for completion in completions]

@@ -1,0 +1,132 @@
+"""Make the scorers of a recipe and check what they return."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from rsoup.errors import RewardError
+from rsoup.recipe import RewardSection
+from rsoup.rewards import registry_entry
+
+
+class Scorer(Protocol):
+    """Scores completions: f(prompts, completions) -> one number each. The prompts are the posts, without template."""
+
+    def __call__(self, prompts: Sequence[str], completions: Sequence[str]) -> Sequence[float] | np.ndarray: ...
+
+
+def make_scorer(name: str, section: RewardSection) -> Scorer:
+    """Load what a reward needs; ``name`` is the registry entry if the section names no other source."""
+    if section.function is not None:
+        return load_function(section.function)
+    if section.model is not None:
+        from rsoup.rewards.classifier import Classifier
+
+        return Classifier(name, section)
+    module, _, attribute = registry_entry(section.use or name).scorer.partition(":")
+    scorer: Scorer = getattr(importlib.import_module(module), attribute)(section)
+    return scorer
+
+
+def load_function(where: str) -> Scorer:
+    """Import ``module:function`` or ``path/to/file.py:function``."""
+    source, _, attribute = where.rpartition(":")
+    hint = "Write module:function or path/to/file.py:function."
+    if not source:
+        raise RewardError(f"{where}: is not a function.", hint)
+    try:
+        module = _import_file(Path(source)) if source.endswith(".py") else _import_module(source)
+    except FileNotFoundError as problem:
+        raise RewardError(f"{where}: there is no file {source}.", "Check the path.") from problem
+    except ModuleNotFoundError as problem:
+        raise RewardError(f"{where}: cannot be imported ({problem}).", hint) from problem
+    except Exception as problem:
+        raise RewardError(
+            f"{where}: importing it raised {type(problem).__name__}: {problem}.", f"Mend {source}."
+        ) from problem
+    function = getattr(module, attribute, None)
+    if not callable(function):
+        raise RewardError(f"{where}: {source} has no function {attribute}.", hint)
+    scorer: Scorer = function
+    return scorer
+
+
+def _import_module(name: str) -> Any:
+    here = str(Path.cwd())
+    if here not in sys.path:  # an installed command does not search the folder it is called in
+        sys.path.append(here)
+    return importlib.import_module(name)
+
+
+def _import_file(path: Path) -> Any:
+    if not path.is_file():
+        raise FileNotFoundError(path)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def score(name: str, scorer: Scorer, prompts: Sequence[str], completions: Sequence[str]) -> np.ndarray:
+    """Score completions and check the result: one finite number each, float64 (n,)."""
+    try:
+        values = scorer(list(prompts), list(completions))
+    except RewardError:
+        raise
+    except Exception as problem:
+        raise RewardError(
+            f"The reward {name} raised {type(problem).__name__}: {problem}.",
+            f"Try it alone: rsoup rewards {name} --prompt TEXT --completion TEXT",
+        ) from problem
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as problem:
+        raise RewardError(
+            f"The reward {name} returned something that is not numbers.", "Return a list of floats."
+        ) from problem
+    if array.shape != (len(completions),):
+        raise RewardError(
+            f"The reward {name} returned an array of shape {array.shape} for {len(completions)} completions.",
+            "Return one number per completion.",
+        )
+    for index in np.flatnonzero(~np.isfinite(array)).tolist():
+        raise RewardError(
+            f"The reward {name} returned {array[index]} for the completion {completions[index]!r} "
+            f"of the prompt {_shorten(prompts[index])!r}.",
+            "Return a finite number for every completion, the empty one included.",
+        )
+    return array
+
+
+def score_all(
+    scorers: Mapping[str, Scorer], prompts: Sequence[str], completions: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """Score completions with every reward."""
+    return {name: score(name, scorer, prompts, completions) for name, scorer in scorers.items()}
+
+
+def weighted_score(scores: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> np.ndarray:
+    """Return the weighted sum of scores divided by the sum of the weights, as the paper's code does."""
+    total = math.fsum(weights.values())
+    weighted = np.stack([weight * scores[name] for name, weight in weights.items()])
+    result: np.ndarray = weighted.sum(0) / total
+    return result
+
+
+def _shorten(text: str, limit: int = 80) -> str:
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def make_scorers(sections: Mapping[str, RewardSection]) -> dict[str, Scorer]:
+    """Load every reward of a recipe."""
+    return {name: make_scorer(name, section) for name, section in sections.items()}

@@ -1,0 +1,1 @@
+"""Training of experts and baselines: PPO on LoRA factors."""

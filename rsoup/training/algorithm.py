@@ -1,0 +1,97 @@
+"""The formulas of PPO as pure functions on tensors.
+
+Shapes: B completions of at most T tokens, (B, T); ``mask`` is true on the tokens that exist. Sources: PPO
+(Schulman et al., 2017), GAE (Schulman et al., 2016), KL penalty and its controller (Ziegler et al., 2019).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rsoup.recipe import PPOSection
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Return the mean over the tokens that exist."""
+    return (values * mask).sum() / mask.sum()
+
+
+def token_rewards(scores: Tensor, logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor, kl_coef: float) -> Tensor:
+    """Return -kl_coef * (log pi - log pi_ref) per token, plus the score (B,) on the last token. (B, T)."""
+    rewards = -kl_coef * (logprobs - ref_logprobs) * mask
+    last = mask.sum(-1) - 1
+    rewards[torch.arange(len(rewards)), last] += scores
+    return rewards
+
+
+def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, gae_lambda: float) -> Tensor:
+    """Return A_t = sum_k (gamma * lambda)^k delta_{t+k} with delta_t = r_t + gamma V_{t+1} - V_t. (B, T).
+
+    The value after a completion's last token is 0; positions outside the mask give 0.
+    """
+    values = values * mask
+    following = torch.cat([values[:, 1:], torch.zeros_like(values[:, :1])], dim=1)
+    deltas = (rewards + gamma * following - values) * mask
+    advantages = torch.zeros_like(deltas)
+    running = torch.zeros_like(deltas[:, 0])
+    for step in reversed(range(deltas.shape[1])):
+        running = deltas[:, step] + gamma * gae_lambda * running
+        advantages[:, step] = running
+    return advantages
+
+
+def whiten(values: Tensor, mask: Tensor) -> Tensor:
+    """Shift and scale the tokens that exist to mean 0 and variance 1."""
+    mean = masked_mean(values, mask)
+    variance = masked_mean((values - mean) ** 2, mask)
+    return (values - mean) * torch.rsqrt(variance + 1e-8) * mask
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Losses of a mini-batch (scalars) and how much was clipped (shares)."""
+
+    policy: Tensor
+    value: Tensor
+    clipped: Tensor
+    clipped_value: Tensor
+
+    def total(self, vf_coef: float) -> Tensor:
+        """Return what is minimised."""
+        return self.policy + vf_coef * self.value
+
+
+def ppo_losses(
+    logprobs: Tensor,
+    values: Tensor,
+    old_logprobs: Tensor,
+    old_values: Tensor,
+    advantages: Tensor,
+    returns: Tensor,
+    mask: Tensor,
+    ppo: PPOSection,
+) -> Losses:
+    """Return the clipped policy and value losses, averaged over tokens. All inputs (B, T)."""
+    ratio = torch.exp(logprobs - old_logprobs)
+    surrogate = -advantages * ratio
+    surrogate_clipped = -advantages * ratio.clamp(1 - ppo.cliprange, 1 + ppo.cliprange)
+    near = old_values + (values - old_values).clamp(-ppo.cliprange_value, ppo.cliprange_value)
+    error = (values - returns) ** 2
+    error_clipped = (near - returns) ** 2
+    return Losses(
+        policy=masked_mean(torch.maximum(surrogate, surrogate_clipped), mask),
+        value=0.5 * masked_mean(torch.maximum(error, error_clipped), mask),
+        clipped=masked_mean((surrogate_clipped > surrogate).float(), mask),
+        clipped_value=masked_mean((error_clipped > error).float(), mask),
+    )
+
+
+def adapted_kl_coef(kl_coef: float, kl: float, completions: int, ppo: PPOSection) -> float:
+    """Return the next coefficient: it grows while the KL per completion exceeds the target (Ziegler et al.)."""
+    if ppo.kl_target is None:
+        return kl_coef
+    error = min(max(kl / ppo.kl_target - 1, -0.2), 0.2)
+    return kl_coef * (1 + error * completions / ppo.kl_horizon)

@@ -1,0 +1,101 @@
+"""The bootstrap: paired, unbiased in its spread, and right about as often as it says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rsoup.pareto.bootstrap import (
+    degrees_of_freedom,
+    draw_means,
+    interval,
+    resampling_weights,
+    simultaneous_reach,
+    standard_error,
+)
+from rsoup.pareto.indicators import hypervolume
+
+
+def test_equal_points_stay_equal_in_every_draw():
+    one = np.random.default_rng(0).normal(size=(2, 30, 1, 2))
+    draws = draw_means(np.concatenate([one, one], axis=2), 50, seed=1)
+    assert (draws[:, 0] == draws[:, 1]).all()
+
+
+def test_a_shift_between_points_is_certain():
+    one = np.random.default_rng(0).normal(size=(1, 30, 1, 1))
+    draws = draw_means(np.concatenate([one, one + 0.5], axis=2), 50, seed=1)
+    np.testing.assert_allclose(draws[:, 1] - draws[:, 0], 0.5)
+
+
+def test_draws_are_the_same_for_the_same_seed():
+    samples = np.random.default_rng(0).normal(size=(1, 20, 3, 2))
+    assert (draw_means(samples, 20, seed=3) == draw_means(samples, 20, seed=3)).all()
+    assert (draw_means(samples, 20, seed=3) != draw_means(samples, 20, seed=4)).any()
+
+
+@pytest.mark.parametrize("prompts", [2, 5, 60])
+def test_the_spread_of_draws_is_the_standard_error(prompts):
+    samples = np.random.default_rng(0).normal(size=(1, prompts, 1, 1))
+    draws = draw_means(samples, 20_000, seed=0)
+    expected = samples.std(ddof=1) / np.sqrt(prompts)
+    assert draws.std() == pytest.approx(expected, rel=0.03)
+    assert standard_error(samples)[0, 0] == pytest.approx(expected)
+
+
+def test_weights_of_a_draw_sum_to_one():
+    weights = resampling_weights(7, 100, np.random.default_rng(0))
+    np.testing.assert_allclose(weights.sum(axis=1), 1.0)
+
+
+def test_pooled_seeds_count_seeds_and_prompts_once():
+    # only seeds differ: the error is that of three means; only prompts differ: that of four
+    seeds = np.array([1.0, 2.0, 4.0])[:, None, None, None] * np.ones((3, 4, 1, 1))
+    prompts = np.array([1.0, 2.0, 4.0, 5.0])[None, :, None, None] * np.ones((3, 4, 1, 1))
+    assert standard_error(seeds)[0, 0] == pytest.approx(np.std([1, 2, 4], ddof=1) / np.sqrt(3))
+    assert standard_error(prompts)[0, 0] == pytest.approx(np.std([1, 2, 4, 5], ddof=1) / 2)
+    assert degrees_of_freedom(seeds) == pytest.approx(2)
+    assert degrees_of_freedom(prompts) == pytest.approx(3)
+
+
+def test_constant_scores_have_an_interval_of_no_width():
+    samples = np.full((1, 10, 1, 1), 0.25)
+    draws = draw_means(samples, 100, seed=0)
+    np.testing.assert_allclose(interval(draws, samples.mean(axis=(0, 1)), degrees_of_freedom(samples)), 0.25)
+
+
+def test_few_prompts_widen_the_interval():
+    draws = np.random.default_rng(0).normal(size=(20_000, 1))
+    widths = [float(np.ptp(interval(draws, np.zeros(1), freedom), axis=0)[0]) for freedom in (4, 400)]
+    # twice Student's and twice the normal quantile
+    assert widths == [pytest.approx(2 * 2.776, rel=0.05), pytest.approx(2 * 1.966, rel=0.05)]
+
+
+def test_simultaneous_reach_covers_all_figures_at_once():
+    draws = np.random.default_rng(0).normal(size=(20_000, 10))
+    # the 95 % quantile of the largest of ten independent |N(0, 1)|
+    assert simultaneous_reach(draws, np.zeros(10), np.ones(10)) == pytest.approx(2.80, abs=0.05)
+    assert simultaneous_reach(draws, np.zeros(10), np.zeros(10)) == 0.0
+
+
+TRUTH = np.array([[0.86, 0.18], [0.71, 0.31], [0.50, 0.41], [0.28, 0.53]])
+REFERENCE = np.array([0.1, 0.05])
+
+
+@pytest.mark.parametrize(("seeds", "prompts"), [(1, 24), (1, 100), (4, 50)])
+def test_intervals_cover_the_truth_about_95_times_in_100(seeds, prompts):
+    generator = np.random.default_rng(7)
+    means, volumes = [], []
+    for trial in range(300):
+        samples = TRUTH + generator.normal(0, 0.25, (seeds, prompts, 4, 2)) + generator.normal(0, 0.15, (prompts, 1, 2))
+        if seeds > 1:
+            samples = samples + generator.normal(0, 0.05, (seeds, 1, 4, 2))
+        draws, freedom = draw_means(samples, 300, trial), degrees_of_freedom(samples)
+        estimate = samples.mean(axis=(0, 1))
+        low, high = interval(draws, estimate, freedom)
+        means.append((low <= TRUTH) & (high >= TRUTH))
+        drawn = np.array([hypervolume(scores, REFERENCE) for scores in draws])
+        low, high = interval(drawn, np.array(hypervolume(estimate, REFERENCE)), freedom)
+        volumes.append(low <= hypervolume(TRUTH, REFERENCE) <= high)
+    assert 0.92 <= np.mean(means) <= 0.98
+    assert 0.92 <= np.mean(volumes) <= 0.98
