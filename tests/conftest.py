@@ -1,25 +1,23 @@
-"""Small models, data and recipes that the tests build for themselves."""
+"""Fixtures that the whole suite shares; what they are built from is in ``tiny``."""
 
 from __future__ import annotations
 
-import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-WORDS = (
-    "the kettle lid broke after a week but water boils fast and i like its colour good great bad awful "
-    "battery cable chair sound picture paper shoe price box strap button screen handle filter summary "
-    "love hate fine cheap loud quiet sturdy flimsy late early returned kept recommend never"
-).split()
+from tiny import POSTS, build_tiny_model, recipe_content, write_recipe
+
+os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is loaded: models this small get slower with more threads
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 
 @pytest.fixture(scope="session")
 def posts() -> list[str]:
     """Twelve short reviews made of the tiny tokenizer's words."""
-    return [" ".join(WORDS[(7 * i + 3 * j) % len(WORDS)] for j in range(4 + i % 5)) for i in range(12)]
+    return POSTS
 
 
 @pytest.fixture(scope="session")
@@ -28,65 +26,28 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_tiny_model(tmp_path_factory.mktemp("models") / "tiny", seed=0)
 
 
-def build_tiny_model(folder: Path, seed: int) -> Path:
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+@pytest.fixture
+def tiny_recipe(tmp_path: Path, tiny_model: Path) -> Path:
+    """A recipe that trains two experts and a baseline on the tiny model within seconds."""
+    return write_recipe(tmp_path / "tiny.yaml", recipe_content(tmp_path, tiny_model))
 
-    tokenizer = build_tokenizer()
-    torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=128,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        initializer_range=0.3,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    """A folder with ``tiny.yaml`` and everything ``rsoup run`` makes of it under ``run``; copy it before changing it."""
+    from rsoup import experiment
+    from rsoup.progress import Silent
+    from rsoup.recipe import load_recipe
+
+    folder = tmp_path_factory.mktemp("tiny")
+    recipe = write_recipe(folder / "tiny.yaml", recipe_content(folder, tiny_model))
+    experiment.run(load_recipe(recipe), Silent())
     return folder
 
 
-def build_tokenizer() -> Any:
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    vocabulary = {word: index for index, word in enumerate(["<pad>", "<eos>", "<unk>", ":", *dict.fromkeys(WORDS)])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>", model_max_length=128
-    )
-
-
 @pytest.fixture
-def tiny_recipe(tmp_path: Path, tiny_model: Path, posts: list[str]) -> Path:
-    """A recipe that trains two experts and a baseline on the tiny model within seconds."""
-    data = tmp_path / "posts.jsonl"
-    data.write_text("".join(json.dumps({"id": f"p{i}", "post": post}) + "\n" for i, post in enumerate(posts)))
-    recipe = {
-        "name": "tiny",
-        "output": str(tmp_path / "run"),
-        "model": {"base": str(tiny_model), "dtype": "float32", "lora": {"r": 2, "alpha": 4}},
-        "task": {"data": str(data), "template": "summary : {post} :"},
-        "rewards": ["positive", "brief"],
-        "training": {
-            "steps": 3,
-            "prompts_per_step": 2,
-            "completions_per_prompt": 3,
-            "learning_rate": 0.01,
-            "checkpoint_every": 1,
-            "ppo": {"epochs": 2, "kl_coef": 0.05},
-        },
-        "generation": {"max_new_tokens": 6},
-        "morl": [{"positive": 0.5, "brief": 0.5}],
-        "evaluation": {"prompts": 3, "lambdas": 3, "max_new_tokens": 6, "batch_size": 2},
-    }
-    path = tmp_path / "tiny.yaml"
-    path.write_text(yaml.safe_dump(recipe))
-    return path
+def language_model(tiny_model: Path) -> Any:
+    """The tiny model as rsoup loads it, in float32."""
+    from rsoup.models.load import load_language_model
+
+    return load_language_model(str(tiny_model), revision=None, dtype="float32")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import warnings
 from types import FrameType
 from typing import Annotated
 
@@ -62,6 +63,7 @@ def main() -> None:
     """Run the command line. Exit codes: 0 done, 1 the input was wrong, 2 usage, 130 interrupted."""
     signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
+    warnings.simplefilter("ignore", FutureWarning)  # libraries speaking of each other, not to our users
     sys.argv[1:] = spread("--adapters", sys.argv[1:])
     try:
         app()

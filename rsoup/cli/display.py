@@ -6,16 +6,9 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Table
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+from rich.table import Column, Table
+from rich.text import Text
 
 from rsoup.errors import RsoupError
 
@@ -40,39 +33,50 @@ def say(text: str) -> None:
 
 
 class Bars:
-    """Draws a bar for each stage, with the time left, and one line for each finished stage."""
+    """Draws a bar for each stage with the time left; the bars of finished stages stay."""
 
     def __init__(self) -> None:
-        self._bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(compact=True),
-            TextColumn("{task.fields[note]}"),
-            console=err,
-            speed_estimate_period=600,
-        )
-        self._task: TaskID | None = None
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
 
     def start(self, stage: str, total: int, done: int = 0) -> None:
         """Begin a bar."""
-        self._bars.start()
-        self._task = self._bars.add_task(escape(stage), total=total, completed=done, note="")
+        self._bar = Progress(
+            TextColumn(f"{escape(stage):<14}"),
+            BarColumn(bar_width=10),
+            MofNCompleteColumn(),
+            _TimeColumn(),
+            TextColumn("{task.fields[note]}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
+            console=err,
+            expand=True,
+            speed_estimate_period=600,
+        )
+        self._task = self._bar.add_task(stage, total=total, completed=done, note="")
+        self._bar.start()
 
     def advance(self, note: str = "") -> None:
         """Move the bar on by a unit."""
-        assert self._task is not None
-        self._bars.update(self._task, advance=1, note=escape(note))
+        if self._bar is not None:
+            self._bar.update(self._task, advance=1, note=escape(note))
 
     def finish(self) -> None:
         """Leave the finished bar standing."""
-        self._bars.stop()
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
 
     def say(self, text: str) -> None:
-        """Print a remark above the bars."""
+        """Print a remark above the bar."""
         say(text)
+
+
+class _TimeColumn(ProgressColumn):
+    """The time left of a running stage, the time taken by a finished one."""
+
+    def render(self, task: Task) -> Text:
+        seconds = task.elapsed if task.finished else task.time_remaining
+        shown = "--:--" if seconds is None else f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+        return Text(f"took {shown}" if task.finished else f"{shown} left")
 
 
 def results_table(results: Results) -> Table:

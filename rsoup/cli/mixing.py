@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from rsoup.cli.display import out, say
@@ -120,8 +121,29 @@ def _line(lam: float | None, count: int) -> list[float] | None:
 
 
 def _show_check(report: CheckReport) -> None:
+    """Print what the adapters are, which methods take them, and how far their updates are apart."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    content = report.to_json()
-    for key, value in content.items():
-        table.add_row(str(key), str(value)[:200])
+    for heading in ("adapter", "weight", "rank", "scale", "modules", "dtype", "trains"):
+        table.add_column(heading)
+    for adapter, weight in zip(report.adapters, report.weights, strict=True):
+        cells = (adapter.ranks, [f"{scale:g}" for scale in adapter.scales], [adapter.modules], adapter.dtypes)
+        joined = [", ".join(map(str, cell)) for cell in cells]
+        table.add_row(escape(adapter.name), f"{weight:g}", *joined, escape(", ".join(adapter.targets)))
     out.print(table)
+    out.print(f"same base: {_known(report.same_base)}   same start: {_known(report.same_start)}")
+    for first, row in zip(report.adapters, report.cosines, strict=True):
+        cosines = "  ".join("    -" if cosine is None else f"{cosine:5.2f}" for cosine in row)
+        out.print(f"cosine of updates  {cosines}  {first.name}", markup=False)
+    if report.factors_distance is not None:
+        out.print(f"factors against the exact mix: relative difference {report.factors_distance:.3f}")
+        apart = [layer for layer in report.layers if layer.factors_distance is not None]
+        for layer in sorted(apart, key=lambda layer: -(layer.factors_distance or 0))[:3]:
+            out.print(f"  {layer.factors_distance:.3f} {layer.module}", markup=False)
+    for method, reason in report.methods.items():
+        out.print(f"{method:<8}{'fits' if reason is None else reason}", markup=False, soft_wrap=True)
+    for warning in report.warnings:
+        say(f"warning: {warning}")
+
+
+def _known(answer: bool | None) -> str:
+    return {True: "yes", False: "no", None: "not known"}[answer]

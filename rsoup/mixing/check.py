@@ -85,7 +85,7 @@ def check(adapters: Sequence[Source], weights: Sequence[float] | None = None) ->
     return CheckReport(
         weights=shares,
         adapters=[_facts(adapter) for adapter in parents],
-        same_base=_same([base_of(adapter)[0] for adapter in parents]),
+        same_base=_same_base(parents),
         same_start=_same([start_of(adapter) for adapter in parents]),
         methods=methods,
         cosines=_cosines(sum((one.products for one in measured), np.zeros((len(parents), len(parents))))),
@@ -152,6 +152,11 @@ def _facts(adapter: Adapter) -> AdapterFacts:
         dtypes=sorted({array.dtype.name for array in adapter.tensors().values()}),
         saved=sorted(adapter.saved),
     )
+
+
+def _same_base(adapters: Sequence[Adapter]) -> bool | None:
+    names, hashes = zip(*(base_of(adapter) for adapter in adapters), strict=True)
+    return _same(names if None in hashes else hashes)
 
 
 def _same(values: Sequence[str | None]) -> bool | None:

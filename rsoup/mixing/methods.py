@@ -98,6 +98,8 @@ def slerp(of: Ingredients) -> Update:
     Fillmore 2001). With weights that sum to W, the average at w / W is scaled by W. Where an update is zero or all
     point one way, this is the weighted sum.
     """
+    if not any(of.weights):
+        return cat(of)
     total = math.fsum(of.weights)
     if total == 0:
         raise AdapterError("Under slerp the weights of the adapters must not sum to 0.", "Use --method cat or svd.")

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from rsoup.adapters import Adapter, AdapterConfig, Layer
-from rsoup.adapters.adapter import PREFIX, factor_names
 from rsoup.adapters.tensorfile import DTYPES, Array, all_finite
 from rsoup.errors import AdapterError
 from rsoup.mixing.updates import weighted_sum
@@ -36,7 +34,9 @@ def exact_config(adapters: Sequence[Adapter], layers: Mapping[str, Layer]) -> Ad
     )
 
 
-def average_saved(adapters: Sequence[Adapter], weights: Sequence[float], base_weight: float) -> dict[str, Array]:
+def average_saved(
+    adapters: Sequence[Adapter], weights: Sequence[float], base_weight: float, dtype: str | None
+) -> dict[str, Array]:
     """Return the weighted average of the modules that were trained whole (modules_to_save)."""
     names = adapters[0].saved
     if names and (base_weight or abs(math.fsum(weights) - 1) > 1e-6):
@@ -45,7 +45,8 @@ def average_saved(adapters: Sequence[Adapter], weights: Sequence[float], base_we
             "to 1 without the base: an adapter does not hold the base's own values.",
             "Use weights on the simplex and no --base-weight.",
         )
-    return {name: weighted_sum([adapter.saved[name] for adapter in adapters], weights) for name in names}
+    tensors = {name: [adapter.saved[name] for adapter in adapters] for name in names}
+    return {name: cast(name, weighted_sum(arrays, weights), arrays, dtype) for name, arrays in tensors.items()}
 
 
 def shared_copies(adapters: Sequence[Adapter]) -> dict[str, Array]:
@@ -62,28 +63,15 @@ def shared_copies(adapters: Sequence[Adapter]) -> dict[str, Array]:
     return copies
 
 
-def cast(mixed: Adapter, adapters: Sequence[Adapter], dtype: str | None) -> Adapter:
-    """Cast every mixed tensor to ``dtype``, or to the dtype that the adapters' tensors of its name share, or to F32."""
-    tensors = [adapter.tensors() for adapter in adapters]
-
-    def cast_one(name: str, array: Array) -> Array:
-        shared = {found[name].dtype for found in tensors if name in found}
-        return _cast(name, array, DTYPES[dtype] if dtype else shared.pop() if len(shared) == 1 else DTYPES["F32"])
-
-    layers = {}
-    for module, layer in mixed.layers.items():
-        down, up = factor_names(module, layer.kind)
-        layers[module] = replace(layer, down=cast_one(down, layer.down), up=cast_one(up, layer.up))
-    saved = {name: cast_one(f"{PREFIX}{name}", array) for name, array in mixed.saved.items()}
-    return replace(mixed, layers=layers, saved=saved)
-
-
-def _cast(name: str, array: Array, dtype: np.dtype[Any]) -> Array:
+def cast(name: str, array: Array, sources: Sequence[Array], dtype: str | None) -> Array:
+    """Cast a mixed tensor to ``dtype``, or to the dtype that the tensors it comes from share, or to F32."""
+    shared = {source.dtype for source in sources}
+    target = DTYPES[dtype] if dtype else shared.pop() if len(shared) == 1 else DTYPES["F32"]
     with np.errstate(over="ignore", invalid="ignore"):
-        result = array.astype(dtype, copy=False)
+        result = array.astype(target, copy=False)
     if not all_finite(result):
         raise AdapterError(
-            f"The mixed tensor {name} is too large for {dtype.name}.", "Use --dtype F32, or smaller weights."
+            f"The mixed tensor {name} is too large for {target.name}.", "Use --dtype F32, or smaller weights."
         )
     return result
 

@@ -151,6 +151,6 @@ def _add(name: str, info: TensorInfo, change: Addition, rows: slice) -> _Job:
 def _check_finite(name: str, array: Array) -> None:
     if not all_finite(array):
         raise AdapterError(
-            f"The merged tensor {name} does not fit into {array.dtype.name}.",
-            "Convert the base to bfloat16 or float32 first.",
+            f"The merged tensor {name} would hold NaN or infinity in {array.dtype.name}.",
+            "Check the base for such values; if it has none, convert it to bfloat16 or float32 first.",
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from rsoup.adapters import Adapter, Layer, read_adapter
@@ -14,7 +14,7 @@ from rsoup.mixing.compatibility import check_compatible
 from rsoup.mixing.methods import METHODS, Ingredients, Options, check_method
 from rsoup.mixing.parallel import parallel
 from rsoup.mixing.result import average_saved, cast, exact_config, shared_copies
-from rsoup.mixing.updates import Part, Update
+from rsoup.mixing.updates import Part
 from rsoup.mixing.weights import check_weights, square_warning
 
 Source = Adapter | str | Path
@@ -67,10 +67,16 @@ def mix(
         warnings += square_warning(weights, base_weight)
     used = [(adapter, weight) for adapter, weight in zip(parents, weights, strict=True) if weight]
     used = used or [(adapter, 0.0) for adapter in parents]
-    mixed, discarded = _mix_updates(used, method, base_weight, options)
-    active = [adapter for adapter, _ in used]
-    saved = average_saved(active, [weight for _, weight in used], base_weight)
-    adapter = cast(replace(mixed, saved=saved, copies=shared_copies(parents)), active, dtype)
+    active, shares = zip(*used, strict=True)
+    layers, discarded = _mix_layers(used, method, base_weight, options, dtype)
+    adapter = Adapter(
+        name="soup",
+        path=None,
+        config=active[0].config.changed() if method == "factors" else exact_config(active, layers),
+        layers=layers,
+        saved=average_saved(active, shares, base_weight, dtype),
+        copies=shared_copies(parents),
+    )
     return Soup(adapter, parents, tuple(weights), base_weight, method, options, discarded, tuple(warnings))
 
 
@@ -79,20 +85,22 @@ def read_all(adapters: Sequence[Source]) -> tuple[Adapter, ...]:
     return tuple(parallel(lambda item: item if isinstance(item, Adapter) else read_adapter(item), adapters))
 
 
-def _mix_updates(
-    used: Sequence[tuple[Adapter, float]], method: str, base_weight: float, options: Options
-) -> tuple[Adapter, dict[str, float]]:
-    """Mix module by module; return the adapter, and per module the share of energy that was cut off."""
+def _mix_layers(
+    used: Sequence[tuple[Adapter, float]], method: str, base_weight: float, options: Options, dtype: str | None
+) -> tuple[dict[str, Layer], dict[str, float]]:
+    """Mix module by module; return the layers, and per module the share of energy that was cut off."""
     total = math.fsum(abs(weight) for _, weight in used)
+    discarded: dict[str, float] = {}
 
-    def mix_module(module: str) -> Update:
+    def mix_module(module: str) -> Layer:
         parts = [Part(adapter.layers[module], weight) for adapter, weight in used if module in adapter.layers]
-        return METHODS[method](Ingredients(parts, total, base_weight, options))
+        update = METHODS[method](Ingredients(parts, total, base_weight, options))
+        if update.discarded:
+            discarded[module] = update.discarded
+        down = cast(f"{module} (A)", update.down, [part.layer.down for part in parts], dtype)
+        up = cast(f"{module} (B)", update.up, [part.layer.up for part in parts], dtype)
+        return Layer(parts[0].layer.kind, down, up, update.scale)
 
-    first = used[0][0]
-    kinds = {module: layer.kind for adapter, _ in used for module, layer in adapter.layers.items()}
-    updates = dict(zip(kinds, parallel(mix_module, kinds), strict=True))
-    layers = {module: Layer(kinds[module], u.down, u.up, u.scale) for module, u in updates.items()}
-    config = first.config.changed() if method == "factors" else exact_config([adapter for adapter, _ in used], layers)
-    mixed = Adapter(name="soup", path=None, config=config, layers=layers)
-    return mixed, {module: update.discarded for module, update in updates.items() if update.discarded}
+    modules = list(dict.fromkeys(module for adapter, _ in used for module in adapter.layers))
+    layers = dict(zip(modules, parallel(mix_module, modules), strict=True))
+    return layers, {module: discarded[module] for module in modules if module in discarded}

@@ -14,6 +14,9 @@ from rsoup.errors import ModelError
 from rsoup.models import packing
 from rsoup.models.logprobs import token_logprobs
 
+LOGIT_SCALES = {"logit_scale": 1, "logits_scaling": -1}
+"""Configuration keys of factors on the logits, and whether they multiply (1) or divide (-1)."""
+
 
 @dataclass(frozen=True)
 class LanguageModel:
@@ -79,7 +82,20 @@ class LanguageModel:
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Return the logits of hidden states. (n, d) -> (n, V)."""
-        logits: Tensor = self.head(hidden)
+        return self.finished(self.head(hidden))
+
+    @property
+    def finishes_logits(self) -> bool:
+        """Tell whether the model soft-caps (Gemma) or scales (Cohere, Granite) the logits of its head."""
+        return any(getattr(self.config, key, None) is not None for key in ("final_logit_softcapping", *LOGIT_SCALES))
+
+    def finished(self, logits: Tensor) -> Tensor:
+        """Apply what the model does to the logits of its head."""
+        for key, power in LOGIT_SCALES.items():
+            if (scale := getattr(self.config, key, None)) is not None:
+                logits = logits * scale**power
+        if (cap := getattr(self.config, "final_logit_softcapping", None)) is not None:
+            logits = cap * torch.tanh(logits / cap)
         return logits
 
     def completion_states(self, prompt_ids: Tensor, prompt_mask: Tensor, completion_ids: Tensor) -> Tensor:
@@ -98,8 +114,11 @@ class LanguageModel:
 
     def logprobs(self, states: Tensor, completion_ids: Tensor, temperature: float) -> Tensor:
         """Return the log-probability of each completion token. (P, G, T, d), (P, G, T) -> (P, G, T)."""
-        flat = token_logprobs(states.flatten(0, 2), self.head, completion_ids.flatten(), temperature)
-        return flat.view_as(completion_ids)
+        flat, targets = states.flatten(0, 2), completion_ids.flatten()
+        if self.finishes_logits:
+            logits = self.logits(flat).float() / temperature  # (P * G * T, V)
+            return logits.log_softmax(-1).gather(-1, targets[:, None]).view_as(completion_ids)
+        return token_logprobs(flat, self.head, targets, temperature).view_as(completion_ids)
 
     def pad(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         """Return token ids and mask of prompts, padded on the left. n rows -> (n, L), (n, L)."""
@@ -131,13 +150,13 @@ def folded(updates: Iterable[tuple[nn.Parameter, Tensor]]) -> Iterator[None]:
 
 @torch.no_grad()
 def check_head(model: LanguageModel) -> None:
-    """Raise ModelError if the model does more to its logits than the linear head (soft-capping, scaling)."""
+    """Raise ModelError if the model does something to its logits that ``finished`` does not know."""
     ids = torch.arange(4, device=model.device)[None] + 1
     mask = torch.ones_like(ids)
     hidden = model.hidden_states(ids, mask, packing.prompt_positions(mask))
     own = model.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
     if not torch.allclose(model.logits(hidden).float(), own.float(), rtol=1e-2, atol=1e-2):
         raise ModelError(
-            f"{model.name}: the model changes its logits after the output layer; rsoup would train on others.",
-            "Use a model without logit scaling or soft-capping.",
+            f"{model.name}: the model changes its logits after the output layer in a way rsoup does not know.",
+            "Use another base model.",
         )

@@ -5,11 +5,14 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
@@ -17,6 +20,9 @@ from rsoup.errors import ModelError, did_you_mean
 from rsoup.files import sha256_file
 from rsoup.models.bundled import BUNDLED, bundled_folder
 from rsoup.models.language_model import LanguageModel, check_head
+
+UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
+"""What transformers raises for a folder or a hub id that is not the model it should be."""
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -86,11 +92,11 @@ def weights_sha256(folder: Path) -> str:
 
 def load_language_model(name: str, *, revision: str | None, dtype: str, exact: bool = False) -> LanguageModel:
     """Load a causal model and its tokenizer onto the device rsoup computes on, frozen and in evaluation mode."""
-    transformers_logging.disable_progress_bar()
     keep_large_buffers()
     source = model_source(name)
     device = pick_device()
-    model = _from_hub(AutoModelForCausalLM, name, source, revision, dtype=pick_dtype(dtype, device, exact=exact))
+    with _explained(name, source):
+        model = load_weights(AutoModelForCausalLM, source, revision, dtype=pick_dtype(dtype, device, exact=exact))
     model.requires_grad_(False)
     model.eval()
     local = Path(source).is_dir()
@@ -111,13 +117,27 @@ def load_language_model(name: str, *, revision: str | None, dtype: str, exact: b
 
 def load_tokenizer(name: str, revision: str | None) -> Any:
     """Load the tokenizer of a model."""
-    return _from_hub(AutoTokenizer, name, model_source(name), revision)
+    source = model_source(name)
+    with _explained(name, source):
+        return AutoTokenizer.from_pretrained(source, revision=revision)
 
 
-def _from_hub(loader: Any, name: str, source: str, revision: str | None, **options: Any) -> Any:
+def load_weights(loader: Any, source: str, revision: str | None, **options: Any) -> Any:
+    """Load a model as ``loader`` does, silently; ValueError if the folder lacks weights, which would be random."""
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    model, notes = loader.from_pretrained(source, revision=revision, output_loading_info=True, **options)
+    if notes["missing_keys"]:
+        raise ValueError(f"it lacks the weights {min(notes['missing_keys'])}")
+    return model
+
+
+@contextmanager
+def _explained(name: str, source: str) -> Iterator[None]:
+    """Turn what transformers raises within the block into a ModelError."""
     try:
-        return loader.from_pretrained(source, revision=revision, **options)
-    except (OSError, ValueError, KeyError) as problem:
+        yield
+    except UNREADABLE as problem:
         reason = str(problem).strip().splitlines()[0]
         where = (
             "Check the folder" if Path(source).is_dir() else "Check the name, the network, and your access on the hub"

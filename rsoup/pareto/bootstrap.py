@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from rsoup.pareto.dominance import Floats
 
@@ -52,7 +52,7 @@ def interval(draws: Floats, estimate: Floats, freedom: float, level: float = LEV
     below = (draws < estimate).mean(axis=0) + 0.5 * (draws == estimate).mean(axis=0)
     edge = 0.5 / len(draws)
     bias = special.ndtri(np.clip(below, edge, 1 - edge))
-    reach = stats.t.ppf((1 + level) / 2, freedom)
+    reach = special.stdtrit(freedom, (1 + level) / 2)
     ordered = np.sort(draws, axis=0)
     return np.stack([_quantile(ordered, special.ndtr(2 * bias + side * reach)) for side in (-1, 1)])
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import moocore
 import numpy as np
-from scipy import stats
 
 from rsoup.pareto.dominance import Floats, non_dominated, require_finite, weakly_dominates
 
@@ -76,4 +75,11 @@ def controllability(weights: Floats, scores: Floats) -> float | None:
     """
     if len(weights) < 2 or np.ptp(weights) == 0 or np.ptp(scores) == 0:
         return None
-    return float(np.corrcoef(stats.rankdata(weights), stats.rankdata(scores))[0, 1])
+    return float(np.corrcoef(_ranks(weights), _ranks(scores))[0, 1])
+
+
+def _ranks(values: Floats) -> Floats:
+    """Return the rank of every value, the mean rank for equal ones."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: Floats = (np.cumsum(counts) - (counts - 1) / 2)[place]
+    return ranks

@@ -46,6 +46,8 @@ def mix_command(measured: Measured, weights: Mapping[str, float]) -> str:
     words = ["rsoup", "mix", *(measured.adapters.get(name, name) for name in parts)]
     for weight in parts.values():
         words += ["-w", f"{weight:.10g}"]
+    if min(parts.values(), default=0.0) < 0 or abs(sum(parts.values()) - 1) > 1e-6:
+        words.append("--allow-extrapolation")
     if measured.method is not None:
         words += ["--method", measured.method]
     return shlex.join([*words, "-o", weights_id("soup", weights)])

@@ -67,10 +67,10 @@ class Evidence:
         return np.asarray(np.mean([mark(scores) for scores in self.draws], axis=0))
 
     def _score(self, estimate: Estimate, row: int, column: int) -> ScoreEstimate:
-        told = self.measured.stderr
+        told, counts = self.measured.stderr, self.measured.counts
         stderr = float(told[row, column]) if estimate.stderr is None and told is not None else estimate.stderr
         return ScoreEstimate(
-            mean=estimate.value, stderr=stderr, n=self.measured.counts[row], interval=estimate.interval
+            mean=estimate.value, stderr=stderr, n=None if counts is None else counts[row], interval=estimate.interval
         )
 
 

@@ -45,13 +45,13 @@ def lmc_hypothesis(by_reward: dict[str, Lmc]) -> Hypothesis:
         return Hypothesis(claim=LMC_CLAIM, verdict="unknown", words="No mix was measured together with its experts.")
     verdict = _worst([own.verdict for own in by_reward.values()])
     if verdict == "holds":
-        words = "Holds: no mix scores below the line between its experts on any reward."
+        words = "No mix scores below the line between its experts on any reward."
     elif verdict == "holds within error":
-        words = f"Holds within error: {_shortfalls(lows)}, which chance explains (95 %, all gaps at once)."
+        words = f"{_shortfalls(lows)}, which chance explains (95 %, all gaps at once)."
     else:
         told = "." if any(gap.stderr is not None for gap in lows.values()) else "; no error is known."
         failing = {name: gap for name, gap in lows.items() if by_reward[name].verdict == "fails"}
-        words = f"Fails: {_shortfalls(failing)}{told}"
+        words = f"{_shortfalls(failing)}{told}"
     return Hypothesis(claim=LMC_CLAIM, verdict=verdict, words=words)
 
 
@@ -85,11 +85,11 @@ def coverage_hypothesis(comparison: Comparison | None) -> Hypothesis:
     beaten = sum(bool(run.dominated_by) for run in runs)
     costs = comparison.trainings
     if verdict == "fails":
-        words = f"Fails: {verdicts.count('fails')} of {len(runs)} MORL runs beat every soup on their own preference"
+        words = f"{verdicts.count('fails')} of {len(runs)} MORL runs beat every soup on their own preference"
     elif verdict == "holds within error":
-        words = "Holds within error: on its own preference no MORL run beats the best soup by more than chance explains"
+        words = "On its own preference no MORL run beats the best soup by more than chance explains"
     else:
-        words = "Holds: no MORL run beats the best soup on the preference it was trained for"
+        words = "No MORL run beats the best soup on the preference it was trained for"
     words += f"; soups dominate {beaten} of {len(runs)}. "
     words += f"Trainings: {costs['soup']} for the soups, {costs['morl']} for MORL."
     return Hypothesis(claim=COVERAGE_CLAIM, verdict=verdict, words=words)
@@ -143,7 +143,8 @@ def _shortfalls(lows: dict[str, Gap]) -> str:
             where = f"at lambda {gap.lam:g}" if gap.lam is not None else f"at {gap.id}"
             error = "" if gap.stderr is None else f" (standard error {gap.stderr:.2g})"
             parts.append(f"{where} {name} lies {-gap.gap:.3g} below the line{error}")
-    return ", ".join(parts)
+    told = ", ".join(parts)
+    return told[0].upper() + told[1:]
 
 
 def _volume_share(soups: Floats, runs: Floats, reference: Floats) -> float:

@@ -27,7 +27,12 @@ def make_report(inputs: Sequence[Path], out: Path, options: Options) -> Report:
     measured = read_inputs(list(inputs), options.objectives, options.where)
     report = analyse(measured, options)
     page = render_page(report, measured.texts)
-    draw_pictures(report, out)
-    write_text(out / "index.html", page)
-    write_json(out / "pareto.json", report.model_dump(mode="json", by_alias=True))
+    try:
+        draw_pictures(report, out)
+        write_text(out / "index.html", page)
+        write_json(out / "pareto.json", report.model_dump(mode="json", by_alias=True))
+    except OSError as problem:
+        raise ResultsError(
+            f"{out}: cannot be written ({problem.strerror}).", "Give another folder with -o."
+        ) from problem
     return report

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from rsoup.evaluation.results import Kind
-from rsoup.report.polygons import draw_radar, draw_ternary
+from rsoup.report.polygons import draw_radar, draw_ternary, triangle
 from rsoup.report.schema import Report, ReportPoint
 from rsoup.report.style import CHOSEN, COLUMN_INCHES, FAINT, LOOKS, drawing
 
@@ -27,7 +27,7 @@ def draw_pictures(report: Report, folder: Path) -> None:
         draw_line(report, folder / "lambda")
     if len(report.rewards) > 2:
         draw_radar(report, folder / "radar")
-    if len(report.rewards) == 3 and _lattice(report):
+    if len(report.rewards) == 3 and triangle(report)[1]:
         draw_ternary(report, folder / "ternary")
 
 
@@ -137,11 +137,6 @@ def _on_line(report: Report) -> list[ReportPoint]:
     line = [p for p in report.points if p.kind in ("soup", "expert") and p.lam is not None and 0 <= p.lam <= 1]
     line.sort(key=lambda point: point.lam or 0.0)
     return line if line and line[0].lam == 0 and line[-1].lam == 1 else []
-
-
-def _lattice(report: Report) -> bool:
-    """Say whether soups of three experts were measured that a triangle can show."""
-    return sum(point.kind == "soup" and len(point.weights) == 3 for point in report.points) > 2
 
 
 def _coordinates(points: Sequence[ReportPoint], first: str, second: str) -> tuple[list[float], list[float]]:

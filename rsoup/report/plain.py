@@ -50,7 +50,6 @@ def measured_from(
         scores=pooled.mean(axis=0),
         sources=(source,),
         samples=pooled[:, None] if len(seeds) > 1 else None,
-        counts=tuple(len(seeds) for _ in models[0]),
         experts={name: name for name in rewards if any(name in model.weights for model in models[0])},
         notes=notes + told,
     )

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import PathCollection
-from matplotlib.tri import Triangulation
 
 from rsoup.evaluation.results import Kind
 from rsoup.pareto.dominance import Floats
@@ -18,6 +16,8 @@ from rsoup.report.style import CHOSEN, COLUMN_INCHES, FAINT, LOOKS, drawing
 
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#000000")
 DASHES: dict[Kind, str] = {"expert": "--", "soup": "-", "morl": "-.", "base": ":"}
+POLYGONS = 10  # that a radar can show
+MARKED = 200  # soups that a triangle can mark
 CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, np.sqrt(3) / 2]])
 
 
@@ -30,37 +30,51 @@ def draw_radar(report: Report, stem: Path) -> None:
     colours = cycle(OKABE_ITO)
     with drawing(stem, COLUMN_INCHES, COLUMN_INCHES) as figure:
         panel = figure.add_subplot(projection="polar", theta_offset=np.pi / 2)
-        for row in _telling(report):
+        telling = _telling(report)
+        for row in telling:
             point = report.points[row]
             own = point.kind in ("expert", "soup")
             colour, dashes = next(colours) if own else LOOKS[point.kind].colour, DASHES[point.kind]
             values = np.append(shares[row], shares[row][0])
-            panel.plot(around, values, color=colour, linestyle=dashes, label=point.id)
+            panel.plot(around, values, color=colour, linestyle=dashes)
             if point.kind == "soup":
                 panel.fill(around, values, color=colour, alpha=0.12, linewidth=0)
+        names = [report.points[row].id for row in telling]
         panel.set_xticks(angles, report.rewards)
         panel.set_yticks([0.0, 0.5, 1.0], ["", "", ""])
         panel.set_ylim(-0.25, 1.05)  # the worst score keeps a distance from the centre, so that shapes stay visible
         panel.grid(color=FAINT, linewidth=0.4, alpha=0.6)
         panel.spines["polar"].set_visible(False)
-        figure.legend(loc="outside lower center", ncols=2)
+        figure.legend(panel.lines, names, loc="outside lower center", ncols=2)
 
 
 def draw_ternary(report: Report, stem: Path) -> None:
     """Draw one triangle of weights for each reward, coloured by its score; the front is outlined."""
-    soups = [point for point in report.points if point.kind in ("soup", "expert") and point.weights]
-    names = list(next(point.weights for point in soups if len(point.weights) == 3))
-    weights = np.array([[point.weights.get(name, 0.0) for name in names] for point in soups])
-    places = weights @ CORNERS
-    with drawing(stem, COLUMN_INCHES * 2, COLUMN_INCHES * 0.68) as figure:
+    names, soups, places = triangle(report)
+    with drawing(stem, COLUMN_INCHES * 2, COLUMN_INCHES * 0.74) as figure:
         for panel, reward in zip(figure.subplots(1, 3), report.rewards, strict=True):
             _triangle(panel, names)
             values = np.array([point.scores[reward].mean for point in soups])
-            colours = _heat(panel, places, values)
-            _outline_front(panel, soups, places)
+            colours = panel.tripcolor(*places.T, values, shading="gouraud", cmap="cividis", zorder=0, rasterized=True)
+            if len(soups) <= MARKED:
+                _mark_soups(panel, soups, places, values)
             panel.set_title(reward, pad=2)
             bar = figure.colorbar(colours, ax=panel, orientation="horizontal", shrink=0.7, aspect=25, pad=0.02)
             bar.outline.set_visible(False)
+
+
+def triangle(report: Report) -> tuple[list[str], list[ReportPoint], Floats]:
+    """Return the three experts, their soups without negative weights, and the places of these in the triangle.
+
+    No soups unless they span the triangle.
+    """
+    names = next((list(p.weights) for p in report.points if p.kind == "soup" and len(p.weights) == 3), [])
+    soups = [p for p in report.points if p.kind in ("soup", "expert") and p.weights and set(p.weights) <= set(names)]
+    soups = [point for point in soups if min(point.weights.values()) >= 0]
+    weights = np.array([[point.weights.get(name, 0.0) for name in names] for point in soups])
+    places = weights @ CORNERS if soups else np.zeros((0, 2))
+    flat = len(soups) < 3 or np.linalg.matrix_rank(places - places[0], tol=1e-6) < 2
+    return names, [] if flat else soups, places
 
 
 def _telling(report: Report) -> list[int]:
@@ -73,7 +87,8 @@ def _telling(report: Report) -> list[int]:
         rows.append(min(soups, key=lambda row: _unevenness(report.points[row])))
     chosen = {choice.nearest for choice in report.choices}
     rows += [row for row, point in enumerate(report.points) if point.id in chosen]
-    return list(dict.fromkeys(rows))
+    rows = rows or [row for row, point in enumerate(report.points) if point.on_front]
+    return list(dict.fromkeys(rows))[:POLYGONS]
 
 
 def _unevenness(point: ReportPoint) -> float:
@@ -90,15 +105,9 @@ def _triangle(panel: Axes, names: list[str]) -> None:
     panel.margins(0.12)
 
 
-def _heat(panel: Axes, places: Floats, values: Floats) -> PathCollection:
-    if len(places) >= 6:
-        panel.tripcolor(Triangulation(*places.T), values, shading="gouraud", cmap="cividis", zorder=0, rasterized=True)
+def _mark_soups(panel: Axes, soups: list[ReportPoint], places: Floats, values: Floats) -> None:
+    """Mark each measured soup; those on the front have a ring."""
     x, y = places.T
-    return panel.scatter(
-        x, y, c=values, cmap="cividis", s=22, edgecolors="white", linewidths=0.6, zorder=3, clip_on=False
-    )
-
-
-def _outline_front(panel: Axes, soups: list[ReportPoint], places: Floats) -> None:
+    panel.scatter(x, y, c=values, cmap="cividis", s=22, edgecolors="white", linewidths=0.6, zorder=3, clip_on=False)
     x, y = places[[point.on_front for point in soups]].T
     panel.scatter(x, y, s=34, facecolors="none", edgecolors=CHOSEN, linewidths=0.9, zorder=4, clip_on=False)

@@ -28,7 +28,7 @@ class ScoreEstimate(Record):
 
     mean: float
     stderr: float | None
-    n: int
+    n: int | None = Field(description="scores behind the mean, None if the input does not say")
     interval: Interval | None
 
 
@@ -80,7 +80,7 @@ class Lmc(Record):
 
 
 class Hypothesis(Record):
-    """A claim of the paper and what these points say about it, in plain words."""
+    """A claim of the paper, the verdict of these points on it, and why, in plain words."""
 
     claim: str
     verdict: Verdict

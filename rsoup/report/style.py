@@ -61,6 +61,7 @@ SETTINGS = {
     "svg.fonttype": "none",
     "svg.hashsalt": "rsoup",
     "pdf.fonttype": 42,
+    "text.parse_math": False,  # a name may hold a dollar sign
 }
 FORMATS = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
 

@@ -62,7 +62,9 @@ def _rows(path: Path) -> list[tuple[int, Row]]:
                 )
             rows.append((reader.line_num, {name.strip(): cell.strip() for name, cell in row.items()}))
     except csv.Error as problem:
-        raise ResultsError(f"{path}: row {reader.line_num}: is not CSV ({problem}).", "Is the file whole?") from problem
+        raise ResultsError(
+            f"{path}: row {reader.line_num + 1}: is not CSV ({problem}).", "Is the file whole?"
+        ) from problem
     if not rows:
         raise ResultsError(f"{path}: holds no points.", "Give a CSV with a header and one row for each point.")
     return rows

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from rsoup.errors import RewardError, did_you_mean
-from rsoup.models.load import pick_device
+from rsoup.models.load import UNREADABLE, load_weights, pick_device
 from rsoup.recipe import RewardSection
 
 DEFAULT_MAX_TOKENS = 512
@@ -34,8 +34,8 @@ class Classifier:
         location = str(folder) if folder.is_dir() else source
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(location, revision=section.revision)
-            model = AutoModelForSequenceClassification.from_pretrained(location, revision=section.revision)
-        except (OSError, ValueError, KeyError) as problem:
+            model = load_weights(AutoModelForSequenceClassification, location, section.revision)
+        except UNREADABLE as problem:
             reason = str(problem).strip().splitlines()[0]
             raise RewardError(
                 f"The reward {name}: {source} cannot be loaded: {reason}",

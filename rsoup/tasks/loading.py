@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from rsoup.errors import DataError, did_you_mean
 from rsoup.files import sha256_json
@@ -119,8 +120,20 @@ def _open(source: str, split: str) -> Iterable[Any]:
     return _read_hub(source, split)
 
 
+@contextmanager
+def _text(path: Path) -> Iterator[TextIO]:
+    """Open a text file, with or without a byte order mark."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            yield file
+    except OSError as problem:
+        raise DataError(f"{path}: cannot be read ({problem.strerror}).", "Check the rights of the file.") from problem
+    except UnicodeDecodeError as problem:
+        raise DataError(f"{path}: is not UTF-8 text ({problem.reason}).", "Save it as UTF-8.") from problem
+
+
 def _read_jsonl(path: Path) -> Iterator[Any]:
-    with path.open(encoding="utf-8") as file:
+    with _text(path) as file:
         for number, line in enumerate(file, start=1):
             if line.strip():
                 try:
@@ -132,8 +145,12 @@ def _read_jsonl(path: Path) -> Iterator[Any]:
 
 
 def _read_csv(path: Path) -> Iterator[Any]:
-    with path.open(encoding="utf-8", newline="") as file:
-        yield from csv.DictReader(file)
+    with _text(path) as file:
+        rows = csv.DictReader(file)
+        try:
+            yield from rows
+        except csv.Error as problem:
+            raise DataError(f"{path}, line {rows.line_num}: is not CSV ({problem}).", "Mend the line.") from problem
 
 
 def _read_parquet(path: Path) -> Iterator[Any]:

@@ -90,8 +90,9 @@ def update(
     ppo = training.ppo
     prompts, group, _ = rollout.ids.shape
     mask = rollout.mask.flatten(0, 1)  # (P * G, T), as all that follows
-    old_logprobs, old_values = rollout.logprobs.flatten(0, 1), rollout.values.flatten(0, 1)
-    scores = torch.from_numpy(weighted_score(rollout.scores, weights)).to(old_values)
+    present = rollout.logprobs.flatten(0, 1), rollout.values.flatten(0, 1)
+    old_logprobs, old_values = (tensor.detach() for tensor in present)
+    scores = torch.from_numpy(weighted_score(rollout.scores, weights)).float().to(old_values.device)
     rewards = token_rewards(scores, old_logprobs, rollout.ref_logprobs.flatten(0, 1), mask, kl_coef)
     advantages = gae(rewards, old_values, mask, ppo.gamma, ppo.gae_lambda)
     returns = advantages + old_values
@@ -101,7 +102,9 @@ def update(
         for chunk in torch.arange(prompts).chunk(ppo.mini_batches):
             first, last = int(chunk[0]), int(chunk[-1]) + 1
             rows = slice(first * group, last * group)
-            logprobs, values = _evaluate(policy, rollout, slice(first, last))
+            if noted or not present[0].requires_grad:
+                present = _evaluate(policy, rollout, slice(first, last))
+            logprobs, values = present
             losses = ppo_losses(
                 logprobs, values, old_logprobs[rows], old_values[rows], advantages[rows], returns[rows], mask[rows], ppo
             )
@@ -109,7 +112,8 @@ def update(
             losses.total(ppo.vf_coef).backward()
             grad_norm = torch.nn.utils.clip_grad_norm_(policy.parameters, training.max_grad_norm)
             optimizer.step()
-            noted.append({**{key: float(value) for key, value in vars(losses).items()}, "grad_norm": float(grad_norm)})
+            figures = {**vars(losses), "grad_norm": grad_norm}
+            noted.append({key: float(figure.detach()) for key, figure in figures.items()})
     return {key: statistics.fmean(entry[key] for entry in noted) for key in noted[0]}
 
 
@@ -134,7 +138,7 @@ def _describe(rollout: Rollout) -> dict[str, Any]:
     return {
         "scores": {name: float(values.mean()) for name, values in rollout.scores.items()},
         "kl": rollout.kl,
-        "entropy": -float(masked_mean(rollout.logprobs, rollout.mask)),
+        "entropy": -float(masked_mean(rollout.logprobs.detach(), rollout.mask)),
         "completion_tokens": float(lengths.mean()),
         "prompt": rollout.posts[0],
         "completion": rollout.texts[0],

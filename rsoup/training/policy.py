@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from rsoup.errors import AdapterError, ModelError
 from rsoup.models.language_model import LanguageModel, folded
-from rsoup.recipe import LoraSection
+from rsoup.recipe import LoraSection, TrainingSection
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 
@@ -100,6 +100,10 @@ class Policy:
         """Return the value of each state. (..., d) -> (...)."""
         values: Tensor = self.value_head(states.float()).squeeze(-1)
         return values
+
+    def serves_first_update(self, training: TrainingSection) -> bool:
+        """Tell whether the forward pass over a rollout is also that of the first optimiser step."""
+        return training.ppo.mini_batches == 1 and self.peft.peft_config["default"].lora_dropout == 0
 
     def save(self, folder: Path) -> None:
         """Write the adapter in PEFT's format."""

@@ -18,7 +18,10 @@ from rsoup.training.policy import Policy
 
 @dataclass(frozen=True)
 class Rollout:
-    """P prompts (P, L) with G completions each (P, G, T), their scores (P * G), and what the old policy thought."""
+    """P prompts (P, L) with G completions each (P, G, T), their scores (P * G), and what the old policy thought.
+
+    ``logprobs`` and ``values`` carry their graph where the first optimiser step can use it.
+    """
 
     prompt_ids: Tensor
     prompt_mask: Tensor
@@ -35,7 +38,7 @@ class Rollout:
     @property
     def kl(self) -> float:
         """The KL divergence from the start per completion, estimated from the sampled tokens."""
-        return float(((self.logprobs - self.ref_logprobs) * self.mask).sum(-1).mean())
+        return float(((self.logprobs.detach() - self.ref_logprobs) * self.mask).sum(-1).mean())
 
 
 def pick_examples(examples: Sequence[Example], count: int, step: int, seed: int) -> list[Example]:
@@ -64,10 +67,10 @@ def collect(
     texts = model.decode(completions.ids.flatten(0, 1), completions.mask.flatten(0, 1))
     posts = [example.post for example in examples for _ in range(group)]
     scores = score_all(scorers, posts, texts)
-    with torch.no_grad():
-        with policy.as_start():
-            states = model.completion_states(prompt_ids, prompt_mask, completions.ids)
-            ref_logprobs = model.logprobs(states, completions.ids, generation.temperature)
+    with torch.no_grad(), policy.as_start():
+        states = model.completion_states(prompt_ids, prompt_mask, completions.ids)
+        ref_logprobs = model.logprobs(states, completions.ids, generation.temperature)
+    with torch.set_grad_enabled(policy.serves_first_update(training)):
         states = model.completion_states(prompt_ids, prompt_mask, completions.ids)
         logprobs = model.logprobs(states, completions.ids, generation.temperature)
         values = policy.values(states)

@@ -86,11 +86,11 @@ REFERENCE = np.array([0.1, 0.05])
 def test_intervals_cover_the_truth_about_95_times_in_100(seeds, prompts):
     generator = np.random.default_rng(7)
     means, volumes = [], []
-    for trial in range(300):
+    for trial in range(200):
         samples = TRUTH + generator.normal(0, 0.25, (seeds, prompts, 4, 2)) + generator.normal(0, 0.15, (prompts, 1, 2))
         if seeds > 1:
             samples = samples + generator.normal(0, 0.05, (seeds, 1, 4, 2))
-        draws, freedom = draw_means(samples, 300, trial), degrees_of_freedom(samples)
+        draws, freedom = draw_means(samples, 200, trial), degrees_of_freedom(samples)
         estimate = samples.mean(axis=(0, 1))
         low, high = interval(draws, estimate, freedom)
         means.append((low <= TRUTH) & (high >= TRUTH))

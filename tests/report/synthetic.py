@@ -17,13 +17,26 @@ from rsoup.evaluation.results import (
     Samples,
     write_results,
 )
+from rsoup.pareto.choice import simplex_lattice
 
 # points of a soup line between two experts, a MORL run and the base: (positive, faithful)
-LINE = {0.0: (0.856, 0.179), 0.2: (0.777, 0.200), 0.4: (0.708, 0.305), 0.6: (0.505, 0.407), 0.8: (0.415, 0.465), 1.0: (0.284, 0.528)}
+LINE = {
+    0.0: (0.856, 0.179),
+    0.2: (0.777, 0.200),
+    0.4: (0.708, 0.305),
+    0.6: (0.505, 0.407),
+    0.8: (0.415, 0.465),
+    1.0: (0.284, 0.528),
+}
 MORL = (0.766, 0.261)
 BASE = (0.354, 0.207)
 OPENINGS = ["The food was cold", "A lovely evening", "Service took an hour", "Great value", "The room smelt of paint"]
-VERDICTS = ["and the staff did not care.", "and we would come again!", "but the view made up for it.", "so we left early."]
+VERDICTS = [
+    "and the staff did not care.",
+    "and we would come again!",
+    "but the view made up for it.",
+    "so we left early.",
+]
 
 
 def write_line(folder: Path, *, prompts: int = 64, seed: int = 0, spread: float = 0.25, hostile: str = "") -> Path:
@@ -40,7 +53,9 @@ def write_line(folder: Path, *, prompts: int = 64, seed: int = 0, spread: float 
         centre = np.array(mean) + generator.normal(0, shift, 2)
         scores = noise - noise.mean(axis=0) + centre
         points[name] = PointSamples(
-            completions=tuple(_completion(generator, name, hostile if number == 0 else "") for number in range(prompts)),
+            completions=tuple(
+                _completion(generator, name, hostile if number == 0 else "") for number in range(prompts)
+            ),
             scores=dict(zip(rewards, scores.T, strict=True)),
             tokens=generator.integers(8, 25, prompts).astype(np.int32),
             ended_by_eos=generator.random(prompts) < 0.9,
@@ -77,13 +92,12 @@ def write_line(folder: Path, *, prompts: int = 64, seed: int = 0, spread: float 
 
 def write_triangle(folder: Path, *, prompts: int = 40, steps: int = 4, seed: int = 0) -> Path:
     """Write an evaluation of three experts and a lattice of their soups; return the path of its results."""
-    from rsoup.pareto.choice import simplex_lattice
-
     generator = np.random.default_rng(seed)
     rewards = ("positive", "faithful", "brief")
     lattice = simplex_lattice(3, steps)
     peaks = np.array([[0.85, 0.18, 0.30], [0.28, 0.55, 0.25], [0.35, 0.22, 0.90]])
-    weights = {"base": {}} | {_corner_name(row, rewards): dict(zip(rewards, row.tolist(), strict=True)) for row in lattice}
+    weights: dict[str, dict[str, float]] = {"base": {}}
+    weights |= {_corner_name(row, rewards): dict(zip(rewards, row.tolist(), strict=True)) for row in lattice}
     points = {}
     for name, mix in weights.items():
         row = np.array(list(mix.values())) if mix else None
@@ -140,7 +154,9 @@ def _point(name: str, samples: PointSamples) -> Point:
         return Point(id=name, kind="morl", weights={name: 1.0}, lam=None, scores=samples.summary())
     lam = next(lam for lam in LINE if _name(lam) == name)
     weights = {"positive": round(1 - lam, 10), "faithful": lam}
-    return Point(id=name, kind="expert" if lam in (0, 1) else "soup", weights=weights, lam=lam, scores=samples.summary())
+    return Point(
+        id=name, kind="expert" if lam in (0, 1) else "soup", weights=weights, lam=lam, scores=samples.summary()
+    )
 
 
 def _completion(generator: np.random.Generator, name: str, hostile: str) -> str:

@@ -114,9 +114,11 @@ function scoreGauge(name, score) {
 const quoted = (word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\"'\"'")}'`);
 function commandFor(point, weights) {
   const parts = Object.entries(weights).filter(([, value]) => Math.abs(value) > 1e-9);
-  const digits = (value) => String(Number(value.toFixed(6)));
+  const digits = (value) => String(Number(value.toFixed(10)));
   if (point.kind === "morl") return quoted(report.adapters[parts[0][0]] ?? parts[0][0]);
   const words = ["rsoup", "mix", ...parts.map(([name]) => quoted(report.adapters[name] ?? name)), ...parts.map(([, value]) => `-w ${digits(value)}`)];
+  const values = parts.map(([, value]) => value);
+  if (values.some((value) => value < 0) || Math.abs(values.reduce((a, b) => a + b, 0) - 1) > 1e-6) words.push("--allow-extrapolation");
   if (report.method) words.push("--method", report.method);
   const name = Object.values(weights).map((value) => value.toFixed(2)).join("-");
   return [...words, "-o", `soup-${name}`].join(" ");

@@ -59,9 +59,9 @@ function markRow() {
 }
 function csv() {
   const adapters = [...new Set(POINTS.flatMap((point) => Object.keys(point.weights)))];
-  const head = ["id", "kind", "lambda", ...adapters.map((name) => `weight:${name}`),
+  const head = ["id", "kind", "lambda", ...adapters.map((name) => `weight:${name}`), ...REWARDS.map((name) => `mu:${name}`),
     ...REWARDS.flatMap((name) => [`score:${name}`, `stderr:${name}`, `low:${name}`, `high:${name}`]), "on_front", "front_probability"];
-  const rows = POINTS.map((point) => [point.id, point.kind, point.lambda, ...adapters.map((name) => point.weights[name]),
+  const rows = POINTS.map((point) => [point.id, point.kind, point.lambda, ...adapters.map((name) => point.weights[name]), ...REWARDS.map((name) => point.mu?.[name]),
     ...REWARDS.flatMap((name) => {
       const score = point.scores[name];
       return [score.mean, score.stderr, ...(score.interval ?? [null, null])];
@@ -89,12 +89,8 @@ function drawHead() {
   $("subtitle").textContent = [named, counts.map(([count, word]) => `${count} ${word}${count > 1 ? "s" : ""}`).join(", "),
     `${report.front.length} on the front`].filter(Boolean).join(" · ");
   $("verdicts").replaceChildren(...Object.values(report.hypotheses).filter((claim) => claim.verdict !== "unknown").map((claim) =>
-    element("li", {}, element("span", { class: `chip ${verdictClass(claim.verdict)}` }, claim.verdict), element("span", {}, afterColon(claim.words)))));
+    element("li", {}, element("span", { class: `chip ${verdictClass(claim.verdict)}` }, claim.verdict), element("span", {}, claim.words))));
 }
-const afterColon = (words) => {
-  const rest = words.slice(words.indexOf(": ") + 2);
-  return rest[0].toUpperCase() + rest.slice(1);
-};
 function drawClaims() {
   $("claims").append(...Object.values(report.hypotheses).map((claim) => element("div", { class: "claim" },
     element("p", {}, element("b", {}, claim.claim)),
@@ -117,14 +113,15 @@ function figures() {
     if (comparison.hypervolume_ratio) add("hypervolume, soups / MORL", withInterval(comparison.hypervolume_ratio));
     add("coverage", `soups cover ${percent(comparison.coverage_of_morl_by_soup)} of the MORL runs, these ${percent(comparison.coverage_of_soup_by_morl)} of the soups`);
     for (const run of comparison.runs) {
-      if (run.difference) add(run.id, `${run.best_soup} scores ${withInterval(run.difference)} more on this run's preference`);
+      if (run.difference) add(run.id, `on its own preference the best soup, ${run.best_soup}, differs from it by ${signed(run.difference)}`);
     }
   }
   for (const [name, value] of Object.entries(report.controllability)) {
-    if (value !== null) add(`control, ${name}`, `rank correlation of weight and score ${number(value, 2)}`);
+    if (value !== null) add(`controllability, ${name}`, `${number(value, 2)}, the rank correlation of weight and score`);
   }
   return list;
 }
+const signed = (estimate) => (estimate.value > 0 ? `+${withInterval(estimate)}` : withInterval(estimate));
 function drawMade() {
   const list = element("dl", {});
   const add = (term, words) => list.append(element("dt", {}, term), element("dd", {}, words));

@@ -1,5 +1,8 @@
 // The scatter of two rewards: hover, click, zoom, keyboard.
-const FRONT = { width: 640, height: 480, left: 62, right: 18, top: 14, bottom: 46 };
+const NARROW = innerWidth < 560; // a phone gets a smaller drawing, so that its words stay readable
+const FRONT = NARROW
+  ? { width: 380, height: 350, left: 54, right: 12, top: 10, bottom: 44 }
+  : { width: 640, height: 480, left: 62, right: 18, top: 14, bottom: 46 };
 let view = null; // [x low, x high, y low, y high] of the plot, in scores
 
 function extent(name) {
@@ -22,7 +25,9 @@ function ticks(low, high, count = 6) {
 }
 const scaler = (low, high, from, to) => (value) => from + ((value - low) / (high - low)) * (to - from);
 
-function glyph(point, x, y, size = 5.5) {
+const MARK = POINTS.length > 200 ? 3.2 : 5.5;
+
+function glyph(point, x, y, size = MARK) {
   const place = `translate(${x} ${y})`;
   const look = { class: `mark ${point.kind} ${point.on_front ? "front" : "beaten"}`, transform: place };
   if (point.kind === "morl") return shape("path", { ...look, d: `M0 ${-size - 1}L${size + 0.5} ${size - 0.5}H${-size - 0.5}Z` });
@@ -39,7 +44,7 @@ function describe(point) {
 function axesOf(plot, box, [xLow, xHigh, yLow, yHigh], xName, yName) {
   const x = scaler(xLow, xHigh, box.left, box.width - box.right);
   const y = scaler(yLow, yHigh, box.height - box.bottom, box.top);
-  for (const [value, text] of ticks(xLow, xHigh)) {
+  for (const [value, text] of ticks(xLow, xHigh, box.width > 500 ? 8 : 5)) {
     plot.append(shape("line", { class: "grid", x1: x(value), x2: x(value), y1: box.top, y2: box.height - box.bottom }),
       shape("text", { x: x(value), y: box.height - box.bottom + 18, "text-anchor": "middle" }, text));
   }

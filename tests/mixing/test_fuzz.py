@@ -1,0 +1,200 @@
+"""Broken input by the hundred: every mutation is refused with a message, or gives a whole output.
+
+RSOUP_FUZZ sets the number of mutations per test: RSOUP_FUZZ=5000 pytest tests/mixing/test_fuzz.py
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import random
+import shutil
+import struct
+import tracemalloc
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from rsoup import mixing
+from rsoup.errors import RsoupError
+
+from .making import make_adapter
+from .test_merging import make_base
+
+MUTATIONS = int(os.environ.get("RSOUP_FUZZ", "150"))
+MEMORY = 2 << 20  # far above what these files of a few kilobytes need, far below what they may announce
+
+HOSTILE: list[Any] = [
+    *(None, True, False, 0, -1, 1, 3, 2**31, 2**63, 2**64, 10**30, -(10**18), 0.5, 1e308, float("nan"), float("inf")),
+    *(
+        "",
+        "F32",
+        "BF16",
+        "I64",
+        "F8_E4M3",
+        "../../etc/passwd",
+        "/dev/zero",
+        "a" * 5000,
+        "\x00",
+        "\ud800",
+        "(a+)+$",
+        "(",
+    ),
+    *([], [[]], [0], [-1, 5], [2**62, 2**62], ["q_proj"], {}, {"a": {"b": []}}, {"q_proj": "x"}, {"": 1}, {".*": 2}),
+]
+
+
+def mutate_json(content: Any, rng: random.Random) -> Any:
+    """Change, remove, double or rename one value somewhere in a JSON document."""
+    content = copy.deepcopy(content)
+    places: list[tuple[Any, Any]] = []
+
+    def walk(node: Any) -> None:
+        items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+        for key, value in list(items):
+            places.append((node, key))
+            walk(value)
+
+    walk(content)
+    node, key = rng.choice(places)
+    action = rng.randrange(4)
+    if action == 0:
+        del node[key]
+    elif action == 1 and isinstance(node, dict):
+        node[rng.choice(["x", "base_model.model.x.lora_A.weight", "use_dora", "bias", "\x1b[0m"])] = node.pop(key)
+    elif action == 2 and isinstance(node[key], int):
+        node[key] += rng.choice([-1, 1, 4, 1 << 20, -(1 << 40), 1 << 62])
+    else:
+        node[key] = rng.choice(HOSTILE)
+    return content
+
+
+def mutate_bytes(content: bytes, rng: random.Random) -> bytes:
+    """Flip, cut, insert, double or overwrite bytes."""
+    data, at = bytearray(content), rng.randrange(len(content))
+    action = rng.randrange(6)
+    if action == 0:
+        data[at] ^= 1 << rng.randrange(8)
+    elif action == 1:
+        del data[at:]
+    elif action == 2:
+        data[at:at] = rng.randbytes(rng.randrange(1, 20))
+    elif action == 3:
+        del data[at : at + rng.randrange(1, 40)]
+    elif action == 4:
+        data[at : at + 8] = struct.pack("<d", rng.choice([float("nan"), float("inf"), 1e300]))
+    else:
+        data[: rng.randrange(1, 9)] = rng.randbytes(8)
+    return bytes(data)
+
+
+def mutate_safetensors(content: bytes, rng: random.Random) -> bytes:
+    """Change the bytes anywhere, or the JSON of the header; keys may come twice."""
+    if rng.random() < 0.4:
+        return mutate_bytes(content, rng)
+    length = struct.unpack("<Q", content[:8])[0]
+    header = mutate_json(json.loads(content[8 : 8 + length]), rng)
+    text = json.dumps(header).encode("utf-8", "surrogatepass")
+    if rng.random() < 0.1 and text.endswith(b"}}"):
+        text = text[:-1] + b"," + text[1:]
+    padding = b" " * rng.choice([0, 0, -len(text) % 8, 64])
+    return struct.pack("<Q", len(text + padding)) + text + padding + content[8 + length :]
+
+
+def mutate_text(content: bytes, rng: random.Random) -> bytes:
+    """Change the bytes or the values of a JSON file."""
+    if rng.random() < 0.3:
+        return mutate_bytes(content, rng)
+    return json.dumps(mutate_json(json.loads(content), rng)).encode("utf-8", "surrogatepass")
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def attempt(inputs: Path, output: Path, make: Callable[[], Any]) -> bool:
+    """Run ``make`` and tell whether it gave an output, which must be whole; else expect an error with a hint.
+
+    Either way the inputs are untouched and memory did not jump.
+    """
+    before = snapshot(inputs)
+    problem: RsoupError | None = None
+    tracemalloc.start()
+    try:
+        make()
+    except RsoupError as error:
+        problem = error
+    finally:
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert peak < MEMORY
+    assert snapshot(inputs) == before
+    if problem:
+        assert problem.hint
+        assert problem.message.isprintable()
+        assert list(output.parent.iterdir()) == []
+        return False
+    for path in output.rglob("*.safetensors"):
+        assert load_file(path)
+    for path in output.rglob("rsoup.json"):
+        assert json.loads(path.read_text())["schema"] == 1
+    assert [path.name for path in output.parent.iterdir()] == [output.name]
+    shutil.rmtree(output)
+    return True
+
+
+FILES: list[tuple[str, Callable[[bytes, random.Random], bytes]]] = [
+    ("adapter_model.safetensors", mutate_safetensors),
+    ("adapter_config.json", mutate_text),
+    ("rsoup.json", mutate_text),
+]
+
+
+@pytest.mark.parametrize(("name", "mutate"), FILES, ids=[name for name, _ in FILES])
+def test_broken_adapters(name: str, mutate: Callable[[bytes, random.Random], bytes], tmp_path: Path) -> None:
+    inputs, output = tmp_path / "in", tmp_path / "out" / "soup"
+    settings: dict[str, Any] = {
+        "extra": {"base_model.model.score.weight": np.ones((2, 3), np.float32)},
+        "modules_to_save": ["score"],
+        "alpha_pattern": {"q_proj": 4},
+        "lora_dropout": 0.1,
+        "provenance": {"init_sha256": "a" * 64, "base_model": {"name": "tiny", "sha256": None}},
+    }
+    good, broken = (make_adapter(inputs / folder, i, **settings) for i, folder in enumerate(("good", "broken")))
+    original = (broken / name).read_bytes()
+    output.parent.mkdir()
+
+    def write_mix(method: str) -> None:
+        mixing.write(mixing.mix([good, broken], [0.5, 0.5], method=method), output)
+
+    refused = 0
+    for seed in range(MUTATIONS):
+        rng = random.Random(f"{name}{seed}")
+        (broken / name).write_bytes(mutate(original, rng))
+        refused += not attempt(inputs, output, partial(write_mix, rng.choice(["factors", "cat", "svd"])))
+    assert refused > MUTATIONS / 4
+
+
+BASE_FILES: list[tuple[str, Callable[[bytes, random.Random], bytes]]] = [
+    ("model-00001-of-00002.safetensors", mutate_safetensors),
+    ("model.safetensors.index.json", mutate_text),
+    ("config.json", mutate_text),
+]
+
+
+@pytest.mark.parametrize(("name", "mutate"), BASE_FILES, ids=[name for name, _ in BASE_FILES])
+def test_broken_bases(name: str, mutate: Callable[[bytes, random.Random], bytes], tmp_path: Path) -> None:
+    inputs, output = tmp_path / "in", tmp_path / "out" / "merged"
+    soup = mixing.mix([make_adapter(inputs / "adapter")], [1.0])
+    base = make_base(inputs / "base", shards=2, tie_word_embeddings=None)
+    original = (base / name).read_bytes()
+    output.parent.mkdir()
+    for seed in range(MUTATIONS):
+        (base / name).write_bytes(mutate(original, random.Random(f"{name}{seed}")))
+        attempt(inputs, output, lambda: mixing.merge(soup, base, output))

@@ -1,0 +1,214 @@
+"""What is read, what is pooled, and what is refused with its reason."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rsoup.errors import ResultsError
+from rsoup.evaluation.results import read_results
+from rsoup.report.inputs import read_inputs
+
+from .synthetic import write_line
+
+LINES = """results[ 0.0 ] = [{'A': 1.0, 'n': 'm'}, {'B-C': 2.0, 'D': 0.5, 'n': 'o'}]
+d[ 1.0 ] = [{'A': 2.0, 'n': 'm'}, {'B-C': 1.0, 'D': 0.25, 'n': 'o'}]
+"""
+
+
+def table(folder: Path, text: str, **asked):
+    path = folder / "points.csv"
+    path.write_text(text)
+    return read_inputs([path], asked.get("objectives", {}), asked.get("where", {}))
+
+
+def block(folder: Path, text: str, **objectives):
+    path = folder / "log.md"
+    path.write_text(text)
+    return read_inputs([path], objectives, {})
+
+
+def test_a_label_may_hold_a_dash_and_a_difference_too(tmp_path):
+    measured = block(tmp_path, "Some words.\n" + LINES, r1="m.A", r2="o.B-C-o.D")
+    assert measured.scores.tolist() == [[1.0, 1.5], [2.0, 0.75]]
+
+
+def test_the_first_end_is_the_first_expert_unless_the_scores_say_otherwise(tmp_path):
+    assert block(tmp_path, LINES, r1="m.A", r2="o.D").models[0].id == "r2"
+    assert block(tmp_path, LINES, r2="o.D", r1="m.A").models[0].id == "r2"
+    assert block(tmp_path, LINES, r1="m.A", r2="m.A").models[0].id == "r1"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("nothing here", "holds no line like"),
+        (LINES.replace("'n': 'o'}]", ""), "line 1: is cut short"),
+        (LINES.replace("1.0, 'n': 'm'", "'x', 'n': 'm'"), "line 1: m.A is 'x', not a number"),
+        (LINES.replace("1.0, 'n': 'm'", "1e999, 'n': 'm'"), "line 1: m.A is inf"),
+        (LINES.replace("[{'A': 1.0, 'n': 'm'}, ", "[3, "), "not a list of one dictionary"),
+        ("results[ 0.0 ] = " + "(" * 5000, "line 1: is cut short"),
+        (LINES.replace("'D': 0.25", "'E': 0.25"), "line 2: has no label 'o.D'"),
+    ],
+)
+def test_a_printed_block_that_is_not_whole_is_refused(tmp_path, text, words):
+    with pytest.raises(ResultsError) as refusal:
+        block(tmp_path, text, r1="m.A", r2="o.D")
+    assert words in refusal.value.message
+
+
+def test_a_printed_block_does_not_guess_its_rewards(tmp_path):
+    with pytest.raises(ResultsError, match=r"m\.A, o\.B-C, o\.D") as refusal:
+        block(tmp_path, LINES)
+    assert "--objective" in refusal.value.hint
+
+
+def test_a_plain_table_is_a_set_of_points(tmp_path):
+    measured = table(tmp_path, "id,helpful,short\na,1,2\nb,3,0.5\n")
+    assert measured.rewards == ("helpful", "short")
+    assert [model.id for model in measured.models] == ["a", "b"]
+    assert measured.scores.tolist() == [[1, 2], [3, 0.5]]
+    assert any("no column kind" in note for note in measured.notes)
+
+
+def test_a_table_with_weights_of_three_experts(tmp_path):
+    head = "kind,weight:x,weight:y,weight:z,score:x,score:y,score:z\n"
+    measured = table(tmp_path, head + "soup,1,0,0,3,0,0\nsoup,0.2,0.3,0.5,1,1,1\nbase,,,,0,0,0\n")
+    assert [(model.id, model.kind) for model in measured.models] == [
+        ("x", "expert"), ("soup-0.20-0.30-0.50", "soup"), ("base", "base"),
+    ]  # fmt: skip
+    assert measured.experts == {"x": "x", "y": "y", "z": "z"}
+
+
+def test_objectives_choose_columns_of_a_table(tmp_path):
+    measured = table(tmp_path, "id,good,bad\na,3,1\nb,2,2\n", objectives={"net": "good-bad", "good": "good"})
+    assert measured.scores.tolist() == [[2, 3], [0, 2]]
+
+
+def test_mu_of_a_training_is_the_weight_of_the_second_reward(tmp_path):
+    measured = table(tmp_path, "kind,mu,a,b\nmorl,0.25,1,2\n")
+    assert measured.models[0].mu == {"a": 0.75, "b": 0.25}
+    assert measured.models[0].id == "morl-0.75-0.25"
+
+
+def test_steps_on_the_way_of_a_training_do_not_count(tmp_path):
+    measured = table(tmp_path, "kind,mu,step,a,b\nmorl,0.5,1,9,9\nmorl,0.5,final,1,2\n")
+    assert measured.scores.tolist() == [[1, 2]]
+    assert any("1 rows are steps" in note for note in measured.notes)
+
+
+def test_seeds_of_a_table_are_pooled(tmp_path):
+    measured = table(tmp_path, "seed,lambda,a,b\n0,0,1,0\n0,1,0,1\n1,1,0,3\n1,0,3,0\n")
+    assert measured.scores.tolist() == [[2, 0], [0, 2]]
+    assert measured.samples.shape == (2, 1, 2, 2)
+
+
+MIXED = """dataset,lambda,reward1_name,reward1,reward2_name,reward2
+news,0,a,1,b,2
+news,1,a,2,b,1
+art,0,c,1,d,2
+art,1,c,2,d,1
+"""
+
+
+def test_points_of_different_rewards_are_not_compared_in_silence(tmp_path):
+    with pytest.raises(ResultsError, match="different rewards in reward1_name: a, c") as refusal:
+        table(tmp_path, MIXED)
+    assert "--where dataset=news" in refusal.value.hint
+    assert table(tmp_path, MIXED, where={"dataset": "art"}).rewards == ("c", "d")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "holds no points"),
+        ("id,a,b\n", "holds no points"),
+        ("id,a,b\nx,1\n", "row 2: has not as many cells"),
+        ("id,a,b\nx,1,2,3\n", "row 2: has not as many cells"),
+        ("id,a,b\nx,1,two\n", "row 2: b is 'two', not a number"),
+        ("id,a,b\nx,1,nan\n", "row 2: b is 'nan', not a number"),
+        ("id,a,b\nx,1,\n", "row 2: b is '', not a number"),
+        ("id,a,b\nx,1,2\nx,2,1\n", "only 1 different ids"),
+        ("kind,a,b\nstew,1,2\n", "'stew' is no kind"),
+        ("id,kind\nx,soup\n", "no column of rewards"),
+        ("seed,lambda,a,b\n0,0,1,2\n0,1,1,2\n1,0,1,2\n", "not there for every seed"),
+        ("kind,mu,a,b,c\nmorl,0.5,1,2,3\n", "one mu says nothing about 3 rewards"),
+        ('id,a,b\nx,"1,2\n', "row 2: is not CSV"),
+    ],
+)
+def test_a_table_that_is_not_whole_is_refused(tmp_path, text, words):
+    with pytest.raises(ResultsError) as refusal:
+        table(tmp_path, text)
+    assert words in refusal.value.message
+    assert "points.csv" in refusal.value.message
+
+
+def test_where_names_what_is_there(tmp_path):
+    with pytest.raises(ResultsError, match="no column 'datasets'"):
+        table(tmp_path, MIXED, where={"datasets": "art"})
+    with pytest.raises(ResultsError, match="no row has dataset 'arts'") as refusal:
+        table(tmp_path, MIXED, where={"dataset": "arts"})
+    assert refusal.value.hint == "Did you mean art?"
+
+
+def test_an_unreadable_input_is_named(tmp_path):
+    (tmp_path / "noise.md").write_bytes(b"\xff\xfe\x00")
+    for name in ("noise.md", "missing.csv", "missing.json"):
+        with pytest.raises(ResultsError, match=name):
+            read_inputs([tmp_path / name], {}, {})
+
+
+def test_runs_of_two_seeds_are_pooled_prompt_by_prompt(tmp_path):
+    paths = [write_line(tmp_path / str(seed), seed=seed, prompts=8) for seed in (0, 1)]
+    measured = read_inputs(paths, {}, {})
+    assert measured.samples.shape == (2, 8, 8, 2)
+    means = [[point.scores[name].mean for name in measured.rewards] for point in read_results(paths[1]).points]
+    np.testing.assert_allclose(measured.samples[1].mean(axis=0), means)
+    np.testing.assert_allclose(measured.scores, measured.samples.mean(axis=(0, 1)))
+    assert measured.counts == (16,) * 8
+
+
+def edited(tmp_path: Path, change) -> list[Path]:
+    """Return two runs that would pool, but for a change of the second."""
+    paths = [write_line(tmp_path / str(seed), seed=seed, prompts=6) for seed in (0, 1)]
+    content = json.loads(paths[1].read_text())
+    change(content)
+    paths[1].write_text(json.dumps(content))
+    return paths
+
+
+def drop_faithful(content: dict) -> None:
+    content["rewards"] = ["positive"]
+    for point in content["points"]:
+        del point["scores"]["faithful"]
+
+
+UNLIKE = {
+    "rewards": (drop_faithful, "the rewards are not those of"),
+    "prompts": (lambda c: c["prompts"].update(sha256="99"), "the prompts are not those of"),
+    "base": (lambda c: c["base_model"].update(name="other"), "the base model are not those of"),
+    "points": (lambda c: c["points"].pop(), "the points are not those of"),
+    "weights": (lambda c: c["points"][2]["weights"].update(positive=0.7), "has other weights"),
+    "seed": (lambda c: c.update(seed=0), "has the seed 0"),
+}
+
+
+@pytest.mark.parametrize("case", UNLIKE)
+def test_runs_that_differ_in_more_than_their_seed_are_not_pooled(tmp_path, case):
+    change, words = UNLIKE[case]
+    with pytest.raises(ResultsError, match=words):
+        read_inputs(edited(tmp_path, change), {}, {})
+
+
+def test_tables_are_not_pooled_with_results(tmp_path):
+    (tmp_path / "a.csv").write_text("id,a\nx,1\n")
+    with pytest.raises(ResultsError, match="2 inputs"):
+        read_inputs([write_line(tmp_path), tmp_path / "a.csv"], {}, {})
+
+
+def test_results_name_their_rewards_themselves(tmp_path):
+    with pytest.raises(ResultsError, match="--objective"):
+        read_inputs([write_line(tmp_path)], {"r": "positive"}, {})

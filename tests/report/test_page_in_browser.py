@@ -1,0 +1,238 @@
+"""The page in a real browser: it answers, shows text as text, and keeps to itself."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rsoup.report import Options, make_report
+from rsoup.report.inputs import read_inputs
+
+from .synthetic import write_line, write_triangle
+
+BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+try:
+    from selenium import webdriver
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+except ImportError:
+    webdriver = None
+
+pytestmark = pytest.mark.skipif(
+    not (BROWSER and DRIVER and webdriver),
+    reason="the page is not driven here; to add it: apt-get install chromium chromium-driver; pip install selenium",
+)
+
+HOSTILE = "<script>window.ran = 1</script><img src=x onerror='window.ran = 1'>"
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory) -> Iterator[webdriver.Chrome]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = BROWSER
+    for flag in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--window-size=1280,1000",
+    ):
+        options.add_argument(flag)
+    options.add_experimental_option("prefs", {"download.default_directory": str(tmp_path_factory.getbasetemp())})
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def line_page(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("line")
+    path = write_line(folder, prompts=200, hostile=HOSTILE)
+    make_report([path], folder / "report", Options(draws=100))
+    return folder / "report" / "index.html"
+
+
+@pytest.fixture(scope="module")
+def triangle_page(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("triangle")
+    make_report([write_triangle(folder, prompts=12)], folder / "report", Options(draws=100))
+    return folder / "report" / "index.html"
+
+
+@pytest.fixture
+def line(browser, line_page):
+    browser.set_window_size(1280, 1000)
+    browser.get(line_page.as_uri())
+    return browser
+
+
+@pytest.fixture
+def triangle(browser, triangle_page):
+    browser.set_window_size(1280, 1000)
+    browser.get(triangle_page.as_uri())
+    return browser
+
+
+def one(browser, selector: str):
+    return browser.find_element(By.CSS_SELECTOR, selector)
+
+
+def text(browser, selector: str) -> str:
+    return one(browser, selector).text
+
+
+def test_the_slider_moves_the_point(line):
+    slider = one(line, "#mu")
+    slider.send_keys(Keys.HOME)
+    assert text(line, "#chosen-id") == "positive"
+    before = one(line, "#front .ring").get_attribute("transform")
+    slider.send_keys(Keys.END)
+    assert text(line, "#chosen-id") == "faithful"
+    assert one(line, "#front .ring").get_attribute("transform") != before
+    assert text(line, "#mu-1") == "faithful 100 %"
+    assert (
+        text(line, "#command") == "rsoup mix runs/quickstart/adapters/faithful -w 1 --method factors -o soup-0.00-1.00"
+    )
+    assert one(line, "[data-answer=faithful]").get_attribute("class") == "answer expert chosen"
+
+
+def test_weights_may_follow_the_preference(line):
+    one(line, "#rule-weights").click()
+    slider = one(line, "#mu")
+    slider.send_keys(Keys.HOME, *[Keys.ARROW_RIGHT] * 38)
+    assert text(line, "#chosen-id") == "soup-0.60-0.40"
+    assert "-w 0.62 -w 0.38" in text(line, "#command")
+    assert "nearest measured soup" in text(line, "#chosen")
+
+
+def test_a_point_is_chosen_by_a_click_and_given_back(line):
+    one(line, "#front [data-point='soup-0.40-0.60']").click()
+    assert text(line, "#chosen-id") == "soup-0.40-0.60"
+    assert "lambda 0.60" in text(line, "#chosen")
+    one(line, "#back").click()
+    assert text(line, "#chosen-id") == "positive"
+
+
+def test_points_answer_the_keyboard(line):
+    line.execute_script("document.querySelector('#front [tabindex=\"0\"]').focus()")
+    ActionChains(line).send_keys(Keys.ARROW_LEFT).perform()
+    name = line.execute_script("return document.activeElement.dataset.point")
+    assert name == "soup-0.80-0.20"  # the next one to the left of positive
+    assert not one(line, "#tip").get_attribute("hidden")
+    ActionChains(line).send_keys(Keys.ENTER).perform()
+    assert text(line, "#chosen-id") == "soup-0.80-0.20"
+    assert line.execute_script("return document.activeElement.dataset.point") == name
+
+
+def test_hovering_tells_the_scores(line):
+    ActionChains(line).move_to_element(one(line, "#front [data-point='morl-0.50-0.50']")).perform()
+    assert "morl-0.50-0.50" in text(line, "#tip")
+    assert "positive 0.766 [" in text(line, "#tip")
+
+
+def test_zoom_and_reset(line):
+    place = one(line, "#front [data-point=base]").get_attribute("transform")
+    one(line, "#zoom-in").click()
+    assert one(line, "#front [data-point=base]").get_attribute("transform") != place
+    one(line, "#zoom-reset").click()
+    assert one(line, "#front [data-point=base]").get_attribute("transform") == place
+
+
+def test_search_finds_a_prompt(line):
+    one(line, "#search").send_keys("post 137")
+    assert text(line, "#found") == "1 of 200 prompts"
+    assert "Post 137." in text(line, "#prompt")
+    one(line, "#search").send_keys(" nowhere")
+    assert text(line, "#found") == "0 of 200 prompts"
+
+
+def test_what_a_model_wrote_is_shown_and_never_run(line):
+    assert HOSTILE in text(line, "[data-answer=base] .text")
+    assert HOSTILE in text(line, "[data-answer=positive] .text")
+    assert line.execute_script("return window.ran === undefined")
+    assert not line.find_elements(By.CSS_SELECTOR, "#cards img, #cards script")
+
+
+def test_words_that_differ_from_the_base_are_marked(line):
+    base = text(line, "[data-answer=base] .text").split()
+    marked = [mark.text for mark in line.find_elements(By.CSS_SELECTOR, "[data-answer=faithful] mark")]
+    words = text(line, "[data-answer=faithful] .text").split()
+    assert len(words) - len(marked) <= len(base)
+    assert "<script>window.ran" not in marked
+    one(line, "#marks").click()
+    assert not line.find_elements(By.TAG_NAME, "mark")
+
+
+def test_the_table_sorts(line):
+    one(line, "th[data-column=faithful] button").click()
+    assert text(line, "#rows tr th") == "positive"
+    one(line, "th[data-column=faithful] button").click()
+    assert text(line, "#rows tr th") == "faithful"
+    assert one(line, "th[data-column=faithful]").get_attribute("aria-sort") == "descending"
+
+
+def test_the_table_comes_as_csv_that_a_report_reads(line, line_page, tmp_path_factory):
+    one(line, "#csv").click()
+    file = tmp_path_factory.getbasetemp() / "points.csv"
+    deadline = time.monotonic() + 5
+    while not file.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    back, shown = read_inputs([file], {}, {}), json.loads((line_page.parent / "pareto.json").read_text())
+    assert [model.id for model in back.models] == [point["id"] for point in shown["points"]]
+    assert back.scores.tolist() == [
+        [point["scores"][name]["mean"] for name in back.rewards] for point in shown["points"]
+    ]
+    assert back.models[-1].mu == {"positive": 0.5, "faithful": 0.5}
+
+
+def test_the_page_keeps_to_itself_and_has_no_errors(browser, line_page):
+    browser.get_log("browser"), browser.get_log("performance")
+    browser.get(line_page.as_uri())
+    one(browser, "#mu").send_keys(Keys.END)
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    asked = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
+    assert [url for url in asked if not url.startswith("data:")] == [line_page.as_uri()]
+    assert browser.get_log("browser") == []
+
+
+def test_two_hundred_prompts_are_ready_within_two_seconds(line, line_page):
+    assert line.execute_script("return performance.timing.loadEventEnd - performance.timing.navigationStart") < 2000
+    assert line_page.stat().st_size < 8_000_000
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_nothing_sticks_out_of_the_window(browser, line_page, triangle_page, width):
+    for page in (line_page, triangle_page):
+        # headless windows have a least width; an emulated screen does not
+        browser.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride",
+            {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": False},
+        )
+        browser.get(page.as_uri())
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_everything_to_operate_has_a_name(line):
+    script = """
+        const named = (node) => node.textContent.trim() || node.getAttribute("aria-label") || node.labels?.length;
+        const all = document.querySelectorAll("button, input, select, [role=button], [role=listbox]");
+        return [...all].filter((node) => !named(node)).map((node) => node.outerHTML);
+    """
+    assert line.execute_script(script) == []
+
+
+def test_three_rewards_have_three_sliders(triangle):
+    for number, key in enumerate((Keys.HOME, Keys.HOME, Keys.END)):
+        one(triangle, f"#mu-{number}").send_keys(key)
+    assert text(triangle, "#chosen-id") == "brief"
+    one(triangle, "#axis-x").send_keys("brief")
+    assert text(triangle, "#front svg > text.name") == "brief"
+    assert len(triangle.find_elements(By.CSS_SELECTOR, "#front .mark")) == 16

@@ -1,0 +1,189 @@
+"""Rewards: the registry, functions of one's own, and what is said of a reward that fails."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rsoup.errors import MissingPackageError, RecipeError, RewardError
+from rsoup.recipe import RewardSection
+from rsoup.rewards import REWARDS, parse_reward, registry_entry, reward_identity
+from rsoup.rewards.scoring import load_function, make_scorer, score, score_all, weighted_score
+
+PROMPTS, COMPLETIONS = ["the kettle", "the lid"], ["good kettle", "a lid that broke"]
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file in the working folder with functions that can be rewards."""
+    path = tmp_path / "own_rewards.py"
+    path.write_text(
+        "WORD = 'lid'\n"
+        "def count(prompts, completions):\n"
+        "    return [c.split().count(WORD) for c in completions]\n"
+        "def same(prompts, completions):\n"
+        "    return [float(p == c) for p, c in zip(prompts, completions)]\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    return path
+
+
+@pytest.mark.parametrize("name", REWARDS)
+def test_every_entry_of_the_registry_scores_text(name: str) -> None:
+    scores = score(name, make_scorer(name, RewardSection()), PROMPTS, ["", COMPLETIONS[1]])
+    assert scores.shape == (2,)
+    assert np.isfinite(scores).all()
+
+
+def test_positive_prefers_praise() -> None:
+    scorer = make_scorer("positive", RewardSection())
+    praise, neutral, blame = score("positive", scorer, [""] * 3, ["I love it, great!", "a kettle", "awful, I hate it"])
+    assert praise > 0.5 > neutral == 0 > -0.5 > blame
+
+
+def test_faithful_is_the_cosine_of_post_and_completion() -> None:
+    scorer = make_scorer("faithful", RewardSection())
+    post = "The battery of this phone lasts two days."
+    same, near, far = score("faithful", scorer, [post] * 3, [post, "A phone with a long battery life.", "I bake bread."])
+    assert same == pytest.approx(1, abs=1e-5)
+    assert same > near > far
+
+
+def test_faithful_does_not_depend_on_the_batch() -> None:
+    posts = [f"the kettle number {'very ' * index}{index}" for index in range(7)]
+    scorers = [make_scorer("faithful", RewardSection(batch_size=size)) for size in (1, 3, 32)]
+    one, three, all_at_once = (score("faithful", scorer, posts, list(reversed(posts))) for scorer in scorers)
+    np.testing.assert_allclose(one, three, atol=1e-5)
+    np.testing.assert_allclose(one, all_at_once, atol=1e-5)
+
+
+def test_brief_counts_words() -> None:
+    assert score("brief", make_scorer("brief", RewardSection()), [""] * 3, ["", "one", "two  words"]).tolist() == [
+        0,
+        -1,
+        -2,
+    ]
+
+
+def test_another_name_for_an_entry_is_that_entry() -> None:
+    scorer = make_scorer("short", RewardSection(use="brief"))
+    assert score("short", scorer, [""], ["three words here"]).tolist() == [-3]
+
+
+def test_an_unknown_entry_gets_the_nearest_name() -> None:
+    with pytest.raises(RecipeError) as caught:
+        registry_entry("positve")
+    assert "no reward 'positve'" in caught.value.message
+    assert caught.value.hint.startswith("Did you mean positive?")
+
+
+def test_a_missing_package_gets_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "vaderSentiment.vaderSentiment", None)
+    with pytest.raises(MissingPackageError) as caught:
+        make_scorer("positive", RewardSection())
+    assert caught.value.hint == 'Install it: pip install "rewarded-soups[quickstart]"'
+
+
+def test_a_function_comes_from_a_file_or_a_module(module: Path) -> None:
+    for where in ("own_rewards:count", f"{module}:count", "own_rewards.py:count"):
+        assert score("count", load_function(where), PROMPTS, COMPLETIONS).tolist() == [0, 1]
+
+
+def test_a_function_reads_the_post_and_the_completion(module: Path) -> None:
+    scorer = make_scorer("same", RewardSection(function=f"{module}:same"))
+    assert score("same", scorer, ["a", "b"], ["a", "c"]).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("count", "is not a function"),
+        ("own_rewards:absent", "has no function absent"),
+        ("own_rewards:WORD", "has no function WORD"),
+        ("absent_module:count", "cannot be imported"),
+        ("absent.py:count", "there is no file absent.py"),
+        ("broken.py:count", "importing it raised ZeroDivisionError"),
+        ("syntax.py:count", "importing it raised SyntaxError"),
+    ],
+)
+def test_a_function_that_cannot_be_had_is_named(module: Path, where: str, message: str) -> None:
+    (module.parent / "broken.py").write_text("1 / 0\n")
+    (module.parent / "syntax.py").write_text("def count(:\n")
+    with pytest.raises(RewardError, match=message):
+        load_function(where)
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        ([1.0], r"returned an array of shape \(1,\) for 2 completions"),
+        (3.0, r"returned an array of shape \(\) for 2 completions"),
+        ([[1.0], [2.0]], r"returned an array of shape \(2, 1\)"),
+        ([1.0, math.nan], "returned nan for the completion 'a lid that broke' of the prompt 'the lid'"),
+        ([math.inf, 1.0], "returned inf for the completion 'good kettle'"),
+        (["good", "bad"], "returned something that is not numbers"),
+        ([1.0, None], "returned"),
+        (None, "returned"),
+    ],
+)
+def test_a_reward_that_returns_no_finite_number_per_completion_is_refused(returned: Any, message: str) -> None:
+    with pytest.raises(RewardError, match=message):
+        score("own", lambda prompts, completions: returned, PROMPTS, COMPLETIONS)
+
+
+def test_an_exception_of_a_reward_is_told_with_its_type() -> None:
+    def broken(prompts: Any, completions: Any) -> list[float]:
+        raise KeyError("lid")
+
+    with pytest.raises(RewardError) as caught:
+        score("own", broken, PROMPTS, COMPLETIONS)
+    assert caught.value.message == "The reward own raised KeyError: 'lid'."
+    assert "rsoup rewards own" in caught.value.hint
+
+
+def test_every_reward_scores_every_completion() -> None:
+    scorers = {"brief": make_scorer("brief", RewardSection()), "zero": lambda prompts, completions: [0.0, 0.0]}
+    scores = score_all(scorers, PROMPTS, COMPLETIONS)
+    assert {name: values.tolist() for name, values in scores.items()} == {"brief": [-2, -4], "zero": [0, 0]}
+
+
+def test_the_weighted_score_is_divided_by_the_sum_of_weights() -> None:
+    scores = {"a": np.array([1.0, 0.0]), "b": np.array([0.0, 4.0]), "unused": np.array([9.0, 9.0])}
+    assert weighted_score(scores, {"a": 1.0, "b": 3.0}).tolist() == [0.25, 3.0]
+    assert weighted_score(scores, {"a": 0.5}).tolist() == [1.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "section"),
+    [
+        ("positive", "positive", {}),
+        ("pkg.module:score", "score", {"function": "pkg.module:score"}),
+        ("some/path.py:score", "score", {"function": "some/path.py:score"}),
+        ("Tristan/gpt2_reward", "gpt2_reward", {"model": "Tristan/gpt2_reward"}),
+        ("./models/judge/", "judge", {"model": "./models/judge/"}),
+    ],
+)
+def test_a_reward_on_the_command_line_tells_its_own_name(text: str, name: str, section: dict[str, str]) -> None:
+    found_name, found = parse_reward(text)
+    assert (found_name, found.model_dump(exclude_unset=True)) == (name, section)
+
+
+def test_a_reward_that_cannot_name_a_folder_is_refused() -> None:
+    with pytest.raises(RecipeError, match="cannot name a reward"):
+        parse_reward("module:_private")
+
+
+def test_the_identity_of_a_reward_follows_what_decides_its_scores(module: Path) -> None:
+    function = RewardSection(function=f"{module}:count")
+    before = reward_identity("count", function)
+    module.write_text(module.read_text().replace("lid", "kettle"))
+    assert reward_identity("count", function) != before
+    assert reward_identity("brief", RewardSection()) == reward_identity("short", RewardSection(use="brief"))
+    assert reward_identity("brief", RewardSection(batch_size=2)) == reward_identity("brief", RewardSection())
+    assert reward_identity("brief", RewardSection()) != reward_identity("positive", RewardSection())

@@ -1,0 +1,227 @@
+"""Tasks and data: what is asked, which rows are read in which split, and what is said of bad ones."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from rsoup.errors import DataError, RecipeError
+from rsoup.recipe import TaskSection
+from rsoup.tasks import TASKS, Task, resolve_task
+from rsoup.tasks.loading import load_examples, posts_sha256, read_posts
+from tiny import build_tokenizer
+
+ROWS = [{"id": f"r{index}", "post": f"the kettle {index}"} for index in range(10)]
+
+
+def write_jsonl(path: Path, rows: list[dict[str, Any]] = ROWS) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def ids(task: Task, split: str) -> list[str]:
+    return [row.id for row in load_examples(task, build_tokenizer(), split).rows]
+
+
+def test_the_last_share_of_the_rows_is_held_out(tmp_path: Path) -> None:
+    task = Task("t", write_jsonl(tmp_path / "a.jsonl"), eval_share=0.3)
+    assert ids(task, "train") == [f"r{index}" for index in range(7)]
+    assert ids(task, "test") == ["r7", "r8", "r9"]
+
+
+def test_held_out_rows_of_their_own_leave_the_training_rows_whole(tmp_path: Path) -> None:
+    task = Task("t", write_jsonl(tmp_path / "a.jsonl"), eval_data=write_jsonl(tmp_path / "b.jsonl", ROWS[:2]))
+    assert ids(task, "train") == [row["id"] for row in ROWS]
+    assert ids(task, "test") == ["r0", "r1"]
+
+
+def test_one_row_cannot_be_split(tmp_path: Path) -> None:
+    task = Task("t", write_jsonl(tmp_path / "a.jsonl", ROWS[:1]))
+    with pytest.raises(DataError, match=r"too few rows \(1\) to hold some out"):
+        ids(task, "train")
+
+
+def test_every_form_gives_the_same_rows(tmp_path: Path) -> None:
+    from datasets import Dataset, DatasetDict
+
+    jsonl = write_jsonl(tmp_path / "a.jsonl")
+    (tmp_path / "a.csv").write_text("id,post\n" + "".join(f"{row['id']},{row['post']}\n" for row in ROWS))
+    pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "a.parquet")
+    Dataset.from_list(ROWS).save_to_disk(str(tmp_path / "one"))
+    splits = {"train": Dataset.from_list(ROWS), "validation": Dataset.from_list(ROWS[:1])}
+    DatasetDict(splits).save_to_disk(str(tmp_path / "many"))
+
+    expected = list(read_posts(jsonl, "post", "train"))
+    assert expected[0] == ("r0", "the kettle 0")
+    for name in ("a.csv", "a.parquet", "one", "many"):
+        assert list(read_posts(str(tmp_path / name), "post", "train")) == expected
+    assert list(read_posts(str(tmp_path / "many"), "post", "test")) == expected[:1]
+
+
+def test_a_byte_order_mark_is_not_part_of_the_data(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("post\nthe lid\n", encoding="utf-8-sig")
+    (tmp_path / "a.jsonl").write_text('{"post": "the lid"}\n', encoding="utf-8-sig")
+    for name in ("a.csv", "a.jsonl"):
+        assert list(read_posts(str(tmp_path / name), "post", "train")) == [("1", "the lid")]
+
+
+def test_a_post_may_span_lines_of_a_csv_file(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('post\n"the lid\nbroke"\n')
+    assert list(read_posts(str(tmp_path / "a.csv"), "post", "train")) == [("1", "the lid\nbroke")]
+
+
+def test_a_row_without_an_id_is_known_by_its_number(tmp_path: Path) -> None:
+    source = write_jsonl(tmp_path / "a.jsonl", [{"text": "one"}, {"text": " two "}])
+    assert list(read_posts(source, "text", "train")) == [("1", "one"), ("2", "two")]
+
+
+def test_a_post_with_braces_is_put_into_the_template_as_it_is(tmp_path: Path) -> None:
+    source = write_jsonl(tmp_path / "a.jsonl", [{"post": "{post} {0}"}, {"post": "x"}])
+    examples = load_examples(Task("t", source, template="say: {post}!", eval_data=source), build_tokenizer(), "train")
+    assert examples.rows[0].prompt == "say: {post} {0}!"
+    assert examples.rows[0].post == "{post} {0}"
+
+
+def test_long_prompts_are_left_out_and_counted(tmp_path: Path) -> None:
+    source = write_jsonl(tmp_path / "a.jsonl", [{"post": "the " * 5}, {"post": "the"}, {"post": "the " * 4}])
+    task = Task("t", source, eval_data=source, max_prompt_tokens=4)
+    examples = load_examples(task, build_tokenizer(), "train")
+    assert [row.id for row in examples.rows] == ["2", "3"]
+    assert examples.too_long == 1
+
+
+def test_no_usable_row_is_an_error(tmp_path: Path) -> None:
+    source = write_jsonl(tmp_path / "a.jsonl", [{"post": "the the"}])
+    with pytest.raises(DataError, match="all 1 prompts are longer than 1 tokens"):
+        load_examples(Task("t", source, eval_data=source, max_prompt_tokens=1), build_tokenizer(), "train")
+
+
+def test_the_chat_template_is_the_tokenizers(tmp_path: Path) -> None:
+    tokenizer = build_tokenizer()
+    tokenizer.chat_template = "{% for m in messages %}: {{ m.content }} {% endfor %}{% if add_generation_prompt %}:{% endif %}"
+    source = write_jsonl(tmp_path / "a.jsonl", [{"post": "the lid"}])
+    examples = load_examples(Task("t", source, eval_data=source, chat=True), tokenizer, "train")
+    assert examples.rows[0].prompt == ": the lid :"
+    assert list(examples.rows[0].tokens) == tokenizer(": the lid :")["input_ids"]
+
+
+def test_chat_without_a_chat_template_is_an_error(tmp_path: Path) -> None:
+    source = write_jsonl(tmp_path / "a.jsonl")
+    with pytest.raises(DataError, match="no chat template"):
+        load_examples(Task("t", source, eval_data=source, chat=True), build_tokenizer(), "train")
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ('{"post": "a"}\n{"text": "b"}\n', "row 2: has no column 'post'", "Known: text."),
+        ('{"post": "a"}\n{"posts": "b"}\n', "row 2: has no column 'post'", "Did you mean posts?"),
+        ('{"post": "a"}\n{"post": 3}\n', "row 2: the column 'post' holds no text", "Fill it in"),
+        ('{"post": "  "}\n', "row 1: the column 'post' holds no text", "Fill it in"),
+        ('{"post": null}\n', "row 1: the column 'post' holds no text", "Fill it in"),
+        ('{"post": "a"}\n{"post": \n', "line 2: is not JSON", "one JSON object per line"),
+        ('["a"]\n', "row 1: is not a mapping", "one JSON object per line"),
+        ("\n", "has no rows", "at least one row"),
+    ],
+)
+def test_a_bad_row_is_named_with_its_number(tmp_path: Path, text: str, message: str, hint: str) -> None:
+    path = tmp_path / "bad.jsonl"
+    path.write_text(text)
+    with pytest.raises(DataError) as caught:
+        list(read_posts(str(path), "post", "train"))
+    assert message in caught.value.message
+    assert str(path) in caught.value.message
+    assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["absent.jsonl", "absent.csv", "absent", "./a/b", "a/b/c"])
+def test_a_missing_file_is_named(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="there is no such data file"):
+        list(read_posts(name, "post", "train"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("rows.txt", b"post", "a .txt file is not data that rsoup reads"),
+        ("rows.parquet", b"not parquet", "is not a Parquet file"),
+        ("rows.jsonl", b'{"post": "caf\xe9"}\n', "is not UTF-8 text"),
+        ("rows.csv", b"post\ncaf\xe9\n", "is not UTF-8 text"),
+    ],
+)
+def test_a_file_that_is_not_what_its_name_says_is_refused(
+    tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        list(read_posts(str(tmp_path / name), "post", "train"))
+
+
+def test_a_folder_that_datasets_did_not_save_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is not a folder saved by datasets"):
+        list(read_posts(str(tmp_path), "post", "train"))
+
+
+def test_saved_data_without_the_split_names_those_it_has(tmp_path: Path) -> None:
+    from datasets import Dataset, DatasetDict
+
+    DatasetDict({"dev": Dataset.from_list(ROWS)}).save_to_disk(str(tmp_path / "saved"))
+    with pytest.raises(DataError, match="has no split 'train', only dev"):
+        list(read_posts(str(tmp_path / "saved"), "post", "train"))
+
+
+def test_the_hash_of_a_split_follows_its_rows_alone(tmp_path: Path) -> None:
+    one = Task("one", write_jsonl(tmp_path / "a.jsonl"))
+    same = Task("two", write_jsonl(tmp_path / "b.jsonl"), template="other {post}")
+    changed = Task("one", write_jsonl(tmp_path / "c.jsonl", [*ROWS[:9], {"id": "r9", "post": "changed"}]))
+    assert posts_sha256(one, "train") == posts_sha256(same, "train")
+    assert posts_sha256(one, "train") != posts_sha256(changed, "train")
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_bundled_task_holds_out_posts_that_are_not_trained_on(name: str) -> None:
+    task = TASKS[name]
+    assert task.eval_data is not None
+    train = [post for _, post in read_posts(task.data, task.column, "train")]
+    test = [post for _, post in read_posts(task.eval_data, task.column, "test")]
+    assert len(set(train)) == len(train)
+    assert not set(train) & set(test)
+    assert len(train) + len(test) >= 240
+
+
+def test_a_recipe_overrides_a_bundled_task_key_by_key() -> None:
+    task = resolve_task(TaskSection(name="reviews", template="Short: {post}"))
+    assert task.template == "Short: {post}"
+    assert task.data == TASKS["reviews"].data
+
+
+def test_other_data_for_a_bundled_task_leave_its_held_out_rows_behind() -> None:
+    task = resolve_task(TaskSection(name="reviews", data="mine.jsonl"))
+    assert (task.data, task.eval_data) == ("mine.jsonl", None)
+    assert task.template == TASKS["reviews"].template
+
+
+def test_a_task_of_ones_own_is_called_after_its_data() -> None:
+    assert resolve_task(TaskSection(data="posts/kettles.jsonl")) == Task("kettles", "posts/kettles.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("section", "message", "hint"),
+    [
+        ({"name": "review"}, "there is no task 'review'", "Did you mean reviews?"),
+        ({}, "neither a name nor data", "task.name or task.data"),
+        ({"data": "a.jsonl", "template": "no place"}, "has to contain {post} exactly once", "Summarize"),
+        ({"data": "a.jsonl", "template": "{post} {post}"}, "has to contain {post} exactly once", "Summarize"),
+    ],
+)
+def test_a_task_that_says_too_little_is_refused(section: dict[str, Any], message: str, hint: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        resolve_task(TaskSection(**section))
+    assert message in caught.value.message
+    assert hint in caught.value.hint
