@@ -6,14 +6,19 @@ from pathlib import Path
 
 from rsoup.evaluation.sweep import RESULTS, evaluate
 from rsoup.files import write_text
+from rsoup.models.load import model_source
 from rsoup.progress import Progress
 from rsoup.recipe import Recipe, dump_recipe
 from rsoup.report import Options, Report, make_report
+from rsoup.rewards.scoring import make_scorers
+from rsoup.tasks import resolve_task
+from rsoup.tasks.loading import posts_sha256
 from rsoup.training.expert import adapter_folder, morl_name, train_adapter
 
 
 def run(recipe: Recipe, progress: Progress, *, overwrite: bool = False) -> Report:
     """Make everything a recipe describes and return the report; stages that are done are not repeated."""
+    check_inputs(recipe)
     write_text(recipe.folder / "recipe.yaml", dump_recipe(recipe))
     for reward in recipe.rewards:
         train_adapter(recipe, reward, {reward: 1.0}, "expert", progress, overwrite=overwrite)
@@ -26,6 +31,15 @@ def run(recipe: Recipe, progress: Progress, *, overwrite: bool = False) -> Repor
     progress.advance()
     progress.finish()
     return report
+
+
+def check_inputs(recipe: Recipe) -> None:
+    """Raise RsoupError, before anything is written, if a run would later miss its model, its data or a reward."""
+    model_source(recipe.model.base)
+    task = resolve_task(recipe.task)
+    for split in ("train", "test"):
+        posts_sha256(task, split)
+    make_scorers(recipe.rewards)
 
 
 def adapters_of(recipe: Recipe) -> list[Path]:

@@ -310,8 +310,12 @@ def _set(content: dict[str, Any], dotted: str, value: Any) -> None:
 
 
 def _describe(problem: ValidationError, where: str) -> RecipeError:
-    """Turn the first error of a validation into one line what and one line what to do."""
-    error = problem.errors()[0]
+    """Turn the first error of a validation into one line what and one line what to do.
+
+    A misspelt key comes first: a missing one may be its consequence.
+    """
+    errors = problem.errors()
+    error = next((error for error in errors if error["type"] == "extra_forbidden"), errors[0])
     path = ".".join(str(part) for part in error["loc"] if part != "[key]")
     if error["type"] == "extra_forbidden":
         key = str(error["loc"][-1])

@@ -208,6 +208,7 @@ REFUSED_HEADERS: list[tuple[str, Callable[[Header], Any], str]] = [
     ("extra key", setting("strides", [1, 2]), "dtype, shape and data_offsets"),
     ("not an entry", lambda header: header.__setitem__(f"{Q_PROJ}.lora_A.weight", 3), "dtype, shape and data_offsets"),
     ("metadata", lambda header: header.__setitem__("__metadata__", {"a": 1}), "strings to strings"),
+    ("metadata text", lambda header: header.__setitem__("__metadata__", {"a": "\ud800"}), "no valid text"),
     ("missing B", renamed(f"{Q_PROJ}.lora_B.weight", f"{Q_PROJ}.lora_C.weight"), r"lora_C\.weight is neither"),
     ("DoRA tensor", renamed(f"{Q_PROJ}.lora_B.weight", f"{Q_PROJ}.lora_magnitude_vector"), "DoRA magnitude"),
     ("no prefix", renamed(f"{Q_PROJ}.lora_B.weight", "q_proj.lora_B.weight"), "not named as PEFT"),
@@ -275,6 +276,14 @@ def test_an_empty_tensor_is_refused(tmp_path: Path) -> None:
     extra = {"base_model.model.score.weight": np.zeros((0, 4), np.float32)}
     with pytest.raises(AdapterError, match=r"score\.weight is empty"):
         read_adapter(make_adapter(tmp_path / "a", extra=extra, modules_to_save=["score"]))
+
+
+def test_an_adapter_without_factors_is_refused(tmp_path: Path) -> None:
+    extra = {"base_model.model.score.weight": np.ones((2, 3), np.float32)}
+    with pytest.raises(AdapterError, match="holds no LoRA factor"):
+        read_adapter(
+            make_adapter(tmp_path / "a", shapes={}, extra=extra, modules_to_save=["score"], target_modules=["q"])
+        )
 
 
 def test_a_pickle_is_never_opened(tmp_path: Path) -> None:

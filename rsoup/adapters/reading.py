@@ -97,6 +97,8 @@ def _sort_tensors(
             copies[name] = array
         else:
             raise _foreign(path, name)
+    if not factors:
+        raise AdapterError(f"{path}: holds no LoRA factor.", _CONTRADICTION)
     layers = {module: _layer(path, module, found, config) for module, found in factors.items()}
     return layers, saved, copies
 

@@ -190,6 +190,12 @@ def _no_constant(name: str) -> None:
 def _metadata(path: Path, entry: Any) -> dict[str, str]:
     if not isinstance(entry, dict) or not all(isinstance(value, str) for value in entry.values()):
         raise AdapterError(f"{path}: its header's __metadata__ does not map strings to strings.", _REPLACE)
+    try:
+        "".join([*entry, *entry.values()]).encode()
+    except UnicodeEncodeError as problem:
+        raise AdapterError(
+            f"{path}: its header's __metadata__ is no valid text ({problem.reason}).", _REPLACE
+        ) from problem
     return entry
 
 

@@ -14,9 +14,11 @@ import typer
 from rsoup import __version__
 from rsoup.cli import evaluating, info, mixing, reporting, training
 from rsoup.cli.display import err, out, show_error
-from rsoup.errors import RsoupError
+from rsoup.errors import MissingPackageError, RsoupError
 
 INTERRUPTED = 130
+HEAVY = ("torch", "transformers", "peft", "datasets")
+"""What the extra [train] brings."""
 
 app = typer.Typer(
     name="rsoup",
@@ -70,11 +72,24 @@ def main() -> None:
     except RsoupError as problem:
         show_error(problem)
         sys.exit(1)
+    except ModuleNotFoundError as problem:
+        if problem.name not in HEAVY:
+            raise
+        command = 'pip install "rewarded-soups[train]", or in a clone: make install'
+        show_error(MissingPackageError(problem.name, "This command", command))
+        sys.exit(1)
+    except BrokenPipeError:  # the reader of our output has gone, as in rsoup recipes quickstart | head -1
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as problem:
+        show_error(
+            RsoupError(
+                f"{problem.filename or 'A file'}: {problem.strerror}.", "Check the path, the rights and the free space."
+            )
+        )
+        sys.exit(1)
     except _Interrupted:
         err.print("\nInterrupted. The same command continues where it stopped.")
         sys.exit(INTERRUPTED)
-    except BrokenPipeError:  # the reader of our output has gone, as in rsoup recipes quickstart | head -1
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def spread(option: str, words: list[str]) -> list[str]:

@@ -39,6 +39,12 @@ class Bars:
         self._bar: Progress | None = None
         self._task = TaskID(0)
 
+    def __enter__(self) -> Bars:
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        self.finish()  # an error finds the terminal as it was, with its cursor
+
     def start(self, stage: str, total: int, done: int = 0) -> None:
         """Begin a bar."""
         self._bar = Progress(

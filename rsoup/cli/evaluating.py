@@ -75,7 +75,8 @@ def evaluate(
 
     folders = [Path(folder) for folder in adapters] if adapters else adapters_of(resolved)
     folder = resolved.folder / "eval"
-    results = sweep(resolved, folders, folder, Bars(), allow_different_starts=allow_different_starts)
+    with Bars() as progress:
+        results = sweep(resolved, folders, folder, progress, allow_different_starts=allow_different_starts)
     if json:
         typer.echo(jsonlib.dumps(results.model_dump(mode="json", by_alias=True), indent=2))
     else:

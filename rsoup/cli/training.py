@@ -39,7 +39,8 @@ def run(
     resolved, _ = make_recipe(recipe, settings, {"output": output, "seed": seed})
     from rsoup import experiment
 
-    report = experiment.run(resolved, Bars(), overwrite=overwrite)
+    with Bars() as progress:
+        report = experiment.run(resolved, progress, overwrite=overwrite)
     if json:
         typer.echo(report.model_dump_json(by_alias=True, indent=2))
     else:
@@ -78,7 +79,8 @@ def train(
     from rsoup.training.expert import train_adapter
 
     for name in names:
-        folder = train_adapter(resolved, name, {name: 1.0}, "expert", Bars(), overwrite=overwrite)
+        with Bars() as progress:
+            folder = train_adapter(resolved, name, {name: 1.0}, "expert", progress, overwrite=overwrite)
         out.print(folder, soft_wrap=True)
 
 
@@ -125,7 +127,9 @@ def morl(
 
     for mu in resolved.morl:
         name = morl_name(mu, resolved.rewards)
-        out.print(train_adapter(resolved, name, mu, "morl", Bars(), overwrite=overwrite), soft_wrap=True)
+        with Bars() as progress:
+            folder = train_adapter(resolved, name, mu, "morl", progress, overwrite=overwrite)
+        out.print(folder, soft_wrap=True)
 
 
 def parse_weights(text: str) -> dict[str, float]:

@@ -251,15 +251,18 @@ def _first_problem(problem: ValidationError, content: dict[str, Any]) -> str:
 
 def _read_table(file: Path, rewards: tuple[str, ...]) -> dict[str, Any]:
     """Return the columns of a samples file: texts as lists, numbers as arrays."""
+    try:
+        return _columns(file, pq.read_table(file), rewards)
+    except FileNotFoundError as problem:
+        raise ResultsError(f"{file}: the samples of the results are missing.", AGAIN) from problem
+    except (pa.ArrowException, OSError, UnicodeError) as problem:
+        raise ResultsError(f"{file}: is not a whole parquet file ({_first_line(problem)}).", AGAIN) from problem
+
+
+def _columns(file: Path, table: pa.Table, rewards: tuple[str, ...]) -> dict[str, Any]:
     types = {name: pa.string() for name in ("point", "prompt_id", "prompt", "completion")}
     types |= {f"score:{name}": pa.float64() for name in rewards}
     types |= {"tokens": pa.int32(), "ended_by_eos": pa.bool_()}
-    try:
-        table = pq.read_table(file)
-    except FileNotFoundError as problem:
-        raise ResultsError(f"{file}: the samples of the results are missing.", AGAIN) from problem
-    except (pa.ArrowException, OSError) as problem:
-        raise ResultsError(f"{file}: is not a whole parquet file ({_first_line(problem)}).", AGAIN) from problem
     columns: dict[str, Any] = {}
     for name, kind in types.items():
         if name not in table.column_names:

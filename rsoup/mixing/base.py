@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,8 +64,7 @@ def read_base(source: str | Path) -> BaseModel:
 def locate(base: BaseModel, modules: Iterable[str]) -> dict[str, str]:
     """Return the base's name of each module, which may have one leading part more or less than the adapter's."""
     modules = list(modules)
-    for rename in _renames(modules, base.where):
-        found = {module: rename(module) for module in modules}
+    for found in _candidates(modules, base.where):
         if all(f"{name}.weight" in base.where for name in found.values()):
             return found
     missing = next(module for module in modules if f"{module}.weight" not in base.where)
@@ -75,11 +74,12 @@ def locate(base: BaseModel, modules: Iterable[str]) -> dict[str, str]:
     )
 
 
-def _renames(modules: list[str], names: Iterable[str]) -> list[Any]:
-    heads = dict.fromkeys(name.split(".", 1)[0] for name in names)
-    first = f"{modules[0].split('.', 1)[0]}." if modules else ""
-    added = [lambda module, head=head: f"{head}.{module}" for head in heads]
-    return [lambda module: module, lambda module: module.removeprefix(first), *added]
+def _candidates(modules: Sequence[str], tensors: Iterable[str]) -> Iterator[dict[str, str]]:
+    """Yield the names that modules may have in a checkpoint of the whole model, of its trunk, of a wrapper."""
+    yield {module: module for module in modules}
+    yield {module: module.partition(".")[2] for module in modules}
+    for head in dict.fromkeys(name.partition(".")[0] for name in tensors):
+        yield {module: f"{head}.{module}" for module in modules}
 
 
 def _tied_hint(module: str) -> str:

@@ -28,6 +28,12 @@ class Addition:
     left: Array  # (rows, rank)
     right: Array  # (rank, columns)
 
+    @property
+    def squared_norm(self) -> float:
+        """The squared Frobenius norm of left @ right, from rank x rank products."""
+        left, right = self.left.astype(np.float64), self.right.astype(np.float64)
+        return float(np.sum((left.T @ left) * (right @ right.T)))
+
 
 @dataclass(frozen=True)
 class Replacement:

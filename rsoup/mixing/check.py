@@ -17,7 +17,7 @@ from rsoup.mixing.compatibility import base_of, check_compatible, start_of
 from rsoup.mixing.methods import METHODS, Ingredients, Options, factors
 from rsoup.mixing.parallel import parallel
 from rsoup.mixing.soup import Source, read_all
-from rsoup.mixing.updates import Part, gram
+from rsoup.mixing.updates import Part, gram, norms
 from rsoup.mixing.weights import check_weights
 
 
@@ -76,65 +76,86 @@ def check(adapters: Sequence[Source], weights: Sequence[float] | None = None) ->
     parents = read_all(adapters)
     shares = list(weights) if weights is not None else [1.0 / len(parents)] * len(parents)
     check_weights(shares, len(parents), extrapolate=True)
-    methods, warnings = _usable_methods(parents)
-    modules = list(dict.fromkeys(module for adapter in parents for module in adapter.layers))
-    shapes_fit = methods["cat"] is None
-    measured = (
-        parallel(lambda m: _measure(m, parents, shares, methods["factors"] is None), modules) if shapes_fit else []
-    )
+    reasons = {method: _reason(parents, method) for method in METHODS}
+    measures = _measure_all(parents, shares)
+    total = sum(measures.values(), _Measure(np.zeros((len(parents), len(parents)))))
     return CheckReport(
         weights=shares,
         adapters=[_facts(adapter) for adapter in parents],
         same_base=_same_base(parents),
         same_start=_same([start_of(adapter) for adapter in parents]),
-        methods=methods,
-        cosines=_cosines(sum((one.products for one in measured), np.zeros((len(parents), len(parents))))),
-        factors_distance=_distance(
-            sum(one.difference for one in measured), sum(one.exact for one in measured), methods["factors"] is None
-        ),
-        layers=[
-            LayerFacts(module, _cosines(one.products), _distance(one.difference, one.exact, methods["factors"] is None))
-            for module, one in zip(modules, measured, strict=bool(measured))
-        ],
-        warnings=warnings,
+        methods=reasons,
+        cosines=total.cosines,
+        factors_distance=total.distance,
+        layers=[LayerFacts(module, found.cosines, found.distance) for module, found in measures.items()],
+        warnings=[] if reasons["cat"] else check_compatible(parents, "cat"),
     )
 
 
 @dataclass(frozen=True)
 class _Measure:
-    """One module: inner products of the updates, squared norms of the exact mix and of ``factors``' error."""
+    """Inner products of the updates; squared norms of the exact mix and of the error of ``factors``, if it applies."""
 
-    products: Array
-    exact: float
-    difference: float
+    products: Array  # (adapters, adapters)
+    exact: float | None = None
+    error: float | None = None
+
+    def __add__(self, other: _Measure) -> _Measure:
+        exact = None if other.exact is None else (self.exact or 0.0) + other.exact
+        error = None if other.error is None else (self.error or 0.0) + other.error
+        return _Measure(self.products + other.products, exact, error)
+
+    @property
+    def cosines(self) -> list[list[float | None]]:
+        sizes = norms(self.products)
+        return [
+            [float(product / (a * b)) if a and b else None for product, b in zip(row, sizes, strict=True)]
+            for row, a in zip(self.products, sizes, strict=True)
+        ]
+
+    @property
+    def distance(self) -> float | None:
+        if self.exact is None or self.error is None:
+            return None
+        return math.sqrt(self.error / self.exact) if self.exact else 0.0
 
 
-def _measure(module: str, adapters: Sequence[Adapter], weights: Sequence[float], with_factors: bool) -> _Measure:
-    present = [i for i, adapter in enumerate(adapters) if module in adapter.layers]
-    layers = [adapters[i].layers[module] for i in present]
-    shares = [weights[i] for i in present]
-    products = np.zeros((len(adapters), len(adapters)))
-    if not with_factors:
-        products[np.ix_(present, present)] = gram(layers)
-        return _Measure(products, 0.0, 0.0)
-    update = factors(Ingredients([Part(*pair) for pair in zip(layers, shares, strict=True)], 1.0, 0.0, Options()))
+def _measure_all(adapters: Sequence[Adapter], weights: Sequence[float]) -> dict[str, _Measure]:
+    """Measure every module, whatever the starts; nothing where the adapters are of different bases."""
+    if _reason(adapters, "cat", allow_different_starts=True):
+        return {}
+    comparable = _reason(adapters, "factors", allow_different_starts=True) is None
+
+    def measure(module: str) -> _Measure:
+        present = [i for i, adapter in enumerate(adapters) if module in adapter.layers]
+        parts = [Part(adapters[i].layers[module], weights[i]) for i in present]
+        return _measure(parts, np.ix_(present, present), len(adapters), comparable)
+
+    modules = list(dict.fromkeys(module for adapter in adapters for module in adapter.layers))
+    return dict(zip(modules, parallel(measure, modules), strict=True))
+
+
+def _measure(parts: Sequence[Part], place: Any, count: int, comparable: bool) -> _Measure:
+    """Measure one module; ``place`` is where its parts lie among ``count`` adapters."""
+    products = np.zeros((count, count))
+    layers = [part.layer for part in parts]
+    if not comparable:
+        products[place] = gram(layers)
+        return _Measure(products)
+    update = factors(Ingredients(parts, 1.0, 0.0, Options()))
     everything = gram([*layers, Layer(layers[0].kind, update.down, update.up, update.scale)])
-    products[np.ix_(present, present)] = everything[:-1, :-1]
-    mixed, error = np.array([*shares, 0.0]), np.array([*shares, -1.0])
+    products[place] = everything[:-1, :-1]
+    mixed, error = (np.array([*(part.weight for part in parts), last]) for last in (0.0, -1.0))
     return _Measure(products, float(mixed @ everything @ mixed), max(0.0, float(error @ everything @ error)))
 
 
-def _usable_methods(adapters: Sequence[Adapter]) -> tuple[dict[str, str | None], list[str]]:
-    """Return per method why it cannot be used, and what could not be verified."""
-    reasons: dict[str, str | None] = {}
-    warnings: list[str] = []
-    for method in METHODS:
-        try:
-            warnings += check_compatible(adapters, method)
-            reasons[method] = None
-        except AdapterError as problem:
-            reasons[method] = problem.message
-    return reasons, list(dict.fromkeys(warnings))
+def _reason(adapters: Sequence[Adapter], method: str, *, allow_different_starts: bool = False) -> str | None:
+    """Return why adapters cannot be mixed by a method, or None."""
+    try:
+        check_compatible(adapters, method, allow_different_starts=allow_different_starts)
+    except AdapterError as problem:
+        return problem.message
+    return None
 
 
 def _facts(adapter: Adapter) -> AdapterFacts:
@@ -164,17 +185,3 @@ def _same(values: Sequence[str | None]) -> bool | None:
     if len(known) > 1:
         return False
     return None if None in values else True
-
-
-def _cosines(products: Array) -> list[list[float | None]]:
-    norms = [math.sqrt(value) for value in np.diag(products)]
-    return [
-        [float(products[i, j] / (norms[i] * norms[j])) if norms[i] and norms[j] else None for j in range(len(norms))]
-        for i in range(len(norms))
-    ]
-
-
-def _distance(difference: float, exact: float, usable: bool) -> float | None:
-    if not usable:
-        return None
-    return math.sqrt(difference / exact) if exact else 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 
 from rsoup.adapters import Adapter
 from rsoup.errors import AdapterError
@@ -12,15 +13,14 @@ _EXACT = "Use --method cat or svd, which mix the updates themselves."
 
 def check_compatible(adapters: Sequence[Adapter], method: str, *, allow_different_starts: bool = False) -> list[str]:
     """Raise AdapterError if the adapters must not be mixed; return what could not be verified, as warnings."""
-    warnings: list[str] = [warning for adapter in adapters for warning in adapter.warnings]
-    first = adapters[0]
-    for other in adapters[1:]:
-        warnings += _check_base(first, other)
+    warnings = [warning for adapter in adapters for warning in adapter.warnings]
+    for one, other in combinations(adapters, 2):
+        warnings += _check_base(one, other)
         if not allow_different_starts:
-            _check_start(first, other)
-        _check_shapes(first, other)
+            _check_start(one, other)
+        _check_shapes(one, other)
         if method == "factors":
-            _check_factors(first, other)
+            _check_factors(one, other)
     if len(adapters) > 1:
         warnings += _unknown_starts(adapters)
     return list(dict.fromkeys(warnings))
@@ -78,14 +78,14 @@ def _unknown_starts(adapters: Sequence[Adapter]) -> list[str]:
 
 
 def _check_shapes(one: Adapter, other: Adapter) -> None:
-    for module in one.layers.keys() & other.layers.keys():
+    for module in sorted(one.layers.keys() & other.layers.keys()):
         layer, other_layer = one.layers[module], other.layers[module]
         if layer.shape != other_layer.shape or layer.kind != other_layer.kind:
             raise AdapterError(
                 f"{_path(other)} updates {module} with shape {other_layer.shape}, {_path(one)} with {layer.shape}.",
                 "Mix adapters of one base model.",
             )
-    for name in one.saved.keys() ^ other.saved.keys():
+    for name in sorted(one.saved.keys() ^ other.saved.keys()):
         having, lacking = (one, other) if name in one.saved else (other, one)
         raise AdapterError(
             f"{_path(having)} holds the trained module {name}, and {_path(lacking)} does not.",

@@ -13,7 +13,7 @@ from rsoup.adapters.reading import PROVENANCE_FILE
 from rsoup.errors import AdapterError
 from rsoup.files import write_json, write_text
 from rsoup.mixing.base import BaseModel, read_base
-from rsoup.mixing.changes import Change, plan_changes
+from rsoup.mixing.changes import Addition, Change, plan_changes
 from rsoup.mixing.compatibility import base_of
 from rsoup.mixing.output import check_output, output_folder
 from rsoup.mixing.provenance import header_metadata, model_card, provenance
@@ -80,12 +80,13 @@ def _provenance(soup: Soup, name: str, model: BaseModel) -> dict[str, Any]:
 
 def _report(folder: Path, model: BaseModel, changes: Mapping[str, Change], roundings: list[Rounding]) -> Merge:
     worst = max(roundings, key=lambda found: found.largest, default=None)
-    update = math.fsum(found.update for found in roundings)
+    update = math.fsum(change.squared_norm for change in changes.values() if isinstance(change, Addition))
+    errors = math.fsum(found.squared for found in roundings)
     return Merge(
         folder=folder,
         changed=len(changes),
         copied=len(model.where) - len(changes),
         rounding=worst.largest if worst else 0.0,
         rounding_at=worst.tensor if worst and worst.largest else None,
-        lost=math.sqrt(math.fsum(found.errors for found in roundings) / update) if update else 0.0,
+        lost=math.sqrt(errors / update) if update else 0.0,
     )

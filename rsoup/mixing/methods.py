@@ -16,7 +16,7 @@ import numpy as np
 from rsoup.adapters import Layer
 from rsoup.adapters.tensorfile import Array, raw_bytes
 from rsoup.errors import AdapterError, did_you_mean
-from rsoup.mixing.updates import Part, Update, cut_matrix, cut_product, dense, gram, stack, weighted_sum
+from rsoup.mixing.updates import Part, Update, cut_matrix, cut_product, dense, gram, norms, stack, weighted_sum
 
 DEFAULT_DENSITY = 0.5
 _PARALLEL = 1e-7  # below this angle two directions count as one
@@ -64,7 +64,7 @@ def factors(of: Ingredients) -> Update:
     """Return the average of the factors: A = sum_i w_i A_i and B = sum_i w_i B_i, with the scale they share.
 
     The base, as an ingredient, has B = 0 and for A the mean of the others', so that it scales the update linearly.
-    Source: Rewarded soups (arXiv 2306.04488, eq. 1) with theta = (A, B), as the authors' code does.
+    Source: Rewarded soups (arXiv 2306.04488) with theta = (A, B), as the authors' code does.
     """
     return Update(
         down=weighted_sum([part.layer.down for part in of.parts], _down_weights(of.weights, of.base_weight)),
@@ -76,7 +76,7 @@ def factors(of: Ingredients) -> Update:
 def cat(of: Ingredients) -> Update:
     """Return the exact sum D = sum_i w_i D_i as B = [w_1 s_1 B_1, ...], A = [A_1; ...]: the ranks add up.
 
-    Source: task arithmetic (arXiv 2212.04089, eq. 2) on the updates; PEFT calls it "cat".
+    Source: task arithmetic (arXiv 2212.04089) on the updates; PEFT calls it "cat".
     """
     return stack(of.parts, of.weights)
 
@@ -136,7 +136,7 @@ def dare(of: Ingredients) -> Update:
     """Return D = sum_i w_i m_i D_i / p, where m_i keeps each entry with probability p = ``density``, cut to a rank.
 
     The masks come from ``seed`` and the update itself, so the order of the adapters does not matter.
-    Source: DARE (arXiv 2311.03099, eq. 2 and 3), with the linear merge.
+    Source: DARE (arXiv 2311.03099), with a linear merge.
     """
     kept = [_drop(dense(part.layer), of.density, [of.options.seed, _fingerprint(part.layer)]) for part in of.parts]
     return _cut_dense(weighted_sum(kept, of.weights), of)
@@ -198,11 +198,11 @@ def _spherical_coefficients(products: Array, weights: Sequence[float]) -> list[f
     The average m = sum_i a_i u_i of the unit vectors u_i = D_i / |D_i| solves sum_i w_i log_m(u_i) = 0; each step
     moves m along the weighted mean of the tangents at m, all in the coefficients a.
     """
-    norms = np.sqrt(np.diag(products))
+    sizes = norms(products)
     w = np.asarray(weights, dtype=np.float64)
-    if (norms == 0).any():
+    if (sizes == 0).any():
         return [float(x) for x in w]
-    cosines = products / np.outer(norms, norms)
+    cosines = products / np.outer(sizes, sizes)
     length = math.sqrt(max(0.0, float(w @ cosines @ w)))
     if length < 1e-6:
         raise AdapterError("Under slerp, updates that point in opposite directions have no average.", "Use cat or svd.")

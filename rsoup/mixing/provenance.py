@@ -31,6 +31,7 @@ def provenance(soup: Soup, name: str) -> dict[str, Any]:
         "init_sha256": _shared_start(soup.parents),
         "parents": _parents(soup),
         **_settings(soup),
+        **({"discarded": dict(soup.discarded)} if soup.discarded else {}),
         "versions": {"rsoup": __version__},
         "fingerprint": fingerprint(soup),
     }

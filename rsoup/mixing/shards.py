@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -15,17 +16,16 @@ from rsoup.errors import AdapterError
 from rsoup.mixing.changes import Addition, Change
 from rsoup.mixing.parallel import parallel
 
-_ELEMENTS = 1 << 19  # computed at a time, so that they stay in the processor's cache
+_ELEMENTS = 1 << 18  # computed at a time, so that they stay in the processor's cache
 _COPY_BYTES = 4 << 20
 
 
 class Rounding(NamedTuple):
-    """What casting one chunk lost: the largest error, and the squared norms of the errors and of the update."""
+    """What casting one chunk lost: the largest error, and the squared norm of the errors."""
 
     tensor: str
     largest: float
-    errors: float
-    update: float
+    squared: float
 
 
 def write_shard(
@@ -119,7 +119,8 @@ def _replace(name: str, info: TensorInfo, value: Array) -> _Job:
     def job(files: _Files) -> None:
         with np.errstate(over="ignore"):
             new = value.astype(DTYPES[info.dtype])
-        _check_finite(name, new)
+        if not all_finite(new):
+            raise _not_finite(name, new.dtype)
         files.write(info.start, new)
 
     return job
@@ -132,25 +133,25 @@ def _add(name: str, info: TensorInfo, change: Addition, rows: slice) -> _Job:
     start = info.start + rows.start * shape[1] * dtype.itemsize
 
     def job(files: _Files) -> Rounding:
-        update, exact = files.buffer("update", count, single), files.buffer("exact", count, single)
+        exact, other = files.buffer("exact", count, single), files.buffer("other", count, single)
         new = files.buffer("new", count, dtype)
-        np.matmul(change.left[rows], change.right, out=update.reshape(shape))
         np.copyto(exact, files.read(start, count, dtype))
-        exact += update
-        squared_update = float(update @ update)
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused below
+            exact += np.matmul(change.left[rows], change.right, out=other.reshape(shape)).reshape(-1)
             np.copyto(new, exact, casting="same_kind")
-        _check_finite(name, new)
+            np.copyto(other, new)
+            exact -= other
+        largest = max(float(exact.max()), -float(exact.min()))
+        if not math.isfinite(largest):
+            raise _not_finite(name, dtype)
         files.write(start, new)
-        errors = np.subtract(exact, new, out=exact, dtype=np.float32)
-        return Rounding(name, max(float(errors.max()), -float(errors.min())), float(errors @ errors), squared_update)
+        return Rounding(name, largest, float(exact @ exact))
 
     return job
 
 
-def _check_finite(name: str, array: Array) -> None:
-    if not all_finite(array):
-        raise AdapterError(
-            f"The merged tensor {name} would hold NaN or infinity in {array.dtype.name}.",
-            "Check the base for such values; if it has none, convert it to bfloat16 or float32 first.",
-        )
+def _not_finite(name: str, dtype: np.dtype[Any]) -> AdapterError:
+    return AdapterError(
+        f"The merged tensor {name} would hold NaN or infinity in {dtype.name}.",
+        "Check the base for such values; if it has none, convert it to bfloat16 or float32 first.",
+    )

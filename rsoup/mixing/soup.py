@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from rsoup.adapters import Adapter, Layer, read_adapter
 from rsoup.adapters.tensorfile import DTYPES
 from rsoup.errors import AdapterError, did_you_mean
@@ -14,7 +16,7 @@ from rsoup.mixing.compatibility import check_compatible
 from rsoup.mixing.methods import METHODS, Ingredients, Options, check_method
 from rsoup.mixing.parallel import parallel
 from rsoup.mixing.result import average_saved, cast, exact_config, shared_copies
-from rsoup.mixing.updates import Part
+from rsoup.mixing.updates import Part, Update
 from rsoup.mixing.weights import check_weights, square_warning
 
 Source = Adapter | str | Path
@@ -94,7 +96,7 @@ def _mix_layers(
 
     def mix_module(module: str) -> Layer:
         parts = [Part(adapter.layers[module], weight) for adapter, weight in used if module in adapter.layers]
-        update = METHODS[method](Ingredients(parts, total, base_weight, options))
+        update = _mix_module(module, method, Ingredients(parts, total, base_weight, options))
         if update.discarded:
             discarded[module] = update.discarded
         down = cast(f"{module} (A)", update.down, [part.layer.down for part in parts], dtype)
@@ -104,3 +106,14 @@ def _mix_layers(
     modules = list(dict.fromkeys(module for adapter, _ in used for module in adapter.layers))
     layers = dict(zip(modules, parallel(mix_module, modules), strict=True))
     return layers, {module: discarded[module] for module in modules if module in discarded}
+
+
+def _mix_module(module: str, method: str, ingredients: Ingredients) -> Update:
+    """Mix one module. Sums too large for float32 become infinite, which a decomposition may not take."""
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return METHODS[method](ingredients)
+    except np.linalg.LinAlgError as problem:
+        raise AdapterError(
+            f"The mixed update of {module} cannot be decomposed ({problem}).", "Use --method cat, or smaller weights."
+        ) from problem

@@ -64,6 +64,12 @@ def gram(layers: Sequence[Layer]) -> Array:
     return products
 
 
+def norms(products: Array) -> Array:
+    """Return the Frobenius norms of updates from their inner products."""
+    sizes: Array = np.sqrt(np.maximum(np.diag(products), 0.0))
+    return sizes
+
+
 def dense(layer: Layer) -> Array:
     """Return the full matrix of an update: (out, in)."""
     product: Array = (wide(layer.up) * np.float32(layer.scale)) @ wide(layer.down)

@@ -24,6 +24,8 @@ from rsoup.models.language_model import LanguageModel, check_head
 UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
 """What transformers raises for a folder or a hub id that is not the model it should be."""
 
+transformers_logging.disable_progress_bar()  # its bars would run through ours
+
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -124,7 +126,6 @@ def load_tokenizer(name: str, revision: str | None) -> Any:
 
 def load_weights(loader: Any, source: str, revision: str | None, **options: Any) -> Any:
     """Load a model as ``loader`` does, silently; ValueError if the folder lacks weights, which would be random."""
-    transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
     model, notes = loader.from_pretrained(source, revision=revision, output_loading_info=True, **options)
     if notes["missing_keys"]:

@@ -26,7 +26,7 @@ def choose(evidence: Evidence, options: Options) -> list[Choice]:
     if options.knee:
         candidates = _candidates(evidence.measured)
         row = candidates[knee(evidence.measured.scores[candidates])]
-        words = "Knee: the measured soup farthest above the line between the front's extremes, on scaled rewards."
+        words = "The measured soup farthest above the line between the front's extremes, on scaled rewards."
         choices.append(_choice(evidence, "knee", {}, row, words))
     return choices
 

@@ -11,7 +11,7 @@ import numpy as np
 from rsoup.pareto.bootstrap import LEVEL, degrees_of_freedom, draw_means, interval, standard_error
 from rsoup.pareto.dominance import Bools, Floats
 from rsoup.report.measured import Measured
-from rsoup.report.schema import Bootstrap, Estimate, Interval, ScoreEstimate
+from rsoup.report.schema import Bootstrap, Estimate, ScoreEstimate
 
 
 @dataclass(frozen=True)
@@ -41,14 +41,8 @@ class Evidence:
         if self.draws is None:
             return Estimate(value=value)
         drawn = np.array([statistic(scores) for scores in self.draws])
-        if not np.isfinite(drawn).all():
-            return Estimate(value=value)
-        return Estimate(value=value, stderr=float(drawn.std(ddof=1)), interval=self.interval(drawn, np.array(value)))
-
-    def interval(self, drawn: Floats, value: Floats) -> Interval:
-        """Return the interval of one figure from its draws (draws,)."""
-        low, high = interval(drawn, value, self.freedom)
-        return float(low), float(high)
+        low, high = interval(drawn, np.array(value), self.freedom)
+        return Estimate(value=value, stderr=float(drawn.std(ddof=1)), interval=(float(low), float(high)))
 
     def linear(self, function: Callable[[Floats], Floats]) -> Linear:
         """Return figures that are linear in the scores; ``function`` takes (..., models, rewards)."""

@@ -37,7 +37,7 @@ def measured_from(
     by_seed = [[point for point in points if point.seed == seed] for seed in seeds]
     scores = [_scores(own, objectives) for own in by_seed]
     experts, told = _experts_on_line(by_seed[0], scores[0], rewards)
-    models = [_models(own, rewards, experts) for own in by_seed]
+    models = [[_model(point, rewards, experts) for point in own] for own in by_seed]
     tables = [{model.id: row for row, model in enumerate(own)} for own in models]
     for own, table in zip(by_seed, tables, strict=True):
         _refuse_twins(source.path, own, table, set(tables[0]))
@@ -82,8 +82,10 @@ def _experts_on_line(
     The end of the line that scores more on a reward than the other end is that reward's expert; where the ends do not
     say so, lambda = 0 is the expert of the first reward.
     """
+    if len(rewards) != 2:
+        return ("first", "second"), ()
     ends = {point.lam: row for row, point in enumerate(points) if point.kind in ("soup", "expert")}
-    if len(rewards) != 2 or 0.0 not in ends or 1.0 not in ends or any(point.weights for point in points):
+    if 0.0 not in ends or 1.0 not in ends or any(point.weights for point in points):
         return rewards, ()
     rise = scores[ends[1.0]] - scores[ends[0.0]]
     if rise[0] > 0 > rise[1]:
@@ -94,22 +96,24 @@ def _experts_on_line(
     return rewards, ()
 
 
-def _models(points: list[PlainPoint], rewards: tuple[str, ...], experts: tuple[str, ...]) -> list[Model]:
-    return [_model(point, rewards, experts) for point in points]
-
-
 def _model(point: PlainPoint, rewards: tuple[str, ...], experts: tuple[str, ...]) -> Model:
     mu = _mu(point, rewards)
-    weights = dict(point.weights)
-    lam = point.lam
-    if not weights and lam is not None and point.kind in ("soup", "expert"):
-        weights = {name: lam if name == experts[1] else 1 - lam for name in rewards}
+    weights = _weights(point, rewards, experts)
     alone = [name for name, weight in weights.items() if weight] if sorted(set(weights.values())) == [0.0, 1.0] else []
     kind: Kind = "expert" if point.kind == "soup" and len(alone) == 1 else point.kind
     name = point.id or _default_id(kind, weights, alone, mu, point)
     if kind == "morl" and not weights:
         weights = {name: 1.0}
-    return Model(name, kind, weights, lam, mu)
+    return Model(name, kind, weights, point.lam, mu)
+
+
+def _weights(point: PlainPoint, rewards: tuple[str, ...], experts: tuple[str, ...]) -> dict[str, float]:
+    """Return the weights given, or those that lambda gives the two experts, in the order of the rewards."""
+    lam = point.lam
+    if point.weights or lam is None or point.kind not in ("soup", "expert"):
+        return dict(point.weights)
+    order = rewards if set(rewards) == set(experts) else experts
+    return {name: lam if name == experts[1] else 1 - lam for name in order}
 
 
 def _default_id(

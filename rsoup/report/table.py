@@ -40,7 +40,7 @@ def read_table(path: Path, objectives: Mapping[str, str], where: Mapping[str, st
     final = [(number, row) for number, row in rows if row.get("step", "") in ("", "final")]
     notes: tuple[str, ...] = ()
     if len(final) < len(rows):
-        notes = (f"{len(rows) - len(final)} rows are steps on the way of a training; only final ones are compared.",)
+        notes = (f"Rows left out as steps on the way of a training: {len(rows) - len(final)}.",)
     names = _reward_columns(path, final, objectives)
     points = [_point(f"{path}: row {number}", row, names) for number, row in final]
     if not objectives:

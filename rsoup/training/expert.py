@@ -15,7 +15,7 @@ from rsoup.adapters import Adapter, read_adapter
 from rsoup.errors import AdapterError, RecipeError
 from rsoup.files import read_json, sha256_file, sha256_json, whole_folder, write_json, write_text
 from rsoup.models.language_model import LanguageModel
-from rsoup.models.load import load_language_model, model_sha256
+from rsoup.models.load import load_language_model, load_tokenizer, model_sha256
 from rsoup.progress import Progress
 from rsoup.recipe import Recipe
 from rsoup.rewards import reward_identity
@@ -60,24 +60,25 @@ def train_adapter(
     """
     folder = adapter_folder(recipe, name)
     checkpoints = recipe.folder / "checkpoints" / name
-    start = ensure_start(recipe, progress)
-    assert start.sha256 is not None
-    fingerprint = training_fingerprint(recipe, weights, start.sha256)
+    fingerprint = training_fingerprint(recipe, weights)
     if overwrite:
         _forget_others(folder, checkpoints, fingerprint)
     if _is_done(folder, fingerprint):
         return folder
     _check_unfinished(checkpoints, fingerprint)
-    model = load_language_model(recipe.model.base, revision=recipe.model.revision, dtype=recipe.model.dtype)
+    objective = Objective(make_scorers(recipe.rewards), weights)
+    tokenizer = load_tokenizer(recipe.model.base, recipe.model.revision)
+    examples = load_examples(resolve_task(recipe.task), tokenizer, "train")
+    start = ensure_start(recipe, progress, overwrite=overwrite)
     assert start.path is not None
+    model = load_language_model(recipe.model.base, revision=recipe.model.revision, dtype=recipe.model.dtype)
     policy = read_start(model, start.path)
-    examples = load_examples(resolve_task(recipe.task), model.tokenizer, "train")
     if examples.too_long:
         progress.say(f"{examples.too_long} training rows are left out: their prompts are too long.")
     state = train(
         policy,
         examples.rows,
-        Objective(make_scorers(recipe.rewards), weights),
+        objective,
         recipe.training,
         recipe.generation,
         seed=recipe.seed,
@@ -98,17 +99,12 @@ def train_adapter(
     return folder
 
 
-def ensure_start(recipe: Recipe, progress: Progress) -> Adapter:
+def ensure_start(recipe: Recipe, progress: Progress, *, overwrite: bool = False) -> Adapter:
     """Return the adapter that every training of the run begins from, making it the first time."""
     folder = adapter_folder(recipe, START)
-    fingerprint = sha256_json(
-        {
-            "base": model_sha256(recipe.model.base, recipe.model.revision),
-            "lora": recipe.model.lora.model_dump(),
-            "start": read_adapter(recipe.model.start).sha256 if recipe.model.start else None,
-            "seed": recipe.seed,
-        }
-    )
+    fingerprint = start_fingerprint(recipe)
+    if overwrite:
+        _forget_others(folder, None, fingerprint)
     if _is_done(folder, fingerprint):
         return read_adapter(folder)
     progress.say(f"Making the shared start of all adapters: {folder}")
@@ -123,7 +119,19 @@ def ensure_start(recipe: Recipe, progress: Progress) -> Adapter:
     return read_adapter(folder)
 
 
-def training_fingerprint(recipe: Recipe, weights: Mapping[str, float], start_sha256: str) -> str:
+def start_fingerprint(recipe: Recipe) -> str:
+    """Return a hash of everything that decides a run's shared start."""
+    return sha256_json(
+        {
+            "base": model_sha256(recipe.model.base, recipe.model.revision),
+            "lora": recipe.model.lora.model_dump(),
+            "start": read_adapter(recipe.model.start).sha256 if recipe.model.start else None,
+            "seed": recipe.seed,
+        }
+    )
+
+
+def training_fingerprint(recipe: Recipe, weights: Mapping[str, float]) -> str:
     """Return a hash of everything that decides what a training gives."""
     for name in weights:
         if name not in recipe.rewards:
@@ -131,8 +139,7 @@ def training_fingerprint(recipe: Recipe, weights: Mapping[str, float], start_sha
     task = resolve_task(recipe.task)
     return sha256_json(
         {
-            "start": start_sha256,
-            "base": model_sha256(recipe.model.base, recipe.model.revision),
+            "start": start_fingerprint(recipe),
             "dtype": recipe.model.dtype,
             "posts": posts_sha256(task, "train"),
             "task": {"template": task.template, "chat": task.chat, "max_prompt_tokens": task.max_prompt_tokens},
@@ -171,16 +178,17 @@ def _check_unfinished(checkpoints: Path, fingerprint: str) -> None:
             )
 
 
-def _forget_others(folder: Path, checkpoints: Path, fingerprint: str) -> None:
-    """Remove an adapter and checkpoints that were made from other inputs."""
+def _forget_others(folder: Path, checkpoints: Path | None, fingerprint: str) -> None:
+    """Remove an adapter, and checkpoints, that were made from other inputs."""
     try:
         _is_done(folder, fingerprint)
     except AdapterError:
         shutil.rmtree(folder)
-    try:
-        _check_unfinished(checkpoints, fingerprint)
-    except AdapterError:
-        shutil.rmtree(checkpoints)
+    if checkpoints is not None:
+        try:
+            _check_unfinished(checkpoints, fingerprint)
+        except AdapterError:
+            shutil.rmtree(checkpoints)
 
 
 def _provenance(recipe: Recipe, model: LanguageModel, kind: str, name: str) -> dict[str, Any]:

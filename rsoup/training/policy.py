@@ -35,6 +35,7 @@ class Policy:
                 f"{language_model.name}: the adapter does not fit: {str(problem).splitlines()[0]}",
                 "Set model.lora.target_modules to linear layers of this model.",
             ) from problem
+        self.peft.eval()  # the new layers come with their dropout on
         if not isinstance(language_model.head, nn.Linear) or isinstance(language_model.head, LoraLayer):
             raise ModelError(
                 f"{language_model.name}: an adapter on the output layer cannot be trained here.",
@@ -59,13 +60,15 @@ class Policy:
 
     def load_factors(self, tensors: dict[str, Tensor], where: str) -> None:
         """Set the adapter's tensors; every one has to be there and to have a place."""
-        expected = set(self.factors())
-        if set(tensors) != expected:
-            strange = sorted(set(tensors) ^ expected)[0]
-            raise AdapterError(
-                f"{where}: its tensors are not those of the adapter on {self.language_model.name} ({strange}).",
-                "Give an adapter that was trained on this base model.",
-            )
+        expected = {name: tuple(tensor.shape) for name, tensor in self.factors().items()}
+        found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        for name in sorted(found.keys() | expected.keys()):
+            if found.get(name) != expected.get(name):
+                raise AdapterError(
+                    f"{where}: does not fit {self.language_model.name}: "
+                    f"{name} is {found.get(name, 'missing')}, not {expected.get(name, 'there')}.",
+                    "Give an adapter that was trained on this base model.",
+                )
         result = set_peft_model_state_dict(self.peft, tensors)
         assert not result.unexpected_keys
 

@@ -54,6 +54,14 @@ def test_adapters_of_two_bases_get_a_report_without_numbers(tmp_path: Path) -> N
     assert report.layers == []
 
 
+def test_different_starts_are_told_with_the_numbers(tmp_path: Path) -> None:
+    paths = [make_adapter(tmp_path / start, provenance={"init_sha256": start * 64}) for start in "ab"]
+    report = mixing.check(paths)
+    assert report.same_start is False
+    assert all("started from different adapters" in str(reason) for reason in report.methods.values())
+    np.testing.assert_allclose(np.array(report.cosines, float), 1.0)
+
+
 def test_one_name_with_two_weights_is_two_bases(tmp_path: Path) -> None:
     paths = [
         make_adapter(tmp_path / sha, provenance={"base_model": {"name": "tiny", "sha256": sha * 64}}) for sha in "ab"

@@ -88,6 +88,17 @@ def test_shapes_of_two_bases_are_refused(tmp_path: Path) -> None:
         mixing.mix(paths, [0.5, 0.5], method="cat")
 
 
+def test_every_pair_is_checked_not_only_those_with_the_first(tmp_path: Path) -> None:
+    """The first adapter says nothing of its base or start, and leaves alone what the others update."""
+    first = make_adapter(tmp_path / "first", shapes={"k_proj": (2, 2)}, base_model_name_or_path=None)
+    others = [make_adapter(tmp_path / s, provenance=born(s, base_sha256=None)) for s in (START, OTHER_START)]
+    with pytest.raises(AdapterError, match="started from"):
+        mixing.mix([first, *others], [0.2, 0.4, 0.4], method="cat")
+    shapes = [make_adapter(tmp_path / f"shape{n}", shapes={"q_proj": (n, 3)}) for n in (2, 4)]
+    with pytest.raises(AdapterError, match=r"with shape \(4, 3\)"):
+        mixing.mix([first, *shapes], [0.2, 0.4, 0.4], method="cat")
+
+
 def saved(value: float, shape: tuple[int, ...] = (2, 3)) -> dict[str, Any]:
     return {"extra": {"base_model.model.score.weight": np.full(shape, value, np.float32)}, "modules_to_save": ["score"]}
 

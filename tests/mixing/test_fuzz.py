@@ -27,7 +27,7 @@ from rsoup.errors import RsoupError
 from .making import make_adapter
 from .test_merging import make_base
 
-MUTATIONS = int(os.environ.get("RSOUP_FUZZ", "150"))
+MUTATIONS = int(os.environ.get("RSOUP_FUZZ", "60"))
 MEMORY = 2 << 20  # far above what these files of a few kilobytes need, far below what they may announce
 
 HOSTILE: list[Any] = [

@@ -97,7 +97,7 @@ def test_mu_of_a_training_is_the_weight_of_the_second_reward(tmp_path):
 def test_steps_on_the_way_of_a_training_do_not_count(tmp_path):
     measured = table(tmp_path, "kind,mu,step,a,b\nmorl,0.5,1,9,9\nmorl,0.5,final,1,2\n")
     assert measured.scores.tolist() == [[1, 2]]
-    assert any("1 rows are steps" in note for note in measured.notes)
+    assert any("a training: 1." in note for note in measured.notes)
 
 
 def test_seeds_of_a_table_are_pooled(tmp_path):
@@ -119,6 +119,14 @@ def test_points_of_different_rewards_are_not_compared_in_silence(tmp_path):
         table(tmp_path, MIXED)
     assert "--where dataset=news" in refusal.value.hint
     assert table(tmp_path, MIXED, where={"dataset": "art"}).rewards == ("c", "d")
+
+
+@pytest.mark.parametrize("rewards", ["a", "a,b,c"])
+def test_a_line_of_two_experts_may_be_measured_on_other_than_two_rewards(tmp_path, rewards):
+    scores = rewards.replace("a", "1").replace("b", "2").replace("c", "3")
+    measured = table(tmp_path, f"lambda,{rewards}\n0,{scores}\n0.25,{scores}\n1,{scores}\n")
+    assert measured.models[1].weights == {"first": 0.75, "second": 0.25}
+    assert measured.experts == {}
 
 
 @pytest.mark.parametrize(

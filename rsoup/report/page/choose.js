@@ -86,6 +86,7 @@ function drawChoice() {
   parts.push(element("h3", {}, exact ? "Expected scores" : `Expected scores, of the nearest measured soup ${point.id}`));
   parts.push(...REWARDS.map((name) => scoreGauge(name, point.scores[name])));
   $("chosen").replaceChildren(...parts);
+  $("spoken").textContent = describe(point);
   $("command").textContent = commandFor(point, weights);
   $("command").parentNode.hidden = point.kind === "base" || !Object.keys(weights).length;
 }

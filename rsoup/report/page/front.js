@@ -44,7 +44,7 @@ function describe(point) {
 function axesOf(plot, box, [xLow, xHigh, yLow, yHigh], xName, yName) {
   const x = scaler(xLow, xHigh, box.left, box.width - box.right);
   const y = scaler(yLow, yHigh, box.height - box.bottom, box.top);
-  for (const [value, text] of ticks(xLow, xHigh, box.width > 500 ? 8 : 5)) {
+  for (const [value, text] of ticks(xLow, xHigh, box.width > 500 ? 8 : 6)) {
     plot.append(shape("line", { class: "grid", x1: x(value), x2: x(value), y1: box.top, y2: box.height - box.bottom }),
       shape("text", { x: x(value), y: box.height - box.bottom + 18, "text-anchor": "middle" }, text));
   }

@@ -1,0 +1,333 @@
+"""Training as a command sees it: one start, never repeated, never mixed up, continued as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from peft import PeftModel
+from safetensors.numpy import load_file
+from transformers import AutoModelForCausalLM
+
+from rsoup.errors import AdapterError, DataError, RecipeError, RewardError
+from rsoup.files import sha256_file
+from rsoup.progress import Silent
+from rsoup.recipe import Recipe, load_recipe
+from rsoup.training.expert import adapter_folder, morl_name, train_adapter
+from tiny import build_adapter, build_tiny_model, recipe_content, tree, write_recipe
+
+WEIGHTS = "adapter_model.safetensors"
+COUNTED = '''
+from pathlib import Path
+
+def brief(prompts, completions):
+    """Score brevity until the countdown in the file beside this one is over."""
+    counter = Path(__file__).with_name("countdown")
+    left = int(counter.read_text())
+    if left == 0:
+        raise KeyboardInterrupt
+    counter.write_text(str(left - 1))
+    return [-float(len(completion.split())) for completion in completions]
+'''
+
+
+class Stopping(Silent):
+    """Raises KeyboardInterrupt at an event of a run."""
+
+    def __init__(self, event: int) -> None:
+        self.left = event
+
+    def _count(self) -> None:
+        if self.left == 0:
+            raise KeyboardInterrupt
+        self.left -= 1
+
+    def start(self, stage: str, total: int, done: int = 0) -> None:
+        self._count()
+
+    def advance(self, note: str = "") -> None:
+        self._count()
+
+    def finish(self) -> None:
+        self._count()
+
+
+def countdown_recipe(folder: Path, model: Path, left: int, **training: Any) -> Recipe:
+    """Return a recipe whose reward interrupts the training when its countdown is over."""
+    folder.mkdir(exist_ok=True)
+    content = recipe_content(folder, model)
+    (folder / "counted.py").write_text(COUNTED)
+    (folder / "countdown").write_text(str(left))
+    content["rewards"] = {"brief": {"function": f"{folder / 'counted.py'}:brief"}}
+    content["training"].update(training)
+    content["model"]["lora"]["dropout"] = 0.1
+    content["morl"] = []
+    return load_recipe(write_recipe(folder / "r.yaml", content))
+
+
+def train_brief(recipe: Recipe, progress: Silent | None = None, **options: Any) -> Path:
+    return train_adapter(recipe, "brief", {"brief": 1.0}, "expert", progress or Silent(), **options)
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    """Return the metrics of a training without the times."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+
+
+def provenance(folder: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((folder / "rsoup.json").read_text())
+    return content
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> tuple[str, list[dict[str, Any]]]:
+    """The hash and the metrics of an adapter that was trained in one go."""
+    folder = train_brief(countdown_recipe(tmp_path_factory.mktemp("undisturbed"), tiny_model, left=100))
+    return sha256_file(folder / WEIGHTS), metrics(folder)
+
+
+@pytest.mark.parametrize("checkpoint_every", [1, 2])
+@pytest.mark.parametrize("step", [0, 1, 2])
+def test_a_training_interrupted_while_scoring_goes_on_bit_for_bit(
+    tmp_path: Path, tiny_model: Path, undisturbed: Any, step: int, checkpoint_every: int
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train_brief(countdown_recipe(tmp_path, tiny_model, left=step, checkpoint_every=checkpoint_every))
+    assert not (tmp_path / "run/adapters/brief").exists()
+    folder = train_brief(countdown_recipe(tmp_path, tiny_model, left=100))
+    assert (sha256_file(folder / WEIGHTS), metrics(folder)) == undisturbed
+    assert [line["step"] for line in metrics(folder)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("event", range(5))
+def test_a_training_interrupted_between_steps_goes_on_bit_for_bit(
+    tmp_path: Path, tiny_model: Path, undisturbed: Any, event: int
+) -> None:
+    """The events are the start, the three steps and the end."""
+    with pytest.raises(KeyboardInterrupt):
+        train_brief(countdown_recipe(tmp_path, tiny_model, left=100), Stopping(event))
+    recipe = countdown_recipe(tmp_path, tiny_model, left=3 - max(0, event - 1) if event else 3)
+    folder = train_brief(recipe)  # the countdown lets through no more steps than are missing
+    assert (sha256_file(folder / WEIGHTS), metrics(folder)) == undisturbed
+    assert tree(tmp_path / "run" / "checkpoints") == set()
+
+
+def test_a_finished_training_is_not_repeated(tmp_path: Path, tiny_model: Path) -> None:
+    folder = train_brief(countdown_recipe(tmp_path, tiny_model, left=3))
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert train_brief(countdown_recipe(tmp_path, tiny_model, left=0)) == folder
+    assert train_brief(countdown_recipe(tmp_path, tiny_model, left=0), overwrite=True) == folder
+    assert train_brief(countdown_recipe(tmp_path, tiny_model, left=0, checkpoint_every=3)) == folder
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+
+
+def test_other_settings_are_refused_and_replaced_when_told_to(tmp_path: Path, tiny_model: Path) -> None:
+    folder = train_brief(countdown_recipe(tmp_path, tiny_model, left=100))
+    before = sha256_file(folder / WEIGHTS)
+    other = countdown_recipe(tmp_path, tiny_model, left=100, learning_rate=0.02)
+    with pytest.raises(AdapterError) as caught:
+        train_brief(other)
+    assert caught.value.message == f"{folder}: is there, made with other settings, data or base model."
+    assert "--overwrite" in caught.value.hint
+    assert sha256_file(folder / WEIGHTS) == before
+    train_brief(other, overwrite=True)
+    assert sha256_file(folder / WEIGHTS) != before
+
+
+def test_an_unfinished_training_with_other_settings_is_refused_and_replaced_when_told_to(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train_brief(countdown_recipe(tmp_path, tiny_model, left=2))
+    other = countdown_recipe(tmp_path, tiny_model, left=100, learning_rate=0.02)
+    with pytest.raises(AdapterError, match="holds an unfinished training with other settings"):
+        train_brief(other)
+    assert len(metrics(train_brief(other, overwrite=True))) == 3
+
+
+def test_another_seed_makes_another_start_and_needs_to_be_told_so(tmp_path: Path, tiny_model: Path) -> None:
+    recipe = countdown_recipe(tmp_path, tiny_model, left=100)
+    train_brief(recipe)
+    other = recipe.model_copy(update={"seed": 1})
+    with pytest.raises(AdapterError, match="brief: is there, made with other settings"):
+        train_brief(other)
+    with pytest.raises(AdapterError, match="init: is there, made with other settings"):
+        train_adapter(other, "again", {"brief": 1.0}, "expert", Silent())
+    folder = train_brief(other, overwrite=True)
+    assert provenance(folder)["seed"] == 1
+    assert provenance(folder)["init_sha256"] == sha256_file(tmp_path / "run/adapters/init" / WEIGHTS)
+
+
+@pytest.mark.parametrize("change", ["data", "function", "model"])
+def test_other_content_under_the_same_name_is_noticed(tmp_path: Path, tiny_model: Path, change: str) -> None:
+    model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    train_brief(countdown_recipe(tmp_path / "one", model, left=100))
+    if change == "model":
+        model = build_tiny_model(tmp_path / "other", seed=1)
+    recipe = countdown_recipe(tmp_path / "one", model, left=100)
+    if change == "data":
+        with (tmp_path / "one/posts.jsonl").open("a") as posts:
+            posts.write('{"post": "the lid"}\n')
+    if change == "function":
+        (tmp_path / "one/counted.py").write_text(COUNTED.replace("-float", "-2.0 * float"))
+    with pytest.raises(AdapterError, match="made with other settings, data or base model"):
+        train_brief(recipe)
+
+
+def test_an_adapter_that_was_changed_by_hand_is_noticed(tmp_path: Path, tiny_model: Path) -> None:
+    recipe = countdown_recipe(tmp_path, tiny_model, left=100)
+    folder = train_brief(recipe)
+    weights = bytearray((folder / WEIGHTS).read_bytes())
+    weights[-1] ^= 1
+    (folder / WEIGHTS).write_bytes(bytes(weights))
+    with pytest.raises(AdapterError, match="was changed after training"):
+        train_brief(recipe)
+
+
+def test_a_damaged_checkpoint_is_named_with_what_to_do(tmp_path: Path, tiny_model: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train_brief(countdown_recipe(tmp_path, tiny_model, left=2))
+    last = sorted((tmp_path / "run/checkpoints/brief").glob("step-*"))[-1]
+    last.write_bytes(b"damaged")
+    with pytest.raises(AdapterError) as caught:
+        train_brief(countdown_recipe(tmp_path, tiny_model, left=100))
+    assert str(last) in caught.value.message
+    assert caught.value.hint.startswith("Delete it")
+    last.unlink()
+    assert len(metrics(train_brief(countdown_recipe(tmp_path, tiny_model, left=100)))) == 3
+
+
+def test_a_learnable_reward_goes_up(tmp_path: Path, tiny_model: Path) -> None:
+    content = recipe_content(tmp_path, tiny_model)
+    (tmp_path / "own.py").write_text("def e(prompts, completions):\n    return [c.count('e') for c in completions]\n")
+    content["rewards"] = {"e": {"function": f"{tmp_path / 'own.py'}:e"}}
+    content["training"].update(steps=10, prompts_per_step=4, completions_per_prompt=8, learning_rate=0.02)
+    content["morl"] = []
+    recipe = load_recipe(write_recipe(tmp_path / "r.yaml", content))
+    lines = metrics(train_adapter(recipe, "e", {"e": 1.0}, "expert", Silent()))
+    scores = [line["scores"]["e"] for line in lines]
+    assert statistics.fmean(scores[-3:]) > 1.2 * statistics.fmean(scores[:3])
+    assert lines[-1]["kl"] > 0.1
+
+
+def test_all_adapters_of_a_run_share_one_start(tiny_run: Path) -> None:
+    adapters = tiny_run / "run" / "adapters"
+    start = sha256_file(adapters / "init" / WEIGHTS)
+    assert {path.name for path in adapters.iterdir()} == {"init", "positive", "brief", "morl-0.50-0.50"}
+    for folder in adapters.iterdir():
+        found = provenance(folder)
+        assert found["init_sha256"] == start
+        assert found["sha256"] == sha256_file(folder / WEIGHTS)
+        assert found["name"] == folder.name
+    assert all(not array.any() for name, array in load_file(adapters / "init" / WEIGHTS).items() if "lora_B" in name)
+
+
+def test_an_adapter_tells_where_it_comes_from(tiny_run: Path, tiny_model: Path) -> None:
+    found = provenance(tiny_run / "run/adapters/morl-0.50-0.50")
+    assert (found["schema"], found["kind"], found["steps"], found["seed"]) == (1, "morl", 3, 0)
+    assert found["rewards"] == {"positive": 0.5, "brief": 0.5}
+    assert found["base_model"] == {"name": str(tiny_model), "sha256": sha256_file(tiny_model / "model.safetensors")}
+    assert set(found["versions"]) == {"rsoup", "torch", "transformers", "peft"}
+    assert provenance(tiny_run / "run/adapters/positive")["rewards"] == {"positive": 1.0}
+
+
+def test_metrics_have_a_line_a_step_and_begin_at_the_start(tiny_run: Path) -> None:
+    for name in ("positive", "brief", "morl-0.50-0.50"):
+        lines = metrics(tiny_run / "run/adapters" / name)
+        assert [line["step"] for line in lines] == [1, 2, 3]
+        assert lines[0]["kl"] == 0.0
+        assert lines[1]["kl"] != 0.0
+        assert all(set(line["scores"]) == {"positive", "brief"} for line in lines)
+
+
+def test_the_first_step_of_every_training_samples_the_same_completions(tiny_run: Path) -> None:
+    first = [metrics(tiny_run / "run/adapters" / name)[0] for name in ("positive", "brief", "morl-0.50-0.50")]
+    assert first[0]["scores"] == first[1]["scores"] == first[2]["scores"]
+    assert first[0]["completion"] == first[1]["completion"]
+
+
+def test_peft_loads_every_adapter_of_a_run(tiny_run: Path, tiny_model: Path) -> None:
+    ids = torch.tensor([[4, 5, 6, 7]])
+    base = AutoModelForCausalLM.from_pretrained(tiny_model).eval()
+    outputs = {}
+    with torch.no_grad():
+        outputs["base"] = base(input_ids=ids).logits
+        for name in ("init", "positive", "brief", "morl-0.50-0.50"):
+            loaded = PeftModel.from_pretrained(
+                AutoModelForCausalLM.from_pretrained(tiny_model), tiny_run / "run/adapters" / name
+            )
+            outputs[name] = loaded.eval()(input_ids=ids).logits
+    assert torch.equal(outputs["init"], outputs["base"])
+    assert not torch.equal(outputs["positive"], outputs["base"])
+    assert not torch.equal(outputs["positive"], outputs["brief"])
+
+
+def test_the_model_card_opens_with_what_the_hub_reads(tiny_run: Path) -> None:
+    _, front, text = (tiny_run / "run/adapters/brief/README.md").read_text().split("---\n", 2)
+    assert yaml.safe_load(front)["library_name"] == "peft"
+    assert "| brief |" in text
+    assert "one reward" in text
+
+
+def test_a_given_adapter_is_continued_from_where_it_is(tmp_path: Path, tiny_model: Path) -> None:
+    given = build_adapter(tmp_path / "given", tiny_model, seed=1)
+    content = recipe_content(tmp_path, tiny_model)
+    content["model"]["start"] = str(given)
+    recipe = load_recipe(write_recipe(tmp_path / "r.yaml", content))
+    lines = metrics(train_adapter(recipe, "brief", {"brief": 1.0}, "expert", Silent()))
+    start, end = (load_file(adapter_folder(recipe, name) / WEIGHTS) for name in ("init", "brief"))
+    original = load_file(given / WEIGHTS)
+    assert start.keys() == original.keys() == end.keys()
+    assert all((start[name] == original[name]).all() for name in original)
+    assert any((end[name] != original[name]).any() for name in original)
+    assert lines[0]["kl"] == 0.0
+    assert lines[-1]["kl"] != 0.0
+
+
+def test_a_reward_that_fails_leaves_what_was_done_and_nothing_half_written(tmp_path: Path, tiny_model: Path) -> None:
+    content = recipe_content(tmp_path, tiny_model)
+    (tmp_path / "own.py").write_text("def bad(prompts, completions):\n    return [float('nan')] * len(prompts)\n")
+    content["rewards"] = {"bad": {"function": f"{tmp_path / 'own.py'}:bad"}}
+    content["morl"] = []
+    recipe = load_recipe(write_recipe(tmp_path / "r.yaml", content))
+    with pytest.raises(RewardError, match="returned nan"):
+        train_adapter(recipe, "bad", {"bad": 1.0}, "expert", Silent())
+    assert {path.name for path in (tmp_path / "run/adapters").iterdir()} == {"init"}
+
+
+def test_nothing_is_written_before_the_data_have_been_read(tmp_path: Path, tiny_model: Path) -> None:
+    content = recipe_content(tmp_path, tiny_model)
+    (tmp_path / "posts.jsonl").write_text('{"post": "the lid"}\n{"text": "the kettle"}\n')
+    recipe = load_recipe(write_recipe(tmp_path / "r.yaml", content))
+    with pytest.raises(DataError, match="row 2: has no column 'post'"):
+        train_adapter(recipe, "brief", {"brief": 1.0}, "expert", Silent())
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unknown_reward_writes_nothing(tmp_path: Path, tiny_model: Path) -> None:
+    content = recipe_content(tmp_path, tiny_model)
+    content["rewards"], content["morl"] = ["positve"], []
+    recipe = load_recipe(write_recipe(tmp_path / "r.yaml", content))
+    with pytest.raises(RecipeError, match="no reward 'positve'"):
+        train_adapter(recipe, "positve", {"positve": 1.0}, "expert", Silent())
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("weights", "name"),
+    [
+        ({"positive": 0.4, "faithful": 0.6}, "morl-0.40-0.60"),
+        ({"faithful": 1.0}, "morl-0.00-1.00"),
+        ({"positive": 0.125, "faithful": 0.875}, "morl-0.125-0.875"),
+        ({"positive": 1.0, "faithful": 3.0}, "morl-1.00-3.00"),
+    ],
+)
+def test_a_baseline_is_named_after_its_weights(weights: dict[str, float], name: str) -> None:
+    assert morl_name(weights, {"positive": {}, "faithful": {}}) == name
