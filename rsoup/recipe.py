@@ -321,7 +321,10 @@ def _describe(problem: ValidationError, where: str) -> RecipeError:
         key = str(error["loc"][-1])
         return RecipeError(f"{where}: unknown key {path}.", did_you_mean(key, _known_keys(error["loc"][:-1])))
     if error["type"] == "missing":
-        return RecipeError(f"{where}: {path} is missing.", f"Add it to the recipe, or give --set {path}=...")
+        flag = {"model": "--model NAME", "task": "--task NAME or --data FILE", "rewards": "--reward NAME"}
+        return RecipeError(
+            f"{where}: {path} is missing.", f"Add it to the recipe, or give {flag.get(path, f'--set {path}=...')}."
+        )
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "value_error":
         return RecipeError(

@@ -15,7 +15,7 @@ from rsoup.errors import RsoupError
 if TYPE_CHECKING:
     from rsoup.evaluation.results import Results, Score
     from rsoup.report import Report
-    from rsoup.report.schema import ScoreEstimate
+    from rsoup.report.schema import ScoreEstimate, Volume
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -119,16 +119,32 @@ def show_report(report: Report) -> None:
             front = f"yes ({point.front_probability:.0%})"
         table.add_row(escape(point.id), *scores, front)
     out.print(table)
-    for kind, volume in report.hypervolume.items():
-        at = ", ".join(f"{name} {value:.3f}" for name, value in volume.reference_point.items())
-        interval = f" [{volume.interval[0]:.4f}, {volume.interval[1]:.4f}]" if volume.interval else ""
-        out.print(f"hypervolume {kind}: {volume.value:.4f}{interval} above {at}", markup=False, soft_wrap=True)
-    for hypothesis in report.hypotheses.values():
-        out.print(f"{hypothesis.verdict}: {hypothesis.words}", markup=False, soft_wrap=True)
-    for choice in report.choices:
-        out.print(f"{choice.rule}: {choice.words}\n  {choice.command}", markup=False, soft_wrap=True)
+    for title, lines in _summary(report).items():
+        out.print(f"\n[bold]{escape(title)}[/]")
+        for line in lines:
+            out.print(f"  {line}", markup=False, soft_wrap=True)
+    out.print()
     for note in report.notes:
         say(f"note: {note}")
+
+
+def _summary(report: Report) -> dict[str, list[str]]:
+    """Return the lines under the table, by heading."""
+    volumes = report.hypervolume
+    reference = next(iter(volumes.values())).reference_point if volumes else {}
+    above = ", ".join(f"{name} {value:.3f}" for name, value in reference.items())
+    lines = {f"hypervolume above {above}": [_volume(kind, volume) for kind, volume in volumes.items()]}
+    titles = {"lmc": "linear mode connectivity", "coverage": "Pareto coverage"}
+    for name, hypothesis in report.hypotheses.items():
+        lines[f"{titles[name]}: {hypothesis.verdict}"] = [hypothesis.words]
+    for choice in report.choices:
+        lines[f"chosen by {choice.rule}"] = [choice.words, choice.command]
+    return lines
+
+
+def _volume(kind: str, volume: Volume) -> str:
+    interval = f" [{volume.interval[0]:.4f}, {volume.interval[1]:.4f}]" if volume.interval else ""
+    return f"{kind:<7}{volume.value:.4f}{interval}"
 
 
 def _interval(score: ScoreEstimate) -> str:
