@@ -76,10 +76,10 @@ def adapter_updates(model: LanguageModel, adapter: Adapter) -> Iterator[tuple[nn
         module = _module(model, name, adapter.name)
         update = layer.scale * (_tensor(layer.up, model.device) @ _tensor(layer.down, model.device))  # (out, in)
         turned = layer.kind == "embedding" or not isinstance(module, nn.Linear)  # Conv1D keeps (in, out)
-        yield _fitting(module, name, update.T if turned else update, adapter.name)
+        yield _fitting(model, module, name, update.T if turned else update, adapter.name)
     for name, array in adapter.saved.items():
         module = _module(model, name.removesuffix(".weight"), adapter.name)
-        yield _fitting(module, name, _tensor(array, model.device) - module.weight.float(), adapter.name)
+        yield _fitting(model, module, name, _tensor(array, model.device) - module.weight.float(), adapter.name)
 
 
 def _module(model: LanguageModel, name: str, adapter: str) -> nn.Module:
@@ -93,9 +93,16 @@ def _module(model: LanguageModel, name: str, adapter: str) -> nn.Module:
     return module
 
 
-def _fitting(module: nn.Module, name: str, update: Tensor, adapter: str) -> tuple[nn.Parameter, Tensor]:
+def _fitting(
+    model: LanguageModel, module: nn.Module, name: str, update: Tensor, adapter: str
+) -> tuple[nn.Parameter, Tensor]:
     weight = module.weight
     assert isinstance(weight, nn.Parameter)
+    if weight is model.head.weight and weight is model.model.get_input_embeddings().weight:
+        raise AdapterError(
+            f"The adapter {adapter} changes {name}, which {model.name} uses both for its input and its output.",
+            "Untie the embeddings before training, or leave them out of the adapter.",
+        )
     if weight.shape != update.shape:
         raise AdapterError(
             f"The adapter {adapter} has {tuple(update.shape)} for {name}, the base model {tuple(weight.shape)}.",

@@ -278,7 +278,7 @@ def test_three_adapters_are_evaluated_on_the_lattice(
 def test_means_and_lengths_are_those_of_the_samples(
     content: dict[str, Any], experts: list[Path], tiny_model: Path, tmp_path: Path
 ) -> None:
-    results, samples = sweep(content, experts[:2], tmp_path / "eval", max_new_tokens=40)
+    results, samples = sweep(content, experts[:2], tmp_path / "eval", max_new_tokens=40, temperature=1.0)
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     for point in results.points:
         rows = samples.points[point.id]
@@ -358,7 +358,8 @@ def test_a_failing_reward_keeps_the_completions(content: dict[str, Any], experts
     assert set(more.batches) == {"a"}
 
 
-def test_adapters_that_train_whole_modules_are_evaluated_too(
+@pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`:UserWarning")
+def test_adapters_of_embeddings_and_whole_modules_are_evaluated_too(
     content: dict[str, Any], tiny_model: Path, tmp_path: Path
 ) -> None:
     settings = {"modules_to_save": ["lm_head"], "target_modules": ["q_proj", "embed_tokens"]}

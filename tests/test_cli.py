@@ -1,0 +1,438 @@
+"""The command line: what it prints where, what it answers to wrong input, and how it goes on after an interruption."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from rsoup.cli import main
+from rsoup.cli.app import spread
+from rsoup.cli.training import parse_weights
+from rsoup.errors import RecipeError
+from rsoup.files import sha256_file
+from tiny import build_adapter, build_classifier, recipe_content, tree, write_recipe
+
+WEIGHTS = "adapter_model.safetensors"
+PROGRAM = [sys.executable, "-m", "rsoup"]
+LOADED = """
+import sys
+from rsoup.cli import main
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+print([name for name in ("torch", "transformers", "peft", "datasets") if name in sys.modules], file=sys.stderr)
+"""
+
+
+@dataclass(frozen=True)
+class Called:
+    """What a command answered."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines of stdout."""
+        return self.out.splitlines()
+
+
+Command = Callable[..., Called]
+
+
+@pytest.fixture
+def rsoup(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Command]:
+    """Call the command line within this process."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def call(*words: object) -> Called:
+        monkeypatch.setattr(sys, "argv", ["rsoup", *map(str, words)])
+        code: Any = 0
+        capsys.readouterr()
+        with warnings.catch_warnings():
+            try:
+                main()
+            except SystemExit as end:
+                code = end.code or 0
+        return Called(code, *capsys.readouterr())
+
+    yield call
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def run_copy(tmp_path: Path, tiny_run: Path) -> Path:
+    """A recipe whose run is finished; nothing it does reaches the original."""
+    shutil.copytree(tiny_run / "run", tmp_path / "run")
+    content = yaml.safe_load((tiny_run / "tiny.yaml").read_text())
+    return write_recipe(tmp_path / "tiny.yaml", {**content, "output": str(tmp_path / "run")})
+
+
+def assert_refused(called: Called, message: str, hint: str) -> None:
+    """Check that a command ended with one line what is wrong and one line what to do."""
+    errors = [line for line in called.err.splitlines() if line.startswith("error:")]
+    hints = [line for line in called.err.splitlines() if line.startswith("try:")]
+    assert (called.code, len(errors), len(hints)) == (1, 1, 1), called
+    assert called.err.splitlines()[-2:] == [*errors, *hints]
+    assert message in errors[0]
+    assert hint in hints[0]
+    assert "Traceback" not in called.err
+    assert called.out == ""
+
+
+# What a process does
+
+
+def test_help_is_quick() -> None:
+    def seconds() -> float:
+        began = time.perf_counter()
+        subprocess.run([*PROGRAM, "--help"], check=True, capture_output=True)
+        return time.perf_counter() - began
+
+    assert min(seconds() for _ in range(5)) < 0.3
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--help",
+        "run --help",
+        "rewards",
+        "recipes",
+        "recipes quickstart",
+        "mix {run}/adapters/positive {run}/adapters/brief -w 0.5 -w 0.5 -o {out}",
+        "mix {run}/adapters/positive {run}/adapters/brief --lambda 0.3 --into {model} -o {out}",
+        "mix {run}/adapters/positive {run}/adapters/brief --grid 4 -o {out}",
+        "pareto {run}/eval/results.json -o {out} --bootstrap 100",
+    ],
+)
+def test_light_commands_leave_torch_alone(words: str, tiny_run: Path, tiny_model: Path, tmp_path: Path) -> None:
+    filled = words.format(run=tiny_run / "run", model=tiny_model, out=tmp_path / "out").split()
+    ended = subprocess.run([sys.executable, "-c", LOADED, *filled], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr.splitlines()[-1] == "[]"
+
+
+def test_wrong_usage_is_exit_code_2() -> None:
+    for words in (["mix"], ["nonsense"], ["train", "--stepz", "3"], ["train", "--steps", "many"]):
+        ended = subprocess.run([*PROGRAM, *words], capture_output=True, text=True, check=False)
+        assert (ended.returncode, ended.stdout) == (2, ""), words
+        assert "Traceback" not in ended.stderr
+
+
+def test_an_error_of_a_process_is_two_lines_on_stderr(tmp_path: Path) -> None:
+    ended = subprocess.run([*PROGRAM, "run", "quikstart"], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.splitlines() == [
+        "error: quikstart: there is no such recipe.",
+        "try:   Did you mean quickstart?",
+    ]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_goes_on_with_the_same_command(
+    tmp_path: Path, tiny_model: Path, number: signal.Signals
+) -> None:
+    content = recipe_content(tmp_path, tiny_model)
+    slow = "import time\ndef slow(prompts, completions):\n    time.sleep(0.3)\n    return [1.0] * len(prompts)\n"
+    (tmp_path / "own.py").write_text(slow)
+    content["rewards"] = {"slow": {"function": f"{tmp_path / 'own.py'}:slow"}}
+    content["training"]["steps"] = 8
+    content["morl"] = []
+    recipe = write_recipe(tmp_path / "r.yaml", content)
+    command = [*PROGRAM, "train", str(recipe), "--reward", "slow"]
+    metrics = tmp_path / "run/checkpoints/slow/metrics.jsonl"
+
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None and not (metrics.is_file() and len(metrics.read_text().splitlines()) >= 2):
+            time.sleep(0.02)
+        process.send_signal(number)
+        out, err = process.communicate()
+    assert (process.returncode, out) == (130, "")
+    assert "Traceback" not in err
+    assert "The same command continues" in err
+    assert not (tmp_path / "run/adapters/slow").exists()
+    done = metrics.read_text().splitlines()
+    kept = len(list(metrics.parent.glob("step-*")))
+    assert 0 < kept
+    assert len(done) < 8
+
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert ended.stdout.splitlines() == [str(tmp_path / "run/adapters/slow")]
+    lines = (tmp_path / "run/adapters/slow/metrics.jsonl").read_text().splitlines()
+    assert len(lines) == 8
+    assert lines[0] == done[0]  # with its time: the first step was not made again
+
+
+# What a user gets
+
+
+def test_a_run_that_is_finished_is_not_repeated(rsoup: Command, run_copy: Path) -> None:
+    watched = [*run_copy.parent.glob("run/adapters/*/*"), *run_copy.parent.glob("run/eval/points/*")]
+    assert watched
+    before = {path: path.stat().st_mtime_ns for path in watched}
+    called = rsoup("run", run_copy)
+    assert called.code == 0
+    assert called.lines[-1] == str(run_copy.parent / "run/report/index.html")
+    assert {path: path.stat().st_mtime_ns for path in watched} == before
+
+
+def test_each_command_works_alone_and_run_finds_its_work_done(
+    rsoup: Command, tmp_path: Path, tiny_model: Path
+) -> None:
+    recipe = write_recipe(tmp_path / "tiny.yaml", recipe_content(tmp_path, tiny_model))
+    run = tmp_path / "run"
+    assert rsoup("train", recipe, "-r", "positive", "-r", "brief").lines == [
+        str(run / "adapters/positive"),
+        str(run / "adapters/brief"),
+    ]
+    assert rsoup("morl", recipe).lines == [str(run / "adapters/morl-0.50-0.50")]
+    assert rsoup("morl", recipe, "-w", "positive=0.4,brief=0.6").lines == [str(run / "adapters/morl-0.40-0.60")]
+    assert rsoup("eval", recipe).lines[-1] == str(run / "eval/results.json")
+    report = rsoup("pareto", run / "eval/results.json", "-o", run / "report", "--bootstrap", "100")
+    assert report.lines[-1] == str(run / "report/index.html")
+    assert {"pareto.json", "front.png", "front.svg", "index.html"} <= tree(run / "report")
+    mixed = rsoup("mix", run / "adapters/positive", run / "adapters/brief", "-w", 0.5, "-w", 0.5, "-o", tmp_path / "m")
+    assert mixed.lines == [str(tmp_path / "m")]
+    trained = {path: path.stat().st_mtime_ns for path in run.glob("adapters/*/*")}
+    assert rsoup("run", recipe).code == 0
+    assert {path: path.stat().st_mtime_ns for path in run.glob("adapters/*/*")} == trained
+
+
+def test_training_needs_no_recipe(rsoup: Command, tmp_path: Path, tiny_model: Path) -> None:
+    recipe_content(tmp_path, tiny_model)  # writes the posts
+    judge = build_classifier(tmp_path / "judge")
+    own = tmp_path / "own.py"
+    own.write_text("def words(prompts, completions):\n    return [len(c.split()) for c in completions]\n")
+    words = ["--model", tiny_model, "--data", tmp_path / "posts.jsonl", "-o", tmp_path / "out", "--steps", 1]
+    words += ["--set", "training.prompts_per_step=2", "--set", "generation.max_new_tokens=4"]
+    called = rsoup("train", *words, "--reward", judge, "--reward", f"{own}:words", "--reward", "brief")
+    folders = [tmp_path / "out/adapters" / name for name in ("judge", "words", "brief")]
+    assert called.lines == [str(folder) for folder in folders]
+    notes = [json.loads((folder / "rsoup.json").read_text()) for folder in folders]
+    assert [note["rewards"] for note in notes] == [{"judge": 1.0}, {"words": 1.0}, {"brief": 1.0}]
+    assert len({note["init_sha256"] for note in notes}) == 1
+
+
+def test_evaluating_needs_no_recipe(rsoup: Command, tmp_path: Path, tiny_model: Path, tiny_run: Path) -> None:
+    recipe_content(tmp_path, tiny_model)
+    adapters = tiny_run / "run/adapters"
+    called = rsoup(
+        "eval", "--adapters", adapters / "positive", adapters / "brief", "--model", tiny_model, "--json",
+        "--data", tmp_path / "posts.jsonl", "--reward", "brief", "--lambdas", 2, "--prompts", 2, "-o", tmp_path / "out",
+        "--set", "evaluation.max_new_tokens=4",
+    )  # fmt: skip
+    results = json.loads(called.out)
+    assert [point["lambda"] for point in results["points"]] == [None, 0.0, 1.0]
+    assert results["prompts"]["count"] == 2
+    assert list(results["points"][0]["scores"]) == ["brief"]
+
+
+def test_a_flag_beats_a_setting_and_a_setting_beats_the_recipe(
+    rsoup: Command, tmp_path: Path, tiny_model: Path
+) -> None:
+    recipe = write_recipe(tmp_path / "tiny.yaml", recipe_content(tmp_path, tiny_model))
+    settings = ["--set", "training.steps=2", "--set", "training.prompts_per_step=1"]
+
+    def steps(out: str, *words: object) -> int:
+        folder = Path(rsoup("train", recipe, "-r", "brief", "-o", tmp_path / out, *words).lines[0])
+        return len((folder / "metrics.jsonl").read_text().splitlines())
+
+    assert steps("a") == 3
+    assert steps("b", *settings) == 2
+    assert steps("c", *settings, "--steps", 1) == 1
+
+
+def test_data_for_programs_is_json_and_nothing_else(rsoup: Command, run_copy: Path) -> None:
+    run = run_copy.parent / "run"
+    assert json.loads(rsoup("eval", run_copy, "--json").out)["schema"] == 1
+    report = json.loads(rsoup("pareto", run / "eval/results.json", "--json", "-o", run / "report").out)
+    assert json.loads((run / "report/pareto.json").read_text())["points"] == report["points"]
+    assert json.loads(rsoup("run", run_copy, "--json").out)["points"] == report["points"]
+    check = rsoup("mix", run / "adapters/positive", run / "adapters/brief", "--check", "--json")
+    assert json.loads(check.out)
+    assert json.loads(rsoup("recipes", "--schema").out)["title"] == "Recipe"
+
+
+def test_an_evaluation_ends_with_a_table_of_every_lambda_and_reward(rsoup: Command, run_copy: Path) -> None:
+    called = rsoup("eval", run_copy)
+    results = json.loads((run_copy.parent / "run/eval/results.json").read_text())
+    rows = {line.split()[-1]: line for line in called.lines[:-1]}
+    assert called.lines[0].split()[:3] == ["lambda", "positive", "brief"]
+    for point in results["points"]:
+        for score in point["scores"].values():
+            assert f"{score['mean']:.3f}" in rows[point["id"]]
+        if point["lambda"] is not None:
+            assert rows[point["id"]].startswith(f"{point['lambda']:.2f}")
+
+
+def test_the_registry_says_what_a_reward_reads_and_scores_a_text(rsoup: Command, tmp_path: Path) -> None:
+    listed = rsoup("rewards").out
+    assert all(name in listed for name in ("positive", "faithful", "brief"))
+    called = rsoup("rewards", "brief", "--prompt", "a [b] c", "--completion", "two [words]")
+    assert "completion  two [words]" in called.lines
+    assert called.lines[-1].split() == ["score", "-2.0000"]
+    (tmp_path / "own.py").write_text("def same(prompts, completions):\n    return [float(prompts == completions)]\n")
+    tried = rsoup("rewards", f"{tmp_path / 'own.py'}:same", "--prompt", "x", "--completion", "x")
+    assert tried.lines[-1].split() == ["score", "1.0000"]
+
+
+def test_a_bundled_recipe_is_printed_as_it_is(rsoup: Command, tmp_path: Path) -> None:
+    assert any(line.startswith("quickstart") for line in rsoup("recipes").lines)
+    text = rsoup("recipes", "quickstart").out
+    (tmp_path / "mine.yaml").write_text(text)
+    assert yaml.safe_load(text)["name"] == "quickstart"
+    assert rsoup("recipes", tmp_path / "mine.yaml").out == text
+
+
+def test_an_adapter_made_elsewhere_is_mixed_with_a_line_of_warning(
+    rsoup: Command, tmp_path: Path, tiny_model: Path
+) -> None:
+    folders = [build_adapter(tmp_path / name, tiny_model, seed) for seed, name in enumerate("ab")]
+    called = rsoup("mix", *folders, "--lambda", 0.5, "-o", tmp_path / "out")
+    assert called.code == 0
+    assert any("could not be verified" in line for line in called.err.splitlines())
+
+
+def test_values_of_one_option_are_spread() -> None:
+    assert spread("--adapters", ["eval", "--adapters", "a", "b", "--json"]) == [
+        "eval", "--adapters", "a", "--adapters", "b", "--json",
+    ]  # fmt: skip
+    assert spread("--adapters", ["--adapters", "a", "--adapters", "b"]) == ["--adapters", "a", "--adapters", "b"]
+    assert spread("--adapters", ["mix", "a", "b", "-w", "1"]) == ["mix", "a", "b", "-w", "1"]
+
+
+def test_weights_are_read_by_name() -> None:
+    assert parse_weights("positive=0.4, faithful=0.6") == {"positive": 0.4, "faithful": 0.6}
+    for text in ("positive", "positive=x", "=1", "positive=1,,faithful=2"):
+        with pytest.raises(RecipeError, match="is not NAME=WEIGHT"):
+            parse_weights(text)
+
+
+# What wrong input gets
+
+
+@pytest.mark.parametrize(
+    ("change", "message", "hint"),
+    [
+        ({"rewards": ["positve"], "morl": []}, "no reward 'positve'", "Did you mean positive?"),
+        ({"trainning": {}}, "unknown key trainning", "Did you mean training?"),
+        ({"seed": "1"}, "seed is '1'", "Write seed without quotes."),
+        ({"task": {"data": "absent.jsonl"}}, "absent.jsonl: there is no such data file", "Check the path"),
+        ({"task": {"data": "{folder}/columns.jsonl"}}, "row 1: has no column 'post'", "Did you mean posts?"),
+        ({"task": {"data": "{folder}/posts.jsonl", "template": "x"}}, "task.template", "Summarize"),
+        ({"model": {"base": "{folder}"}}, "the folder is not a model", "save_pretrained"),
+        ({"model": {"base": "{folder}/absent"}}, "there is no such model folder", "Check the path"),
+        ({"model": {"base": "nobody/nothing"}}, "nobody/nothing: cannot be loaded", "the network"),
+        ({"rewards": {"own": {"model": "{folder}"}}, "morl": []}, "not a model folder", "save_pretrained"),
+        ({"rewards": {"own": {"function": "{folder}/own.py:own"}}, "morl": []}, "there is no file", "Check the path"),
+        ({"rewards": {"own": {"function": "nowhere:own"}}, "morl": []}, "cannot be imported", "module:function"),
+        ({"morl": [{"positve": 1.0}]}, "the weights name 'positve'", "Did you mean positive?"),
+    ],
+)
+@pytest.mark.parametrize("command", ["run", "train", "morl"])
+def test_a_wrong_recipe_is_refused_before_anything_is_written(
+    rsoup: Command,
+    tmp_path: Path,
+    tiny_model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    change: dict[str, Any],
+    message: str,
+    hint: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "columns.jsonl").write_text('{"posts": "the lid"}\n')
+    filled = json.loads(json.dumps(change).replace("{folder}", str(tmp_path)))
+    content = {**recipe_content(tmp_path, tiny_model), **filled}
+    recipe = write_recipe(tmp_path / "r.yaml", content)
+    before = tree(tmp_path)
+    words = ["--reward", next(iter(content["rewards"]))] if command == "train" else []
+    words += ["--weights", f"{next(iter(content['rewards']))}=1"] if command == "morl" and not content["morl"] else []
+    assert_refused(rsoup(command, recipe, *words), message, hint)
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "hint"),
+    [
+        (["run", "absent.yaml"], "absent.yaml: there is no such recipe", ""),
+        (["train", "{recipe}"], "No reward is given", "--reward positive"),
+        (["train", "{recipe}", "-r", "postive"], "no reward 'postive'", "Did you mean positive?"),
+        (["train", "{recipe}", "-r", "brief", "--set", "training.steps=x"], "training.steps is 'x'", ""),
+        (["train", "{recipe}", "-r", "brief", "--seed", "5"], "made with other settings", "--overwrite"),
+        (["train", "-r", "brief"], "model", "model.base"),
+        (["morl", "{recipe}", "-w", "brief=a"], "is not NAME=WEIGHT", "positive=0.4"),
+        (["morl", "{recipe}", "-w", "bref=1"], "the weights name 'bref'", "Did you mean brief?"),
+        (["morl", "{recipe}", "-w", "brief=-1"], "morl.0.brief is -1.0", ""),
+        (["eval", "{recipe}", "--adapters", "absent"], "absent", ""),
+        (["eval", "{recipe}", "--adapters", "{run}/adapters/brief", "{other}"], "was trained on elsewhere", ""),
+        (["eval", "{recipe}", "--method", "svdd"], "evaluation.method is 'svdd'", ""),
+        (["eval", "{recipe}", "--data", "absent.csv"], "there is no such data file", "Check the path"),
+        (["mix", "{a}", "{b}", "-w", "0.5", "-w", "0.6", "-o", "out"], "sum to 1.1, not to 1", "--base-weight"),
+        (["mix", "{a}", "{b}", "-w", "1", "-o", "out"], "1 weights for 2 adapters", "-w"),
+        (["mix", "{a}", "{b}", "-o", "out"], "No weights are given", "--lambda"),
+        (["mix", "{a}", "{b}", "--lambda", "0.5"], "No output folder", "-o DIR"),
+        (["mix", "{a}", "{other}", "--lambda", "0.5", "-o", "out"], "on a base with other weights", "one base model"),
+        (["mix", "{a}", "absent", "--lambda", "0.5", "-o", "out"], "absent", ""),
+        (["mix", "{a}", "{b}", "--lambda", "0.5", "-o", "{run}"], "", "-o"),
+        (["mix", "{a}", "{b}", "--lambda", "0.5", "--into", "{run}", "-o", "out"], "", ""),
+        (["pareto", "absent.json"], "absent.json", ""),
+        (["pareto", "{schema}", "-o", "out"], "schema 99", ""),
+        (["pareto", "{recipe}", "-o", "out"], "", ""),
+        (["rewards", "faithfull"], "no reward 'faithfull'", "Did you mean faithful?"),
+        (["recipes", "quikstart"], "quikstart: there is no such recipe", "Did you mean quickstart?"),
+    ],
+)
+def test_a_wrong_word_is_refused_and_changes_nothing(
+    rsoup: Command, run_copy: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], message: str, hint: str
+) -> None:
+    folder = run_copy.parent
+    monkeypatch.chdir(folder)
+    other = Path(shutil.copytree(folder / "run/adapters/positive", folder / "other"))
+    note = json.loads((other / "rsoup.json").read_text())
+    note.update(name="other", base_model={"name": "elsewhere", "sha256": "0" * 64})
+    (other / "rsoup.json").write_text(json.dumps(note))
+    results = json.loads((folder / "run/eval/results.json").read_text())
+    (folder / "schema.json").write_text(json.dumps({**results, "schema": 99}))
+    names = {
+        "recipe": run_copy,
+        "run": folder / "run",
+        "a": folder / "run/adapters/positive",
+        "b": folder / "run/adapters/brief",
+        "other": other,
+        "schema": folder / "schema.json",
+    }
+    before = {name: sha256_file(folder / name) for name in tree(folder) if (folder / name).is_file()}
+    assert_refused(rsoup(*(word.format(**names) for word in words)), message, hint)
+    assert {name: sha256_file(folder / name) for name in tree(folder) if (folder / name).is_file()} == before
+    assert not (folder / "out").exists()
+
+
+def test_different_starts_are_mixed_only_when_allowed(
+    rsoup: Command, tmp_path: Path, tiny_model: Path, tiny_run: Path
+) -> None:
+    content = recipe_content(tmp_path, tiny_model)
+    recipe = write_recipe(tmp_path / "tiny.yaml", content)
+    own = rsoup("train", recipe, "-r", "brief", "--seed", 3, "--steps", 1).lines[0]
+    words = ["mix", tiny_run / "run/adapters/positive", own, "--lambda", 0.5, "-o", tmp_path / "out"]
+    assert_refused(rsoup(*words), "started from different adapters", "--allow-different-starts")
+    assert not (tmp_path / "out").exists()
+    assert rsoup(*words, "--allow-different-starts").lines == [str(tmp_path / "out")]
+    assert (tmp_path / "out" / WEIGHTS).is_file()
