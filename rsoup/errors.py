@@ -53,6 +53,12 @@ class MissingPackageError(RsoupError):
         super().__init__(f"{needed_for} needs the package {package}, which is not installed.", f"Install it: {command}")
 
 
+def first_line(problem: BaseException) -> str:
+    """Return the first line of an exception's text, or its name if it says nothing."""
+    lines = str(problem).strip().splitlines()
+    return lines[0] if lines else type(problem).__name__
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return a hint that names the nearest known word, or all of them if none is near."""
     known = sorted(known)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from rsoup.errors import RecipeError, did_you_mean
 
@@ -21,12 +21,20 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
+TEMPLATE_FIELDS = {"post", "completion", "bos", "eos", "sep", "cls"}
+"""What a classifier's template may fill in."""
+
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 """What a reward may be called: its name becomes a folder."""
 
 
 CHECKOUT_RECIPES = Path(__file__).parent.parent / "recipes"
 INSTALLED_RECIPES = Path(sysconfig.get_path("data")) / "share" / "rewarded-soups" / "recipes"
+
+
+RESERVED_NAMES = ("init", "base")
+RESERVED_PREFIXES = ("morl-", "soup-")
+"""Names of adapters and points that rewards must not take."""
 
 
 class Section(BaseModel):
@@ -60,6 +68,12 @@ class ModelSection(Section):
     lora: LoraSection = LoraSection()
     start: str | None = None
     """An adapter (folder) that training continues and that is the KL reference; none: a fresh one."""
+
+    @model_validator(mode="after")
+    def _lora_of_start(self) -> ModelSection:
+        if self.start is not None and self.lora != LoraSection():
+            raise ValueError("lora is that of the adapter start; leave the section out")
+        return self
 
 
 class TaskSection(Section):
@@ -105,7 +119,23 @@ class RewardSection(Section):
     def _one_source(self) -> RewardSection:
         if sum(source is not None for source in (self.use, self.model, self.function)) > 1:
             raise ValueError("give only one of use, model and function")
+        fields = type(self).model_fields
+        for key in ("format", "template", "revision"):
+            if self.model is None and getattr(self, key) != fields[key].default:
+                raise ValueError(f"{key} is for a classifier, and no model is given")
         return self
+
+    @field_validator("template")
+    @classmethod
+    def _known_fields(cls, template: str) -> str:
+        unknown = set(re.findall(r"\{(\w*)\}", template)) - TEMPLATE_FIELDS
+        if unknown:
+            raise ValueError(
+                f"the template has the unknown field {{{min(unknown)}}}\nKnown: {', '.join(sorted(TEMPLATE_FIELDS))}."
+            )
+        if "{completion}" not in template:
+            raise ValueError("the template has no {completion}, so every completion would score the same")
+        return template
 
 
 class PPOSection(Section):
@@ -168,7 +198,7 @@ class GenerationSection(Section):
     max_new_tokens: Count = 32
     """The longest completion."""
     min_new_tokens: Count | None = None
-    """If set, each completion's length is drawn uniformly from min_new_tokens..max_new_tokens."""
+    """If set, each completion's longest length is drawn uniformly from min_new_tokens..max_new_tokens."""
     stop_at_eos: bool = True
     """End a completion at the end-of-sequence token."""
     temperature: Positive = 1.0
@@ -197,7 +227,7 @@ class EvaluationSection(Section):
     batch_size: Count = 32
     """Prompts generated at once."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Weights while evaluating; auto is float32 on the CPU (the same at any batch size), else the training dtype."""
+    """Weights while evaluating; auto is float32 on the CPU (the same at any batch size), else model.dtype."""
 
 
 def _rewards_from_list(value: Any) -> Any:
@@ -239,9 +269,16 @@ class Recipe(Section):
     evaluation: EvaluationSection = EvaluationSection()
 
     @model_validator(mode="after")
-    def _known_morl_rewards(self) -> Recipe:
+    def _usable_names(self) -> Recipe:
+        for name in self.rewards:
+            if name in RESERVED_NAMES or name.startswith(RESERVED_PREFIXES):
+                raise ValueError(f"a reward cannot be called {name}: rsoup uses the name itself")
+        seen: list[list[float]] = []
         for weights in self.morl:
             check_reward_weights(weights, self.rewards)
+            seen.append([weights.get(name, 0.0) for name in self.rewards])
+            if seen.count(seen[-1]) > 1:
+                raise ValueError(f"morl lists the weights {weights} twice")
         return self
 
     @property
@@ -251,12 +288,10 @@ class Recipe(Section):
 
 
 def check_reward_weights(weights: Mapping[str, float], rewards: Iterable[str]) -> None:
-    """Raise ValueError unless ``weights`` name known rewards and are not all zero."""
+    """Raise ValueError (what, and on a second line what to do) unless ``weights`` name rewards and are not all zero."""
     for name in weights:
         if name not in rewards:
-            raise ValueError(
-                f"the weights name {name!r}, which is not a reward of the recipe. {did_you_mean(name, rewards)}"
-            )
+            raise ValueError(f"the weights name {name!r}, which is not a reward here\n{did_you_mean(name, rewards)}")
     if not any(weights.values()):
         raise ValueError("the weights of the rewards are all zero")
 
@@ -267,6 +302,8 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, Hashable):
                 break  # the parser's own error names the line
@@ -325,10 +362,10 @@ def _describe(problem: ValidationError, where: str) -> RecipeError:
         return RecipeError(
             f"{where}: {path} is missing.", f"Add it to the recipe, or give {flag.get(path, f'--set {path}=...')}."
         )
-    message = error["msg"].removeprefix("Value error, ")
+    message, _, hint = error["msg"].removeprefix("Value error, ").partition("\n")
     if error["type"] == "value_error":
         return RecipeError(
-            f"{where}: {f'{path}: ' if path else ''}{message.rstrip('.?')}.", "Correct the recipe and try again."
+            f"{where}: {f'{path}: ' if path else ''}{message}.", hint or "Correct the recipe and try again."
         )
     got = error["input"]
     hint = (
@@ -355,12 +392,8 @@ def _known_keys(loc: tuple[str | int, ...]) -> list[str]:
     return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
 
 
-def parse_recipe(content: Any, where: str) -> Recipe:
+def parse_recipe(content: Mapping[str, Any], where: str) -> Recipe:
     """Validate the content of a recipe; ``where`` names it in errors."""
-    if not isinstance(content, dict):
-        raise RecipeError(
-            f"{where}: is not a recipe: the top level has to be a mapping.", "See rsoup recipes quickstart."
-        )
     try:
         return Recipe.model_validate(content)
     except ValidationError as problem:
@@ -372,8 +405,18 @@ def load_recipe(path: Path | None, settings: Iterable[str] = (), flags: Mapping[
 
     Without a path the recipe is made of settings and flags alone.
     """
+    return parse_recipe(recipe_content(path, settings, flags or {}), source_name(path))
+
+
+def source_name(path: Path | None) -> str:
+    """Return what errors call the source of a recipe."""
+    return str(path) if path else "the flags"
+
+
+def recipe_content(path: Path | None, settings: Iterable[str], flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a recipe's content with settings and flags applied, not yet validated."""
     content: Any = {}
-    where = str(path) if path else "the flags"
+    where = source_name(path)
     if path is not None:
         try:
             text = path.read_text(encoding="utf-8")
@@ -385,16 +428,18 @@ def load_recipe(path: Path | None, settings: Iterable[str] = (), flags: Mapping[
             ) from problem
         content = _parse_yaml(text, where)
     if not isinstance(content, dict):
-        return parse_recipe(content, where)
+        raise RecipeError(
+            f"{where}: is not a recipe: the top level has to be a mapping.", "See rsoup recipes quickstart."
+        )
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals or not key.strip(". "):
             raise RecipeError(f"--set {setting}: is not section.key=value.", "For example: --set training.steps=20")
         _set(content, key.strip(), _parse_yaml(value, f"--set {setting}"))
-    for key, value in (flags or {}).items():
+    for key, value in flags.items():
         if value is not None:
             _set(content, key, value)
-    return parse_recipe(content, where)
+    return content
 
 
 def bundled_recipes() -> dict[str, Path]:

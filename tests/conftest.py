@@ -34,7 +34,7 @@ def tiny_recipe(tmp_path: Path, tiny_model: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
-    """A folder with ``tiny.yaml`` and everything ``rsoup run`` makes of it under ``run``; copy it before changing it."""
+    """A folder with ``tiny.yaml`` and what ``rsoup run`` makes of it under ``run``; copy it before changing it."""
     from rsoup import experiment
     from rsoup.progress import Silent
     from rsoup.recipe import load_recipe

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mixing.making import DTYPES, SHAPES, make_adapter
 from safetensors.numpy import load_file
 
+from mixing.making import DTYPES, SHAPES, make_adapter
 from rsoup.adapters import read_adapter
 from rsoup.adapters.tensorfile import map_tensors, read_header, write_tensors
 from rsoup.errors import AdapterError

@@ -145,15 +145,12 @@ def test_an_error_of_a_process_is_two_lines_on_stderr(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_goes_on_with_the_same_command(
-    tmp_path: Path, tiny_model: Path, number: signal.Signals
-) -> None:
+def test_an_interrupted_training_goes_on_with_the_same_command(tmp_path: Path, tiny_model: Path) -> None:
     content = recipe_content(tmp_path, tiny_model)
     slow = "import time\ndef slow(prompts, completions):\n    time.sleep(0.3)\n    return [1.0] * len(prompts)\n"
     (tmp_path / "own.py").write_text(slow)
     content["rewards"] = {"slow": {"function": f"{tmp_path / 'own.py'}:slow"}}
-    content["training"]["steps"] = 8
+    content["training"]["steps"] = 6
     content["morl"] = []
     recipe = write_recipe(tmp_path / "r.yaml", content)
     command = [*PROGRAM, "train", str(recipe), "--reward", "slow"]
@@ -162,7 +159,7 @@ def test_an_interrupted_run_goes_on_with_the_same_command(
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         while process.poll() is None and not (metrics.is_file() and len(metrics.read_text().splitlines()) >= 2):
             time.sleep(0.02)
-        process.send_signal(number)
+        process.send_signal(signal.SIGINT)
         out, err = process.communicate()
     assert (process.returncode, out) == (130, "")
     assert "Traceback" not in err
@@ -170,13 +167,13 @@ def test_an_interrupted_run_goes_on_with_the_same_command(
     assert not (tmp_path / "run/adapters/slow").exists()
     done = metrics.read_text().splitlines()
     kept = len(list(metrics.parent.glob("step-*")))
-    assert 0 < kept
-    assert len(done) < 8
+    assert kept > 0
+    assert len(done) < 6
 
     ended = subprocess.run(command, capture_output=True, text=True, check=True)
     assert ended.stdout.splitlines() == [str(tmp_path / "run/adapters/slow")]
     lines = (tmp_path / "run/adapters/slow/metrics.jsonl").read_text().splitlines()
-    assert len(lines) == 8
+    assert len(lines) == 6
     assert lines[0] == done[0]  # with its time: the first step was not made again
 
 
@@ -193,9 +190,7 @@ def test_a_run_that_is_finished_is_not_repeated(rsoup: Command, run_copy: Path) 
     assert {path: path.stat().st_mtime_ns for path in watched} == before
 
 
-def test_each_command_works_alone_and_run_finds_its_work_done(
-    rsoup: Command, tmp_path: Path, tiny_model: Path
-) -> None:
+def test_each_command_works_alone_and_run_finds_its_work_done(rsoup: Command, tmp_path: Path, tiny_model: Path) -> None:
     recipe = write_recipe(tmp_path / "tiny.yaml", recipe_content(tmp_path, tiny_model))
     run = tmp_path / "run"
     assert rsoup("train", recipe, "-r", "positive", "-r", "brief").lines == [
@@ -340,7 +335,7 @@ def test_weights_are_read_by_name() -> None:
         ({"model": {"base": "{folder}"}}, "the folder is not a model", "save_pretrained"),
         ({"model": {"base": "{folder}/absent"}}, "there is no such model folder", "Check the path"),
         ({"model": {"base": "nobody/nothing"}}, "nobody/nothing: cannot be loaded", "the network"),
-        ({"rewards": {"own": {"model": "{folder}"}}, "morl": []}, "not a model folder", "save_pretrained"),
+        ({"rewards": {"own": {"model": "{folder}"}}, "morl": []}, "the folder is not a model", "save_pretrained"),
         ({"rewards": {"own": {"function": "{folder}/own.py:own"}}, "morl": []}, "there is no file", "Check the path"),
         ({"rewards": {"own": {"function": "nowhere:own"}}, "morl": []}, "cannot be imported", "module:function"),
         ({"morl": [{"positve": 1.0}]}, "the weights name 'positve'", "Did you mean positive?"),
@@ -377,7 +372,8 @@ def test_a_wrong_recipe_is_refused_before_anything_is_written(
         (["train", "{recipe}", "-r", "postive"], "no reward 'postive'", "Did you mean positive?"),
         (["train", "{recipe}", "-r", "brief", "--set", "training.steps=x"], "training.steps is 'x'", ""),
         (["train", "{recipe}", "-r", "brief", "--seed", "5"], "made with other settings", "--overwrite"),
-        (["train", "-r", "brief"], "model", "model.base"),
+        (["train", "-r", "brief"], "the flags: model is missing", "--model NAME"),
+        (["train", "-r", "brief", "--model", "{recipe}"], "the flags: task is missing", "--data FILE"),
         (["morl", "{recipe}", "-w", "brief=a"], "is not NAME=WEIGHT", "positive=0.4"),
         (["morl", "{recipe}", "-w", "bref=1"], "the weights name 'bref'", "Did you mean brief?"),
         (["morl", "{recipe}", "-w", "brief=-1"], "morl.0.brief is -1.0", ""),

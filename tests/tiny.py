@@ -8,11 +8,12 @@ from typing import Any
 
 import yaml
 
-WORDS = (
-    "the kettle lid broke after a week but water boils fast and i like its colour good great bad awful "
-    "battery cable chair sound picture paper shoe price box strap button screen handle filter summary "
-    "love hate fine cheap loud quiet sturdy flimsy late early returned kept recommend never"
-).split()
+TEXT = """
+    the kettle lid broke after a week but water boils fast and i like its colour good great bad awful
+    battery cable chair sound picture paper shoe price box strap button screen handle filter summary
+    love hate fine cheap loud quiet sturdy flimsy late early returned kept recommend never
+"""
+WORDS = TEXT.split()
 
 POSTS = [" ".join(WORDS[(7 * i + 3 * j) % len(WORDS)] for j in range(4 + i % 5)) for i in range(12)]
 """Twelve short reviews made of the tiny tokenizer's words."""

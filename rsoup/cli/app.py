@@ -17,6 +17,7 @@ from rsoup.cli.display import err, out, show_error
 from rsoup.errors import MissingPackageError, RsoupError
 
 INTERRUPTED = 130
+CONTINUING = ("run", "train", "morl", "eval")
 HEAVY = ("torch", "transformers", "peft", "datasets")
 """What the extra [train] brings."""
 
@@ -78,6 +79,12 @@ def main() -> None:
         command = 'pip install "rewarded-soups[train]", or in a clone: make install'
         show_error(MissingPackageError(problem.name, "This command", command))
         sys.exit(1)
+    except RuntimeError as problem:
+        if type(problem).__name__ != "OutOfMemoryError":  # torch's, which is not imported here
+            raise
+        hint = "Lower training.prompts_per_step, training.completions_per_prompt or evaluation.batch_size."
+        show_error(RsoupError("The device is out of memory.", hint))
+        sys.exit(1)
     except BrokenPipeError:  # the reader of our output has gone, as in rsoup recipes quickstart | head -1
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as problem:
@@ -88,7 +95,8 @@ def main() -> None:
         )
         sys.exit(1)
     except _Interrupted:
-        err.print("\nInterrupted. The same command continues where it stopped.")
+        goes_on = " The same command continues where it stopped." if set(CONTINUING) & set(sys.argv[1:2]) else ""
+        err.print(f"\nInterrupted.{goes_on}")
         sys.exit(INTERRUPTED)
 
 
@@ -97,7 +105,10 @@ def spread(option: str, words: list[str]) -> list[str]:
     spread_words: list[str] = []
     taking = False
     for word in words:
-        if word.startswith("-"):
+        if word.startswith(f"{option}="):
+            taking = True
+            spread_words += word.split("=", 1)
+        elif word.startswith("-"):
             taking = word == option
             spread_words.append(word)
         elif taking and spread_words[-1] != option:

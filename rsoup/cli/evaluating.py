@@ -68,12 +68,14 @@ def evaluate(
     }
     if data is not None and task is None and recipe is None:
         flags["task.data"] = data
-    resolved, _ = make_recipe(recipe, settings, flags, reward or ())
+    resolved, names = make_recipe(recipe, settings, flags, reward or ())
     from rsoup.evaluation.sweep import RESULTS
     from rsoup.evaluation.sweep import evaluate as sweep
     from rsoup.experiment import adapters_of
 
     folders = [Path(folder) for folder in adapters] if adapters else adapters_of(resolved)
+    if names:
+        resolved = resolved.model_copy(update={"rewards": {name: resolved.rewards[name] for name in names}})
     folder = resolved.folder / "eval"
     with Bars() as progress:
         results = sweep(resolved, folders, folder, progress, allow_different_starts=allow_different_starts)

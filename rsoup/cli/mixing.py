@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -89,6 +90,7 @@ def mix(
             raise AdapterError(
                 "--grid goes with neither weights nor --into.", "Leave them out: the grid sets the weights."
             )
+        _warn(mixing.check(adapters).warnings)
         for path in mixing.write_grid(adapters, grid, output, overwrite=overwrite, **settings):
             out.print(path, soft_wrap=True)
         return
@@ -99,14 +101,30 @@ def mix(
     if weights and lam is not None:
         raise AdapterError("Both weights and --lambda are given.", "Give one of them.")
     soup = mixing.mix(adapters, chosen, **settings)
-    for warning in soup.warnings:
-        say(f"warning: {warning}")
+    _warn(soup.warnings)
+    if soup.discarded:
+        module, share = max(soup.discarded.items(), key=lambda item: item[1])
+        say(f"cut to a rank: at most {share:.2%} of an update's energy is discarded, at {module}")
     if into is None:
         out.print(mixing.write(soup, output, overwrite=overwrite), soft_wrap=True)
         return
-    merged = mixing.merge(soup, into, output, overwrite=overwrite)
-    say(f"{merged.changed} tensors changed, {merged.copied} copied; largest rounding error {merged.rounding:.2e}")
+    merged = mixing.merge(soup, _base(into), output, overwrite=overwrite)
+    where = f" at {merged.rounding_at}" if merged.rounding_at else ""
+    say(f"{merged.changed} tensors changed, {merged.copied} copied")
+    say(f"largest rounding error {merged.rounding:.2e}{where}; {merged.lost:.2%} of the update (norm) rounded away")
     out.print(merged.folder, soft_wrap=True)
+
+
+def _base(name: str) -> str:
+    """Return where the base model lies: a bundled one in its folder, any other where its name says."""
+    from rsoup.models.bundled import BUNDLED, bundled_folder
+
+    return str(bundled_folder(name)) if name in BUNDLED else name
+
+
+def _warn(warnings: Sequence[str]) -> None:
+    for warning in warnings:
+        say(f"warning: {warning}")
 
 
 def _line(lam: float | None, count: int) -> list[float] | None:
@@ -141,8 +159,7 @@ def _show_check(report: CheckReport) -> None:
             out.print(f"  {layer.factors_distance:.3f} {layer.module}", markup=False)
     for method, reason in report.methods.items():
         out.print(f"{method:<8}{'fits' if reason is None else reason}", markup=False, soft_wrap=True)
-    for warning in report.warnings:
-        say(f"warning: {warning}")
+    _warn(report.warnings)
 
 
 def _known(answer: bool | None) -> str:

@@ -30,7 +30,7 @@ ModelOption = Annotated[
     str | None,
     typer.Option("--model", help="Base model: bundled name, folder or hub id.", show_default=False),
 ]
-TaskOption = Annotated[str | None, typer.Option("--task", help="A bundled task.", show_default=False)]
+TaskOption = Annotated[str | None, typer.Option("--task", help="A bundled task: reviews.", show_default=False)]
 DataOption = Annotated[
     str | None,
     typer.Option("--data", help="Rows: JSONL, CSV, Parquet, a saved data set, a hub id.", show_default=False),
@@ -59,18 +59,22 @@ def make_recipe(
     name: str | None, settings: Sequence[str] | None, flags: Mapping[str, Any], rewards: Sequence[str] = ()
 ) -> tuple[Recipe, list[str]]:
     """Return the recipe that a file, settings, flags and rewards make, and the names of these rewards in it."""
-    from rsoup.recipe import find_recipe, load_recipe
+    from rsoup.recipe import find_recipe, parse_recipe, recipe_content, source_name
     from rsoup.rewards import parse_reward
 
     path = find_recipe(name) if name is not None else None
     given = {key: str(value) if isinstance(value, Path) else value for key, value in flags.items()}
-    known = load_recipe(path, settings or (), given).rewards if path is not None else {}
+    content = recipe_content(path, settings or (), given)
     names = []
     for reward in rewards:
+        known = content.get("rewards") or {}
+        if not isinstance(known, (list, dict)):
+            break  # and be refused below
         if reward in known:
             names.append(reward)
-        else:
-            reward_name, section = parse_reward(reward)
-            names.append(reward_name)
-            given[f"rewards.{reward_name}"] = section.model_dump(exclude_unset=True)
-    return load_recipe(path, settings or (), given), names
+            continue
+        reward_name, section = parse_reward(reward)
+        names.append(reward_name)
+        more = {reward_name: section.model_dump(exclude_unset=True)}
+        content["rewards"] = {**(known if isinstance(known, dict) else dict.fromkeys(known)), **more}
+    return parse_recipe(content, source_name(path)), names

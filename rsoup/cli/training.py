@@ -137,6 +137,8 @@ def parse_weights(text: str) -> dict[str, float]:
     weights: dict[str, float] = {}
     for part in text.split(","):
         name, equals, number = part.partition("=")
+        if name.strip() in weights:
+            raise RecipeError(f"--weights {text}: {name.strip()} is given twice.", "Give each reward one weight.")
         try:
             weights[name.strip()] = float(number)
         except ValueError:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rsoup.adapters import Adapter
-from rsoup.errors import AdapterError
+from rsoup.evaluation.applying import applied
 from rsoup.evaluation.cache import Measured
-from rsoup.models.language_model import LanguageModel, folded
+from rsoup.models.language_model import LanguageModel
 from rsoup.models.sampling import generator_for, sample
 from rsoup.recipe import EvaluationSection
 from rsoup.tasks.loading import Example
@@ -32,8 +32,7 @@ def measure(
     texts, tokens, ended = [""] * count, [0] * count, [False] * count
     order = sorted(range(count), key=lambda index: len(examples[index].tokens))
     stops = torch.tensor(model.stop_ids, device=model.device)
-    updates = adapter_updates(model, adapter) if adapter is not None else ()
-    with torch.no_grad(), folded(updates):
+    with torch.no_grad(), applied(model, adapter) if adapter is not None else nullcontext():
         for start in range(0, count, settings.batch_size):
             batch = order[start : start + settings.batch_size]
             ids, mask = model.pad([examples[index].tokens for index in batch])
@@ -68,48 +67,3 @@ def _uniforms(
         for example in examples
     ]
     return torch.stack(rows).to(device)
-
-
-def adapter_updates(model: LanguageModel, adapter: Adapter) -> Iterator[tuple[nn.Parameter, Tensor]]:
-    """Yield the weights that an adapter changes and what it adds to them, in float32."""
-    for name, layer in adapter.layers.items():
-        module = _module(model, name, adapter.name)
-        update = layer.scale * (_tensor(layer.up, model.device) @ _tensor(layer.down, model.device))  # (out, in)
-        turned = layer.kind == "embedding" or not isinstance(module, nn.Linear)  # Conv1D keeps (in, out)
-        yield _fitting(model, module, name, update.T if turned else update, adapter.name)
-    for name, array in adapter.saved.items():
-        module = _module(model, name.removesuffix(".weight"), adapter.name)
-        yield _fitting(model, module, name, _tensor(array, model.device) - module.weight.float(), adapter.name)
-
-
-def _module(model: LanguageModel, name: str, adapter: str) -> nn.Module:
-    try:
-        module: nn.Module = model.model.get_submodule(name)
-    except AttributeError as problem:
-        raise AdapterError(
-            f"The adapter {adapter} changes {name}, which {model.name} does not have.",
-            "Give the base model that the adapter was trained on.",
-        ) from problem
-    return module
-
-
-def _fitting(
-    model: LanguageModel, module: nn.Module, name: str, update: Tensor, adapter: str
-) -> tuple[nn.Parameter, Tensor]:
-    weight = module.weight
-    assert isinstance(weight, nn.Parameter)
-    if weight is model.head.weight and weight is model.model.get_input_embeddings().weight:
-        raise AdapterError(
-            f"The adapter {adapter} changes {name}, which {model.name} uses both for its input and its output.",
-            "Untie the embeddings before training, or leave them out of the adapter.",
-        )
-    if weight.shape != update.shape:
-        raise AdapterError(
-            f"The adapter {adapter} has {tuple(update.shape)} for {name}, the base model {tuple(weight.shape)}.",
-            "Give the base model that the adapter was trained on.",
-        )
-    return weight, update
-
-
-def _tensor(array: np.ndarray, device: torch.device) -> Tensor:
-    return torch.from_numpy(np.array(array, dtype=np.float32)).to(device)

@@ -36,8 +36,13 @@ class Plan:
     def identity(self, point: PlannedPoint) -> str:
         """Return a hash of what decides the weights of a point's model, beside the base."""
         used = {name: weight for name, weight in point.weights.items() if weight}
-        parts = sorted([str(self.adapters[name].sha256), weight] for name, weight in used.items())
+        parts = sorted([*self._adapter_identity(name), weight] for name, weight in used.items())
         return sha256_json([self.method if len(used) > 1 else None, parts])
+
+    def _adapter_identity(self, name: str) -> list[str]:
+        adapter = self.adapters[name]
+        scales = [[module, layer.scale] for module, layer in adapter.layers.items()]
+        return [str(adapter.sha256), sha256_json(scales)]
 
     def mixed(self, point: PlannedPoint) -> mixing.Soup | None:
         """Return the mix of a point, or None for the base."""

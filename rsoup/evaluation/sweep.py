@@ -31,9 +31,9 @@ from rsoup.models.load import (
     load_language_model,
     load_tokenizer,
     model_sha256,
-    model_source,
     pick_device,
     pick_dtype,
+    settings_sha256,
 )
 from rsoup.progress import Progress
 from rsoup.recipe import Recipe
@@ -104,8 +104,9 @@ class _Bench:
         out: Path,
         progress: Progress,
     ) -> None:
-        self.dtype = str(pick_dtype(recipe.evaluation.dtype, pick_device(), exact=True)).removeprefix("torch.")
+        self.dtype = _resolved_dtype(recipe)
         self.prompts_sha256 = sha256_json([[example.id, example.prompt] for example in examples])
+        self._tokens_sha256 = sha256_json([[example.id, *example.tokens] for example in examples])
         self._recipe, self._plan, self._examples = recipe, plan, examples
         self._base_sha256, self._out, self._progress = base_sha256, out, progress
         self._scorers: dict[str, Scorer] = {}
@@ -154,14 +155,22 @@ class _Bench:
         settings = self._recipe.evaluation
         generation = [settings.max_new_tokens, settings.temperature, self.dtype]
         seed = self._recipe.seed if settings.temperature else None
-        return sha256_json([self._plan.identity(point), self._base_sha256, self.prompts_sha256, generation, seed])
+        model = [self._base_sha256, settings_sha256(self._recipe.model.base, self._recipe.model.revision)]
+        return sha256_json([self._plan.identity(point), model, self._tokens_sha256, generation, seed])
+
+
+def _resolved_dtype(recipe: Recipe) -> str:
+    """Return the dtype of the weights: float32 on the CPU and that of training elsewhere, unless the recipe says it."""
+    device, name = pick_device(), recipe.evaluation.dtype
+    if name == "auto" and device.type != "cpu":
+        name = recipe.model.dtype
+    return str(pick_dtype(name, device, exact=True)).removeprefix("torch.")
 
 
 def _check_base(plan: Plan, name: str, sha256: str) -> None:
     for adapter in plan.adapters.values():
         trained_on = adapter.provenance.base_sha256 if adapter.provenance else None
-        local = Path(model_source(name)).is_dir()
-        if local and trained_on is not None and trained_on != sha256:
+        if trained_on is not None and trained_on != sha256:
             assert adapter.provenance is not None
             raise AdapterError(
                 f"The adapter {adapter.name} was trained on {adapter.provenance.base_name}, not on {name}.",

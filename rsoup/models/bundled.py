@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from rsoup.errors import MissingPackageError, ModelError
@@ -83,7 +84,14 @@ def _is_intact(folder: Path) -> bool:
     if not (note.is_file() and weights.is_file()):
         return False
     noted = read_json(note, schema=CACHE_SCHEMA, what="a note of a converted model", error=ModelError)
-    return sha256_file(weights) == noted.get("sha256")
+    facts = weights.stat()
+    return _hash_once(weights, facts.st_size, facts.st_mtime_ns) == noted.get("sha256")
+
+
+@cache
+def _hash_once(path: Path, _size: int, _time: int) -> str:
+    """Return a file's SHA-256, computed once as long as its size and time stay."""
+    return sha256_file(path)
 
 
 def _dequantise(packaged: Path, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,8 +10,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import DynamicCache
 
-from rsoup.errors import ModelError
 from rsoup.models import packing
 from rsoup.models.logprobs import token_logprobs
 
@@ -22,15 +23,16 @@ LOGIT_SCALES = {"logit_scale": 1, "logits_scaling": -1}
 class LanguageModel:
     """A transformers causal model, its tokenizer, and where it came from.
 
-    ``name`` is what the user calls the model, ``path`` what transformers loads, ``sha256`` of its weights where
-    they are local files.
+    ``name`` is what the user calls the model, ``path`` what transformers loads, ``sha256`` identifies its weights.
+    ``shares_prefix`` tells whether packed rows (``rsoup.models.packing``) give what separate rows give.
     """
 
     model: Any
     tokenizer: Any
     name: str
     path: str
-    sha256: str | None
+    sha256: str
+    shares_prefix: bool = True
 
     @property
     def config(self) -> Any:
@@ -57,25 +59,28 @@ class LanguageModel:
 
     @property
     def stop_ids(self) -> list[int]:
-        """The tokens that end a completion."""
-        eos = self.model.generation_config.eos_token_id
-        if eos is None:
-            eos = self.tokenizer.eos_token_id
-        if eos is None:
-            return []
-        return list(eos) if isinstance(eos, list) else [eos]
+        """The tokens that end a completion: those of the generation settings and that of the tokenizer."""
+        settings = self.model.generation_config.eos_token_id
+        stops = [*(settings if isinstance(settings, list) else [settings]), self.tokenizer.eos_token_id]
+        return [stop for stop in dict.fromkeys(stops) if stop is not None]
 
-    def hidden_states(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any = None) -> Tensor:
+    def packs(self, length: int) -> bool:
+        """Tell whether completions may share a row: the model can, and its attention reaches back ``length`` tokens."""
+        windows = [getattr(self.config, key, None) for key in ("sliding_window", "window_size", "attention_chunk_size")]
+        return self.shares_prefix and all(window is None or length <= window for window in windows)
+
+    def new_cache(self, group: int) -> DynamicCache:
+        """Return an empty cache; a packed row is longer than its completions, so no layer may drop its beginning."""
+        return DynamicCache(config=self.config) if group == 1 else DynamicCache()
+
+    def hidden_states(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache | None = None) -> Tensor:
         """Return the last hidden states, after the final norm. (B, N) -> (B, N, d)."""
         if mask.dim() == 4 and self.config._attn_implementation == "eager":
             mask = packing.additive(mask, self.model.dtype)
         decoder = self.model.get_decoder()
+        options = {"position_ids": positions} if _takes_positions(type(decoder)) else {}
         output = decoder(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=cache is not None,
+            input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=cache is not None, **options
         )
         hidden: Tensor = output.last_hidden_state
         return hidden
@@ -100,7 +105,10 @@ class LanguageModel:
 
     def completion_states(self, prompt_ids: Tensor, prompt_mask: Tensor, completion_ids: Tensor) -> Tensor:
         """Return the states that predict each completion token. (P, L), (P, G, T) -> (P, G, T, d)."""
-        _, group, tokens = completion_ids.shape
+        prompts, group, tokens = completion_ids.shape
+        if group > 1 and not self.packs(prompt_ids.shape[1] + tokens):
+            rows = packing.separate(prompt_ids, group), packing.separate(prompt_mask, group)
+            return self.completion_states(*rows, completion_ids.flatten(0, 1)[:, None]).view(prompts, group, tokens, -1)
         positions = torch.cat(
             [
                 packing.prompt_positions(prompt_mask),
@@ -134,29 +142,24 @@ class LanguageModel:
         return [text.strip() for text in texts]
 
 
+def _takes_positions(decoder: Any) -> bool:
+    """Tell whether a decoder is told positions; one with ALiBi finds them in the mask."""
+    return "position_ids" in inspect.signature(decoder.forward).parameters
+
+
 @contextmanager
 def folded(updates: Iterable[tuple[nn.Parameter, Tensor]]) -> Iterator[None]:
-    """Add updates to weights within the block, in float32 and cast once; then put the old weights back, untouched."""
+    """Add updates to float32 weights within the block; then put the old weights back, untouched.
+
+    In a narrower type most entries of a small update would be rounded away.
+    """
     originals: list[tuple[nn.Parameter, Tensor]] = []
     try:
         for parameter, update in updates:
+            assert parameter.dtype == torch.float32
             originals.append((parameter, parameter.data))
-            parameter.data = (parameter.data.float() + update.float()).to(parameter.dtype)
+            parameter.data = parameter.data + update
         yield
     finally:
         for parameter, data in reversed(originals):
             parameter.data = data
-
-
-@torch.no_grad()
-def check_head(model: LanguageModel) -> None:
-    """Raise ModelError if the model does something to its logits that ``finished`` does not know."""
-    ids = torch.arange(4, device=model.device)[None] + 1
-    mask = torch.ones_like(ids)
-    hidden = model.hidden_states(ids, mask, packing.prompt_positions(mask))
-    own = model.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-    if not torch.allclose(model.logits(hidden).float(), own.float(), rtol=1e-2, atol=1e-2):
-        raise ModelError(
-            f"{model.name}: the model changes its logits after the output layer in a way rsoup does not know.",
-            "Use another base model.",
-        )

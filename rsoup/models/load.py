@@ -13,15 +13,16 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from rsoup.errors import ModelError, did_you_mean
-from rsoup.files import sha256_file
+from rsoup.errors import ModelError, RsoupError, did_you_mean, first_line
+from rsoup.files import sha256_file, sha256_json
 from rsoup.models.bundled import BUNDLED, bundled_folder
-from rsoup.models.language_model import LanguageModel, check_head
+from rsoup.models.language_model import LanguageModel
+from rsoup.models.probe import probe
 
-UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
+UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError)
 """What transformers raises for a folder or a hub id that is not the model it should be."""
 
 transformers_logging.disable_progress_bar()  # its bars would run through ours
@@ -64,23 +65,43 @@ def model_source(name: str) -> str:
     """Return what ``from_pretrained`` is given for a model's name: a folder, or the hub id itself."""
     if name in BUNDLED:
         return str(bundled_folder(name))
+    return folder_or_hub_id(name, name, ModelError, f" {did_you_mean(name, BUNDLED)}")
+
+
+def folder_or_hub_id(name: str, what: str, error: type[RsoupError], advice: str = "") -> str:
+    """Return the absolute path of a model folder, or the hub id itself; ``what`` names it in errors."""
     path = Path(name).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise ModelError(
-                f"{name}: the folder is not a model: it has no config.json.",
-                "Give a folder written by save_pretrained, a hub id, or a bundled model.",
+            raise error(
+                f"{what}: the folder is not a model: it has no config.json.",
+                "Give a folder written by save_pretrained, or a hub id.",
             )
         return str(path.resolve())
     if path.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise ModelError(f"{name}: there is no such model folder.", f"Check the path. {did_you_mean(name, BUNDLED)}")
+        raise error(f"{what}: there is no such model folder.", f"Check the path.{advice}")
     return name
 
 
+@cache
 def model_sha256(name: str, revision: str | None) -> str:
-    """Return what tells a model's weights apart before it is loaded: a hash, or a hub id with its revision."""
+    """Return what tells a model's weights apart: a hash over a folder's weight files, the commit of a hub id."""
     source = model_source(name)
-    return weights_sha256(Path(source)) if Path(source).is_dir() else f"{name}@{revision}"
+    if Path(source).is_dir():
+        return weights_sha256(Path(source))
+    with _explained(name, source):
+        commit: str | None = AutoConfig.from_pretrained(source, revision=revision)._commit_hash
+    return commit or f"{name}@{revision}"
+
+
+@cache
+def settings_sha256(name: str, revision: str | None) -> str:
+    """Return a hash over what else decides a model's output: its configuration and tokenizer."""
+    source = Path(model_source(name))
+    if not source.is_dir():
+        return model_sha256(name, revision)
+    files = sorted([*source.glob("*.json"), *source.glob("*.jinja"), *source.glob("*.model")])
+    return sha256_json([[file.name, sha256_file(file)] for file in files])
 
 
 @cache
@@ -98,23 +119,24 @@ def load_language_model(name: str, *, revision: str | None, dtype: str, exact: b
     source = model_source(name)
     device = pick_device()
     with _explained(name, source):
+        if getattr(AutoConfig.from_pretrained(source, revision=revision), "quantization_config", None):
+            raise ModelError(f"{name}: the model is quantised.", "Give the original weights it was quantised from.")
         model = load_weights(AutoModelForCausalLM, source, revision, dtype=pick_dtype(dtype, device, exact=exact))
     model.requires_grad_(False)
     model.eval()
-    local = Path(source).is_dir()
     loaded = LanguageModel(
         model=model.to(device),
         tokenizer=load_tokenizer(name, revision),
         name=name,
         path=source,
-        sha256=weights_sha256(Path(source)) if local else getattr(model.config, "_commit_hash", None),
+        sha256=model_sha256(name, revision),
     )
     if loaded.tokenizer.pad_token_id is None and not loaded.stop_ids:
         raise ModelError(
             f"{name}: the tokenizer has neither a padding nor an end token.", "Set eos_token in tokenizer_config.json."
         )
-    check_head(loaded)
-    return loaded
+    probed: LanguageModel = probe(loaded)
+    return probed
 
 
 def load_tokenizer(name: str, revision: str | None) -> Any:
@@ -139,7 +161,7 @@ def _explained(name: str, source: str) -> Iterator[None]:
     try:
         yield
     except UNREADABLE as problem:
-        reason = str(problem).strip().splitlines()[0]
+        reason = first_line(problem)
         where = (
             "Check the folder" if Path(source).is_dir() else "Check the name, the network, and your access on the hub"
         )

@@ -62,6 +62,11 @@ def pack(prompt_ids: Tensor, completion_ids: Tensor) -> Tensor:
     return torch.cat([prompt_ids, completion_ids[:, :, :-1].transpose(1, 2).reshape(prompts, -1)], dim=1)
 
 
+def separate(rows: Tensor, group: int) -> Tensor:
+    """Repeat each prompt for each of its completions, to be rows of their own. (P, ...) -> (P * G, ...)."""
+    return rows.repeat_interleave(group, dim=0)
+
+
 def unpack(hidden: Tensor, length: int, group: int) -> Tensor:
     """Pick from rows (P, L + (T - 1) * G, d) the states that predict each completion token: (P, G, T, d)."""
     prompts, _, width = hidden.shape

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from rsoup.models import packing
 from rsoup.models.language_model import LanguageModel
@@ -58,11 +57,23 @@ def sample(
     decoding is greedy and G is 1. A completion ends after ``lengths`` (P, G) tokens or after a token of
     ``stop_ids``, and is padded with ``model.pad_id``.
     """
-    prompts = len(prompt_ids)
+    prompts, length = prompt_ids.shape
     group = 1 if uniforms is None else uniforms.shape[1]
+    if uniforms is not None and group > 1 and not model.packs(length + max_new_tokens):
+        rows = sample(
+            model,
+            packing.separate(prompt_ids, group),
+            packing.separate(prompt_mask, group),
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            uniforms=uniforms.flatten(0, 1)[:, None],
+            lengths=None if lengths is None else lengths.flatten()[:, None],
+            stop_ids=stop_ids,
+        )
+        return Completions(rows.ids.view(prompts, group, -1), rows.mask.view(prompts, group, -1))
     limit = torch.full((prompts, group), max_new_tokens, device=prompt_ids.device) if lengths is None else lengths
     stops = torch.tensor(list(stop_ids), dtype=torch.long, device=prompt_ids.device)
-    cache = DynamicCache(config=model.config)
+    cache = model.new_cache(group)
     hidden = model.hidden_states(
         prompt_ids, prompt_mask, packing.prompt_positions(prompt_mask), cache=cache
     )  # (P, L, d)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from rsoup.errors import RecipeError, did_you_mean
-from rsoup.files import sha256_file
+from rsoup.files import sha256_file, sha256_json
 from rsoup.recipe import NAME_PATTERN, RewardSection
 
 
@@ -45,7 +47,7 @@ def registry_entry(name: str) -> RewardEntry:
     if name not in REWARDS:
         raise RecipeError(
             f"There is no reward {name!r} in the registry.",
-            f"{did_you_mean(name, REWARDS)} A model or function of your own: see rsoup rewards --help.",
+            f"{did_you_mean(name, REWARDS)} Of your own: a classifier's folder or hub id, file.py:function.",
         )
     return REWARDS[name]
 
@@ -55,23 +57,44 @@ def reward_identity(name: str, section: RewardSection) -> dict[str, Any]:
     identity = section.model_dump(exclude={"batch_size"})
     if section.model is None and section.function is None:
         identity["use"] = section.use or name
-    source = (section.function or "").rpartition(":")[0]
-    if source.endswith(".py") and Path(source).is_file():
-        identity["file"] = sha256_file(Path(source))
+    if section.function is not None:
+        identity["file"] = _code_sha256(section.function.rpartition(":")[0])
+    elif section.model is not None and Path(section.model).expanduser().is_dir():
+        identity["files"] = _folder_sha256(Path(section.model).expanduser())
     return identity
+
+
+def _code_sha256(source: str) -> str | None:
+    """Return the hash of the file of a module, or of a .py file; None if there is none."""
+    path: str | None = source
+    if not source.endswith(".py"):
+        try:
+            spec = importlib.util.find_spec(source)
+        except (ImportError, ValueError):
+            spec = None
+        path = spec.origin if spec else None
+    return sha256_file(Path(path).expanduser()) if path and Path(path).expanduser().is_file() else None
+
+
+@cache
+def _folder_sha256(folder: Path) -> str:
+    """Return a hash over the files of a model folder."""
+    return sha256_json([[path.name, sha256_file(path)] for path in sorted(folder.iterdir()) if path.is_file()])
 
 
 def parse_reward(text: str) -> tuple[str, RewardSection]:
     """Read a reward given on the command line: a registry name, module:function, a model folder or a hub id."""
+    if Path(text).expanduser().is_dir():
+        return _usable_name(Path(text).resolve().name), RewardSection(model=text)
     if ":" in text:
-        return _folder_name(text.rpartition(":")[2]), RewardSection(function=text)
+        return _usable_name(text.rpartition(":")[2]), RewardSection(function=text)
     if "/" in text:
-        return _folder_name(text.rstrip("/").rpartition("/")[2]), RewardSection(model=text)
+        return _usable_name(text.rstrip("/").rpartition("/")[2]), RewardSection(model=text)
     registry_entry(text)
     return text, RewardSection()
 
 
-def _folder_name(text: str) -> str:
+def _usable_name(text: str) -> str:
     if not re.match(NAME_PATTERN, text):
         raise RecipeError(
             f"{text!r} cannot name a reward.", "Give it a name in a recipe: rewards: {name: {model: ...}}."

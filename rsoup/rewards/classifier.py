@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from rsoup.errors import RewardError, did_you_mean
-from rsoup.models.load import UNREADABLE, load_weights, pick_device
+from rsoup.errors import RewardError, did_you_mean, first_line
+from rsoup.models.load import UNREADABLE, folder_or_hub_id, load_weights, pick_device
 from rsoup.recipe import RewardSection
 
 DEFAULT_MAX_TOKENS = 512
@@ -23,20 +22,12 @@ class Classifier:
     def __init__(self, name: str, section: RewardSection) -> None:
         source = section.model
         assert source is not None
-        folder = Path(source).expanduser()
-        if folder.is_dir() and not (folder / "config.json").is_file():
-            raise RewardError(
-                f"The reward {name}: {source} is not a model folder: it has no config.json.",
-                "Give a folder written by save_pretrained, or a hub id.",
-            )
-        if not folder.is_dir() and (source.count("/") != 1 or source.startswith((".", "/", "~"))):
-            raise RewardError(f"The reward {name}: there is no model folder {source}.", "Check the path.")
-        location = str(folder) if folder.is_dir() else source
+        location = folder_or_hub_id(source, f"The reward {name}: {source}", RewardError)
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(location, revision=section.revision)
             model = load_weights(AutoModelForSequenceClassification, location, section.revision)
         except UNREADABLE as problem:
-            reason = str(problem).strip().splitlines()[0]
+            reason = first_line(problem)
             raise RewardError(
                 f"The reward {name}: {source} cannot be loaded: {reason}",
                 "Check the name, the network and your access; it has to be a sequence classifier.",
@@ -46,6 +37,8 @@ class Classifier:
         self._batch_size = section.batch_size
         self._plus, self._minus = self._parse_format(name, section.format)
         self._max_tokens = self._longest_input()
+        # what does not fit is cut off the post, not off the completion
+        self._tokenizer.truncation_side = "right" if self._completion_comes_first() else "left"
         if self._tokenizer.pad_token_id is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
         if self._model.config.pad_token_id is None:
@@ -67,6 +60,10 @@ class Classifier:
         fields = {**special, "post": prompt, "completion": completion}
         return re.sub(r"\{(\w+)\}", lambda match: fields.get(match[1], match[0]), self._template)
 
+    def _completion_comes_first(self) -> bool:
+        post = self._template.find("{post}")
+        return post < 0 or self._template.find("{completion}") < post
+
     @torch.no_grad()
     def _score(self, texts: list[str]) -> np.ndarray:
         inputs = self._tokenizer(
@@ -76,7 +73,7 @@ class Classifier:
         score = logits[:, self._plus]
         if self._minus is not None:
             score = score - logits[:, self._minus]
-        result: np.ndarray = score.double().cpu().numpy()
+        result: np.ndarray = score.cpu().double().numpy()
         return result
 
     def _longest_input(self) -> int:

@@ -67,12 +67,17 @@ def _import_module(name: str) -> Any:
 
 
 def _import_file(path: Path) -> Any:
+    path = path.expanduser().resolve()
     if not path.is_file():
         raise FileNotFoundError(path)
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if str(path.parent) not in sys.path:  # a file may import its neighbours
+        sys.path.append(str(path.parent))
+    name = f"rsoup_reward_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up there
     spec.loader.exec_module(module)
     return module
 
@@ -86,7 +91,7 @@ def score(name: str, scorer: Scorer, prompts: Sequence[str], completions: Sequen
     except Exception as problem:
         raise RewardError(
             f"The reward {name} raised {type(problem).__name__}: {problem}.",
-            f"Try it alone: rsoup rewards {name} --prompt TEXT --completion TEXT",
+            "Mend it; rsoup rewards tries a reward on a text.",
         ) from problem
     try:
         array = np.asarray(values, dtype=np.float64)

@@ -33,7 +33,7 @@ class Similarity:
         if new:
             self._posts.update(zip(new, self._embed(new), strict=True))  # posts come back at every step and mix
         posts = torch.stack([self._posts[prompt] for prompt in prompts])
-        cosines: np.ndarray = (posts * self._embed(completions)).sum(-1).double().cpu().numpy()
+        cosines: np.ndarray = (posts * self._embed(completions)).sum(-1).cpu().double().numpy()
         return cosines
 
     @torch.no_grad()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rsoup.errors import RecipeError, did_you_mean
 from rsoup.recipe import TaskSection
@@ -45,15 +46,15 @@ def resolve_task(section: TaskSection) -> Task:
     if "eval_share" not in section.model_fields_set:
         del given["eval_share"]
     if section.name is not None and section.name in TASKS:
-        base = vars(TASKS[section.name])
+        base: dict[str, Any] = vars(TASKS[section.name])
         if section.data is not None:  # held-out rows of other data would not be held out of these
             base = {**base, "eval_data": None}
-    elif section.data is None:
-        if section.name is None:
-            raise RecipeError("task: neither a name nor data is given.", "Set task.name or task.data.")
+    elif section.name is not None:
         raise RecipeError(f"task.name: there is no task {section.name!r}.", did_you_mean(section.name, TASKS))
+    elif section.data is None:
+        raise RecipeError("task: neither a name nor data is given.", "Set task.name or task.data.")
     else:
-        base = {"name": section.name or Path(section.data).stem}
+        base = {"name": Path(section.data).stem}
     task = Task(**{**base, **given})
     if task.template.count("{post}") != 1:
         raise RecipeError("task.template: has to contain {post} exactly once.", 'For example: "Summarize: {post}"')

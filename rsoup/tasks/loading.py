@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from rsoup.errors import DataError, did_you_mean
+from rsoup.errors import DataError, did_you_mean, first_line
 from rsoup.files import sha256_json
 from rsoup.tasks import Task
+
+MARKER = re.compile(r"<\|\w+\|>")
+"""A chat token in a template."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +44,8 @@ class Examples:
 
 def load_examples(task: Task, tokenizer: Any, split: str) -> Examples:
     """Read the ``train`` or the ``test`` split of a task."""
-    if task.eval_data is not None:
-        source = task.data if split == "train" else task.eval_data
-        rows = list(read_posts(source, task.column, split))
-    else:
-        rows = list(read_posts(task.data, task.column, "train"))
+    rows = _read_split(task, split)
+    if task.eval_data is None:
         held_out = max(1, round(len(rows) * task.eval_share))
         if held_out >= len(rows):
             raise DataError(
@@ -64,11 +65,23 @@ def load_examples(task: Task, tokenizer: Any, split: str) -> Examples:
 
 def posts_sha256(task: Task, split: str) -> str:
     """Return a hash of the rows a split is made of."""
-    source = task.eval_data if split == "test" and task.eval_data is not None else task.data
-    return sha256_json([task.eval_data is None and task.eval_share, *read_posts(source, task.column, split)])
+    return sha256_json([task.eval_data is None and task.eval_share, *_read_split(task, split)])
+
+
+def _read_split(task: Task, split: str) -> list[tuple[str, str]]:
+    """Read the rows that a split is made of: without held-out data, both come from the training rows."""
+    if split == "test" and task.eval_data is not None:
+        return list(read_posts(task.eval_data, task.column, "test"))
+    return list(read_posts(task.data, task.column, "train"))
 
 
 def _example(task: Task, tokenizer: Any, identifier: str, post: str) -> Example:
+    for marker in MARKER.findall(task.template):
+        if marker not in tokenizer.get_vocab():
+            raise DataError(
+                f"task.template: the model's tokenizer does not know {marker}.",
+                "Set task.template to the prompt alone, and task.chat to true for the model's own chat format.",
+            )
     prompt = task.template.replace("{post}", post)
     if task.chat:
         if tokenizer.chat_template is None:
@@ -78,15 +91,16 @@ def _example(task: Task, tokenizer: Any, identifier: str, post: str) -> Example:
         turn = [{"role": "user", "content": prompt}]
         prompt = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
     tokens = tokenizer(prompt, add_special_tokens=not task.chat)["input_ids"]
+    if tokens and tokens[-1] == tokenizer.eos_token_id and not prompt.endswith(tokenizer.eos_token):
+        tokens = tokens[:-1]  # some tokenizers end every text, but a prompt is to be continued
     return Example(id=identifier, post=post, prompt=prompt, tokens=tuple(tokens))
 
 
 def read_posts(source: str, column: str, split: str) -> Iterator[tuple[str, str]]:
     """Yield (id, post) of each row; the id is the row's ``id``, else its number."""
     rows = _open(source, split)
-    empty = True
+    seen: dict[str, int] = {}
     for number, row in enumerate(rows, start=1):
-        empty = False
         if not isinstance(row, dict):
             raise DataError(f"{source}, row {number}: is not a mapping of columns.", "Write one JSON object per line.")
         if column not in row:
@@ -99,8 +113,15 @@ def read_posts(source: str, column: str, split: str) -> Iterator[tuple[str, str]
             raise DataError(
                 f"{source}, row {number}: the column {column!r} holds no text.", "Fill it in, or remove the row."
             )
-        yield str(row.get("id", number)), post.strip()
-    if empty:
+        identifier = str(number) if row.get("id") in (None, "") else str(row["id"])
+        if identifier in seen:
+            raise DataError(
+                f"{source}, row {number}: has the id {identifier!r} of row {seen[identifier]}.",
+                "Give every row an id of its own, or remove the id column.",
+            )
+        seen[identifier] = number
+        yield identifier, post.strip()
+    if not seen:
         raise DataError(f"{source}: has no rows.", "Give a data set with at least one row.")
 
 
@@ -188,7 +209,7 @@ def _read_hub(source: str, split: str) -> Iterable[Any]:
     try:
         return _split(load_dataset(source), split, source)
     except (OSError, ValueError) as problem:
-        reason = str(problem).strip().splitlines()[0]
+        reason = first_line(problem)
         raise DataError(
             f"{source}: the data set cannot be loaded: {reason}", "Check the path or hub id, and the network."
         ) from problem

@@ -38,6 +38,11 @@ def adapter_folder(recipe: Recipe, name: str) -> Path:
     return recipe.folder / "adapters" / name
 
 
+def checkpoint_folder(recipe: Recipe, name: str) -> Path:
+    """Return where a run keeps the checkpoints of an unfinished training."""
+    return recipe.folder / "checkpoints" / name
+
+
 def morl_name(weights: Mapping[str, float], rewards: Mapping[str, Any]) -> str:
     """Return the name of a baseline: morl-0.40-0.60, in the order of the recipe's rewards."""
     shown = [weights.get(name, 0.0) for name in rewards]
@@ -58,14 +63,15 @@ def train_adapter(
     A finished adapter made from the same inputs is left as it is; an unfinished one goes on. One made from other
     inputs is an AdapterError, unless ``overwrite`` is given.
     """
-    folder = adapter_folder(recipe, name)
-    checkpoints = recipe.folder / "checkpoints" / name
-    fingerprint = training_fingerprint(recipe, weights)
-    if overwrite:
-        _forget_others(folder, checkpoints, fingerprint)
-    if _is_done(folder, fingerprint):
-        return folder
-    _check_unfinished(checkpoints, fingerprint)
+    folder, checkpoints = adapter_folder(recipe, name), checkpoint_folder(recipe, name)
+    stale = False
+    try:
+        if is_trained(recipe, name, weights):
+            return folder
+    except AdapterError:
+        if not overwrite:
+            raise
+        stale = True
     objective = Objective(make_scorers(recipe.rewards), weights)
     tokenizer = load_tokenizer(recipe.model.base, recipe.model.revision)
     examples = load_examples(resolve_task(recipe.task), tokenizer, "train")
@@ -75,6 +81,9 @@ def train_adapter(
     policy = read_start(model, start.path)
     if examples.too_long:
         progress.say(f"{examples.too_long} training rows are left out: their prompts are too long.")
+    if stale:
+        shutil.rmtree(checkpoints, ignore_errors=True)
+    fingerprint = training_fingerprint(recipe, weights)
     state = train(
         policy,
         examples.rows,
@@ -99,14 +108,25 @@ def train_adapter(
     return folder
 
 
+def is_trained(recipe: Recipe, name: str, weights: Mapping[str, float]) -> bool:
+    """Tell whether an adapter is finished; AdapterError if it, or a part of it, was made from other inputs."""
+    fingerprint = training_fingerprint(recipe, weights)
+    if _is_done(adapter_folder(recipe, name), fingerprint):
+        return True
+    _check_unfinished(checkpoint_folder(recipe, name), fingerprint)
+    return False
+
+
 def ensure_start(recipe: Recipe, progress: Progress, *, overwrite: bool = False) -> Adapter:
     """Return the adapter that every training of the run begins from, making it the first time."""
     folder = adapter_folder(recipe, START)
     fingerprint = start_fingerprint(recipe)
-    if overwrite:
-        _forget_others(folder, None, fingerprint)
-    if _is_done(folder, fingerprint):
-        return read_adapter(folder)
+    try:
+        if _is_done(folder, fingerprint):
+            return read_adapter(folder)
+    except AdapterError:
+        if not overwrite:
+            raise
     progress.say(f"Making the shared start of all adapters: {folder}")
     model = load_language_model(recipe.model.base, revision=recipe.model.revision, dtype=recipe.model.dtype)
     torch.manual_seed(recipe.seed)
@@ -137,14 +157,15 @@ def training_fingerprint(recipe: Recipe, weights: Mapping[str, float]) -> str:
         if name not in recipe.rewards:
             raise RecipeError(f"The recipe has no reward {name!r}.", f"Its rewards are {', '.join(recipe.rewards)}.")
     task = resolve_task(recipe.task)
+    used = {name: weight for name, weight in weights.items() if weight}
     return sha256_json(
         {
             "start": start_fingerprint(recipe),
             "dtype": recipe.model.dtype,
             "posts": posts_sha256(task, "train"),
             "task": {"template": task.template, "chat": task.chat, "max_prompt_tokens": task.max_prompt_tokens},
-            "rewards": {name: reward_identity(name, recipe.rewards[name]) for name in weights},
-            "weights": dict(weights),
+            "rewards": {name: reward_identity(name, recipe.rewards[name]) for name in used},
+            "weights": used,
             "training": recipe.training.model_dump(exclude={"checkpoint_every"}),
             "generation": recipe.generation.model_dump(),
             "seed": recipe.seed,
@@ -176,19 +197,6 @@ def _check_unfinished(checkpoints: Path, fingerprint: str) -> None:
                 f"{checkpoints}: holds an unfinished training with other settings, data or base model.",
                 "Give another output folder (-o), or start over with --overwrite.",
             )
-
-
-def _forget_others(folder: Path, checkpoints: Path | None, fingerprint: str) -> None:
-    """Remove an adapter, and checkpoints, that were made from other inputs."""
-    try:
-        _is_done(folder, fingerprint)
-    except AdapterError:
-        shutil.rmtree(folder)
-    if checkpoints is not None:
-        try:
-            _check_unfinished(checkpoints, fingerprint)
-        except AdapterError:
-            shutil.rmtree(checkpoints)
 
 
 def _provenance(recipe: Recipe, model: LanguageModel, kind: str, name: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rsoup.errors import RsoupError
 from rsoup.files import write_text
 from rsoup.models.sampling import generator_for
 from rsoup.progress import Progress
@@ -111,6 +112,11 @@ def update(
             optimizer.zero_grad()
             losses.total(ppo.vf_coef).backward()
             grad_norm = torch.nn.utils.clip_grad_norm_(policy.parameters, training.max_grad_norm)
+            if not bool(torch.isfinite(grad_norm)):
+                raise RsoupError(
+                    "Training has diverged: the gradient is not finite. The last checkpoint is whole.",
+                    "Lower training.learning_rate, and start over with --overwrite.",
+                )
             optimizer.step()
             figures = {**vars(losses), "grad_norm": grad_norm}
             noted.append({key: float(figure.detach()) for key, figure in figures.items()})

@@ -13,7 +13,7 @@ from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from rsoup.errors import AdapterError, ModelError
+from rsoup.errors import AdapterError, ModelError, first_line
 from rsoup.models.language_model import LanguageModel, folded
 from rsoup.recipe import LoraSection, TrainingSection
 
@@ -32,7 +32,7 @@ class Policy:
             self.peft = get_peft_model(language_model.model, config)
         except ValueError as problem:
             raise ModelError(
-                f"{language_model.name}: the adapter does not fit: {str(problem).splitlines()[0]}",
+                f"{language_model.name}: the adapter does not fit: {first_line(problem)}",
                 "Set model.lora.target_modules to linear layers of this model.",
             ) from problem
         self.peft.eval()  # the new layers come with their dropout on
@@ -40,6 +40,11 @@ class Policy:
             raise ModelError(
                 f"{language_model.name}: an adapter on the output layer cannot be trained here.",
                 "Leave the output layer out of model.lora.target_modules.",
+            )
+        if isinstance(self.peft.get_base_model().get_input_embeddings(), LoraLayer):
+            raise ModelError(
+                f"{language_model.name}: an adapter on the input embeddings cannot be trained here.",
+                "Leave the embeddings out of model.lora.target_modules.",
             )
         width = language_model.head.in_features
         self.value_head = nn.Linear(width, 1, device=language_model.device, dtype=torch.float32)
@@ -93,7 +98,13 @@ class Policy:
 
     @contextmanager
     def folded(self) -> Iterator[None]:
-        """Carry the factors inside the base weights within the block, for sampling at the base model's speed."""
+        """Carry the factors inside float32 weights within the block, for sampling at the base model's speed.
+
+        Narrower weights would round small updates away: there the factors stay beside them.
+        """
+        if self.language_model.model.dtype != torch.float32:
+            yield
+            return
         layers = [module for module in self.peft.modules() if isinstance(module, LoraLayer)]
         updates = ((layer.get_base_layer().weight, layer.get_delta_weight("default")) for layer in layers)
         with torch.no_grad(), folded(updates), self.peft.disable_adapter():
@@ -113,17 +124,19 @@ class Policy:
         self.peft.save_pretrained(folder)
 
     def dropout(self) -> AbstractContextManager[None]:
-        """Turn on the adapter's dropout within the block."""
-        return _training_mode(self.peft)
+        """Turn on the adapter's dropout, and none of the base model's, within the block."""
+        return _training_mode([layer for name, layer in self.peft.named_modules() if name.endswith("lora_dropout")])
 
 
 @contextmanager
-def _training_mode(module: nn.Module) -> Iterator[None]:
-    module.train()
+def _training_mode(modules: list[nn.Module]) -> Iterator[None]:
+    for module in modules:
+        module.train()
     try:
         yield
     finally:
-        module.eval()
+        for module in modules:
+            module.eval()
 
 
 def fresh_config(lora: LoraSection, language_model: LanguageModel) -> LoraConfig:

@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def compare(root: Path, ours: str, theirs: str | None, sizes: int) -> None:
-    """Run one method on both sides; PEFT's svd works on full matrices and takes hours."""
+    """Run one method on both sides; PEFT's svd works on full matrices and is left out."""
     mine = min((run_once(root, ours) for _ in range(3)), key=lambda cost: cost.seconds)
     print(f"  rsoup {ours:8} {mine}, {mine.peak / sizes:.2f} times the adapters")
     if theirs:

@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from measure import run_python  # noqa: E402
+
 from report.synthetic import write_triangle  # noqa: E402
 
 LIMIT_SECONDS = 10.0

@@ -1,4 +1,4 @@
-"""The sweep gives what PEFT and transformers give for each mixed adapter, whatever the batch, and does nothing twice."""
+"""The sweep gives what PEFT and transformers give for each mixed adapter, in any batch, and does nothing twice."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -187,9 +188,7 @@ def test_a_changed_reward_scores_anew_and_generates_nothing(
     assert more.batches == []
 
 
-@pytest.mark.parametrize(
-    "change", [{"max_new_tokens": 5}, {"temperature": 0.5}, {"prompts": 3}, {"dtype": "bfloat16"}]
-)
+@pytest.mark.parametrize("change", [{"max_new_tokens": 5}, {"temperature": 0.5}, {"prompts": 3}, {"dtype": "bfloat16"}])
 def test_other_settings_generate_anew(
     content: dict[str, Any], experts: list[Path], tmp_path: Path, change: dict[str, Any]
 ) -> None:
@@ -226,9 +225,7 @@ def test_an_interrupted_sweep_goes_on(
     assert completions(found) == completions(expected)
 
 
-def test_a_damaged_file_of_a_point_is_made_again(
-    content: dict[str, Any], experts: list[Path], tmp_path: Path
-) -> None:
+def test_a_damaged_file_of_a_point_is_made_again(content: dict[str, Any], experts: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "eval"
     _, expected = sweep(content, experts[:1], out)
     for path in (out / "points").iterdir():
@@ -374,3 +371,19 @@ def test_the_recipe_of_a_run_is_kept_resolved(tiny_run: Path) -> None:
     kept = yaml.safe_load((tiny_run / "run/recipe.yaml").read_text())
     assert kept["training"]["ppo"]["gae_lambda"] == 0.95
     assert parse_recipe(kept, "kept") == parse_recipe(yaml.safe_load((tiny_run / "tiny.yaml").read_text()), "tiny")
+
+
+@pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`:UserWarning")
+def test_narrow_weights_give_what_peft_gives_with_them(
+    content: dict[str, Any], tiny_model: Path, tmp_path: Path
+) -> None:
+    """The updates are small: folded into bfloat16 weights most of them would be rounded away."""
+    settings = {"target_modules": ["q_proj", "down_proj", "embed_tokens"], "lora_alpha": 0.5}
+    folder = build_adapter(tmp_path / "x", tiny_model, seed=1, **settings)
+    _, samples = sweep(content, [folder], tmp_path / "eval", dtype="bfloat16", batch_size=4)
+    base = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.bfloat16)
+    expected = generate(base, tiny_model)
+    assert completions(samples)["base"] == expected
+    model = PeftModel.from_pretrained(base, folder, autocast_adapter_dtype=True)
+    assert completions(samples)["x"] == generate(model, tiny_model)
+    assert completions(samples)["x"] != expected

@@ -14,6 +14,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from rsoup.errors import ModelError
 from rsoup.models.language_model import LanguageModel, folded
 from rsoup.models.load import load_language_model
+from rsoup.models.probe import probe
 from rsoup.training.policy import Policy
 from tiny import build_tiny_model, build_tokenizer
 
@@ -32,7 +33,7 @@ def gpt2() -> LanguageModel:
     """Return a random GPT-2, whose layers keep their weights as (in, out)."""
     torch.manual_seed(0)
     config = GPT2Config(vocab_size=53, n_embd=32, n_layer=2, n_head=4, bos_token_id=1, eos_token_id=1)
-    return LanguageModel(GPT2LMHeadModel(config).eval().requires_grad_(False), build_tokenizer(), "gpt2", "gpt2", None)
+    return LanguageModel(GPT2LMHeadModel(config).eval().requires_grad_(False), build_tokenizer(), "gpt2", "gpt2", "")
 
 
 def llama_policy(model: LanguageModel) -> Policy:
@@ -79,14 +80,14 @@ def test_weights_come_back_when_an_update_does_not_fit() -> None:
     assert (fingerprint(one), fingerprint(other)) == before
 
 
-def test_updates_are_added_in_float32_and_cast_once() -> None:
-    layer = torch.nn.Linear(1, 1, bias=False).bfloat16()
-    layer.weight.data.fill_(1.0)
-    step = torch.full((1, 1), 3e-3, dtype=torch.float32)  # under half a unit in the last place of bfloat16 at 1
-    with folded([(layer.weight, step)]):
-        assert layer.weight.item() == 1.0
-    with folded([(layer.weight, 2 * step)]):
-        assert layer.weight.item() == 1.0078125
+def test_bfloat16_weights_keep_a_small_update_beside_them(tiny_model: Path) -> None:
+    """Folded in, an update under half a unit in the last place would vanish."""
+    policy = llama_policy(load_language_model(str(tiny_model), revision=None, dtype="bfloat16"))
+    before = fingerprint(policy.peft)
+    with torch.no_grad(), policy.folded():
+        assert fingerprint(policy.peft) == before
+        found = policy.language_model.model(input_ids=IDS).logits
+        assert torch.equal(found, policy.peft(input_ids=IDS).logits)
 
 
 def test_two_updates_of_one_weight_add_up_and_come_off() -> None:
@@ -116,34 +117,25 @@ def test_text_leaves_out_special_and_masked_tokens(language_model: LanguageModel
     assert language_model.decode(ids, mask) == ["the kettle", ""]
 
 
-def test_completions_end_at_the_tokens_of_the_generation_config(language_model: LanguageModel) -> None:
+def test_completions_end_at_the_end_tokens_of_model_and_tokenizer(language_model: LanguageModel) -> None:
     assert language_model.stop_ids == [1]
-    language_model.model.generation_config.eos_token_id = [1, 9]
-    assert language_model.stop_ids == [1, 9]
+    language_model.model.generation_config.eos_token_id = [7, 9]
+    assert language_model.stop_ids == [7, 9, 1]
     language_model.model.generation_config.eos_token_id = None
-    assert language_model.stop_ids == [language_model.tokenizer.eos_token_id]
+    assert language_model.stop_ids == [1]
+    language_model.tokenizer.eos_token = None
+    assert language_model.stop_ids == []
 
 
-def test_a_model_that_scales_its_logits_is_refused(tmp_path: Path) -> None:
-    from transformers import CohereConfig, CohereForCausalLM
+def test_a_model_that_changes_its_logits_in_an_unknown_way_is_refused(language_model: LanguageModel) -> None:
+    def shift(_module: Any, _inputs: Any, output: Any) -> Any:
+        output.logits = output.logits + torch.arange(output.logits.shape[-1])
+        return output
 
-    config = CohereConfig(
-        vocab_size=53,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=1,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        logit_scale=0.25,
-        initializer_range=0.3,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=1,
-    )
-    CohereForCausalLM(config).save_pretrained(tmp_path)
-    build_tokenizer().save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match="changes its logits"):
-        load_language_model(str(tmp_path), revision=None, dtype="float32")
+    probe(language_model)
+    language_model.model.register_forward_hook(shift)
+    with pytest.raises(ModelError, match="other log-probabilities"):
+        probe(language_model)
 
 
 def test_tied_embeddings_are_no_obstacle(tmp_path: Path) -> None:

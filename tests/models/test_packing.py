@@ -12,6 +12,8 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from rsoup.models import packing
 from rsoup.models.language_model import LanguageModel
+from rsoup.models.probe import probe
+from rsoup.models.sampling import sample
 from rsoup.training.policy import Policy
 from tiny import build_tokenizer
 
@@ -26,23 +28,20 @@ LLAMA_LIKE = {
     "max_position_embeddings": 64,
     "initializer_range": 0.3,
 }
-ARCHITECTURES: dict[str, dict[str, Any]] = {
+GPT2_LIKE = {"vocab_size": 53, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64, "initializer_range": 0.3}
+PLAIN: dict[str, dict[str, Any]] = {
     "llama": LLAMA_LIKE,
     "qwen2": LLAMA_LIKE,
     "qwen3": LLAMA_LIKE,
     "mistral": {**LLAMA_LIKE, "sliding_window": 64},
     "gemma": LLAMA_LIKE,
+    "gemma2": {**LLAMA_LIKE, "sliding_window": 64, "final_logit_softcapping": 5.0},
     "phi3": {**LLAMA_LIKE, "pad_token_id": 0, "sliding_window": None},
+    "granite": {**LLAMA_LIKE, "logits_scaling": 3.0, "embedding_multiplier": 2.0},
+    "cohere": {**LLAMA_LIKE, "logit_scale": 0.25, "pad_token_id": 0},
     "gpt_neox": LLAMA_LIKE,
-    "gpt2": {
-        "vocab_size": 53,
-        "n_embd": 32,
-        "n_layer": 2,
-        "n_head": 4,
-        "n_positions": 64,
-        "initializer_range": 0.3,
-        "resid_pdrop": 0.0,
-    },
+    "gpt2": {**GPT2_LIKE, "resid_pdrop": 0.0},
+    "gptj": {**GPT2_LIKE, "rotary_dim": 4},
     "opt": {
         "vocab_size": 53,
         "hidden_size": 32,
@@ -53,25 +52,44 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
         "max_position_embeddings": 64,
         "init_std": 0.3,
         "pad_token_id": 0,
-        "bos_token_id": 1,
-        "eos_token_id": 1,
     },
 }
+"""Models whose completions can share a row."""
+
+NEO = {"hidden_size": 32, "num_layers": 2, "num_heads": 4, "attention_types": [[["global", "local"], 1]]}
+APART: dict[str, dict[str, Any]] = {
+    "mistral": {**LLAMA_LIKE, "sliding_window": 4},
+    "gemma3_text": {**LLAMA_LIKE, "sliding_window": 4},
+    "gpt_neo": {**NEO, "vocab_size": 53, "intermediate_size": 48, "window_size": 9, "initializer_range": 0.3},
+    "bloom": {"vocab_size": 53, "hidden_size": 32, "n_layer": 2, "n_head": 4, "initializer_range": 0.3},
+}
+"""Models that look back by places in the row (a window, ALiBi), so that completions need rows of their own."""
+
+EAGER_ONLY = ("gemma2", "gpt_neo", "gptj", "bloom")
+"""Architectures that transformers does not give the fused attention."""
+
+CASES = [
+    pytest.param(kind, settings, attention, id=f"{kind}-{attention}-{'plain' if models is PLAIN else 'apart'}")
+    for models in (PLAIN, APART)
+    for kind, settings in models.items()
+    for attention in ("sdpa", "eager")
+    if attention == "eager" or kind not in EAGER_ONLY
+]
 PROMPTS = ([5, 6, 7], [8, 9, 10, 11, 12, 13], [14])
 TOKENS = 6
 
 
-def build(kind: str, attention: str) -> LanguageModel:
+def build(kind: str, settings: dict[str, Any], attention: str = "sdpa") -> LanguageModel:
     """Return a random model of an architecture."""
     torch.manual_seed(0)
-    config = CONFIG_MAPPING[kind](**{"bos_token_id": 1, "eos_token_id": 1, **ARCHITECTURES[kind]})
+    config = CONFIG_MAPPING[kind](**{"bos_token_id": 1, "eos_token_id": 1, **settings})
     model = AutoModelForCausalLM.from_config(config, attn_implementation=attention).eval()
-    return LanguageModel(model.requires_grad_(False), build_tokenizer(), kind, kind, None)
+    return probe(LanguageModel(model.requires_grad_(False), build_tokenizer(), kind, kind, "0"))
 
 
 def with_factors(model: LanguageModel) -> Policy:
     """Put random LoRA factors into every linear layer of a model."""
-    turned = model.model.config.model_type == "gpt2"
+    turned = model.config.model_type == "gpt2"
     settings = {"target_modules": "all-linear", "init_lora_weights": False, "fan_in_fan_out": turned}
     return Policy(model, LoraConfig(r=2, task_type="CAUSAL_LM", **settings))
 
@@ -103,10 +121,11 @@ def gradients(policy: Policy, logprobs: Tensor) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("group", [1, 3])
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
-@pytest.mark.parametrize("kind", ARCHITECTURES)
-def test_shared_prompts_give_what_separate_rows_give(kind: str, attention: str, group: int) -> None:
-    model = build(kind, attention)
+@pytest.mark.parametrize(("kind", "settings", "attention"), CASES)
+def test_completions_give_what_separate_rows_give(
+    kind: str, settings: dict[str, Any], attention: str, group: int
+) -> None:
+    model = build(kind, settings, attention)
     policy = with_factors(model)
     ids = completions(group)
     prompt_ids, prompt_mask = model.pad(PROMPTS)
@@ -122,9 +141,38 @@ def test_shared_prompts_give_what_separate_rows_give(kind: str, attention: str, 
     torch.testing.assert_close(gradients(policy, logprobs), expected_gradients, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize(("kind", "settings", "attention"), CASES)
+def test_sampling_a_group_is_sampling_its_members_alone(kind: str, settings: dict[str, Any], attention: str) -> None:
+    model = build(kind, settings, attention)
+    ids, mask = model.pad(PROMPTS)
+    uniforms = torch.rand(len(PROMPTS), 3, TOKENS, generator=torch.Generator().manual_seed(0))
+    together = sample(model, ids, mask, max_new_tokens=TOKENS, temperature=1.0, uniforms=uniforms)
+    for row, prompt in enumerate(PROMPTS):
+        for member in range(3):
+            own = uniforms[row : row + 1, member : member + 1]
+            alone = sample(model, *model.pad([prompt]), max_new_tokens=TOKENS, temperature=1.0, uniforms=own)
+            assert together.ids[row, member].tolist() == alone.ids[0, 0].tolist()
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+def test_completions_share_a_row_where_they_can(kind: str) -> None:
+    assert build(kind, PLAIN[kind], "eager").packs(20)
+
+
+@pytest.mark.parametrize("kind", APART)
+def test_completions_get_rows_of_their_own_where_they_must(kind: str) -> None:
+    assert not build(kind, APART[kind], "eager").packs(20)
+
+
+def test_a_window_matters_only_to_rows_that_are_longer() -> None:
+    model = build("mistral", {**LLAMA_LIKE, "sliding_window": 16})
+    assert model.packs(16)
+    assert not model.packs(17)
+
+
 def test_what_follows_a_completion_changes_nothing_before_it() -> None:
     """Completions of unequal length are padded on the right, and the padding is not seen."""
-    model = build("llama", "sdpa")
+    model = build("llama", LLAMA_LIKE)
     prompt_ids, prompt_mask = model.pad(PROMPTS)
     ids = completions(3)
     padded = ids.clone()
@@ -139,7 +187,7 @@ def test_what_follows_a_completion_changes_nothing_before_it() -> None:
 
 
 def test_more_padding_on_the_left_changes_nothing() -> None:
-    model = build("llama", "sdpa")
+    model = build("llama", LLAMA_LIKE)
     ids = completions(3)
     prompt_ids, prompt_mask = model.pad(PROMPTS)
     wider_ids = torch.nn.functional.pad(prompt_ids, (4, 0), value=17)

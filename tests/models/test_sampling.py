@@ -75,9 +75,7 @@ def test_a_completion_ends_with_its_stop_token_inclusive(language_model: Languag
     ended = (stopped.ids == stop) & stopped.mask
     assert ended.any()
     assert not ended.all(-1).any()
-    for ids, mask, end in zip(
-        stopped.ids.flatten(0, 1), stopped.mask.flatten(0, 1), ended.flatten(0, 1), strict=True
-    ):
+    for ids, mask, end in zip(stopped.ids.flatten(0, 1), stopped.mask.flatten(0, 1), ended.flatten(0, 1), strict=True):
         length = int(mask.sum())
         assert mask.tolist() == [True] * length + [False] * (len(mask) - length)
         assert end.nonzero().flatten().tolist() in ([], [length - 1])  # at most one stop token: the last
@@ -149,5 +147,10 @@ def test_random_numbers_depend_on_seed_purpose_and_index_alone() -> None:
         return torch.rand(3, generator=generator_for(*of)).tolist()
 
     assert numbers(0, "sampling", 1) == numbers(0, "sampling", 1)
-    different = [numbers(0, "sampling", 1), numbers(1, "sampling", 1), numbers(0, "order", 1), numbers(0, "sampling", 2)]
+    different = [
+        numbers(0, "sampling", 1),
+        numbers(1, "sampling", 1),
+        numbers(0, "order", 1),
+        numbers(0, "sampling", 2),
+    ]
     assert len({tuple(found) for found in different}) == 4

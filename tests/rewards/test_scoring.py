@@ -50,7 +50,9 @@ def test_positive_prefers_praise() -> None:
 def test_faithful_is_the_cosine_of_post_and_completion() -> None:
     scorer = make_scorer("faithful", RewardSection())
     post = "The battery of this phone lasts two days."
-    same, near, far = score("faithful", scorer, [post] * 3, [post, "A phone with a long battery life.", "I bake bread."])
+    same, near, far = score(
+        "faithful", scorer, [post] * 3, [post, "A phone with a long battery life.", "I bake bread."]
+    )
     assert same == pytest.approx(1, abs=1e-5)
     assert same > near > far
 
@@ -144,7 +146,7 @@ def test_an_exception_of_a_reward_is_told_with_its_type() -> None:
     with pytest.raises(RewardError) as caught:
         score("own", broken, PROMPTS, COMPLETIONS)
     assert caught.value.message == "The reward own raised KeyError: 'lid'."
-    assert "rsoup rewards own" in caught.value.hint
+    assert "rsoup rewards" in caught.value.hint
 
 
 def test_every_reward_scores_every_completion() -> None:

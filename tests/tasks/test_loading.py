@@ -103,7 +103,9 @@ def test_no_usable_row_is_an_error(tmp_path: Path) -> None:
 
 def test_the_chat_template_is_the_tokenizers(tmp_path: Path) -> None:
     tokenizer = build_tokenizer()
-    tokenizer.chat_template = "{% for m in messages %}: {{ m.content }} {% endfor %}{% if add_generation_prompt %}:{% endif %}"
+    tokenizer.chat_template = (
+        "{% for m in messages %}: {{ m.content }} {% endfor %}{% if add_generation_prompt %}:{% endif %}"
+    )
     source = write_jsonl(tmp_path / "a.jsonl", [{"post": "the lid"}])
     examples = load_examples(Task("t", source, eval_data=source, chat=True), tokenizer, "train")
     assert examples.rows[0].prompt == ": the lid :"
@@ -126,6 +128,7 @@ def test_chat_without_a_chat_template_is_an_error(tmp_path: Path) -> None:
         ('{"post": null}\n', "row 1: the column 'post' holds no text", "Fill it in"),
         ('{"post": "a"}\n{"post": \n', "line 2: is not JSON", "one JSON object per line"),
         ('["a"]\n', "row 1: is not a mapping", "one JSON object per line"),
+        ('{"id": "a", "post": "x"}\n{"id": "a", "post": "y"}\n', "row 2: has the id 'a' of row 1", "an id of its own"),
         ("\n", "has no rows", "at least one row"),
     ],
 )

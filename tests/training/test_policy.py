@@ -36,7 +36,7 @@ def disturb(policy: Policy) -> None:
     """Move every trained parameter."""
     generator = torch.Generator().manual_seed(3)
     for parameter in policy.parameters:
-        parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+        parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
 
 
 def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
