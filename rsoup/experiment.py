@@ -9,7 +9,8 @@ from rsoup.evaluation.sweep import RESULTS, evaluate
 from rsoup.files import write_text
 from rsoup.models.load import load_tokenizer
 from rsoup.progress import Progress
-from rsoup.recipe import Recipe, dump_recipe
+from rsoup.recipe import Recipe
+from rsoup.recipe_file import dump_recipe
 from rsoup.report import Options, Report, make_report
 from rsoup.rewards.scoring import make_scorers
 from rsoup.tasks import resolve_task

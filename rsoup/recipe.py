@@ -1,20 +1,15 @@
-"""The recipe: one typed, strict description of a whole experiment.
-
-Precedence, lowest first: the defaults below, the recipe file, ``--set section.key=value``, named flags.
-"""
+"""The recipe: one typed, strict description of a whole experiment. Reading it is in ``rsoup.recipe_file``."""
 
 from __future__ import annotations
 
 import re
-import sysconfig
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from rsoup.errors import RecipeError, did_you_mean
+from rsoup.errors import did_you_mean
 
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -26,10 +21,6 @@ TEMPLATE_FIELDS = {"post", "completion", "bos", "eos", "sep", "cls"}
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 """What a reward may be called: its name becomes a folder."""
-
-
-CHECKOUT_RECIPES = Path(__file__).parent.parent / "recipes"
-INSTALLED_RECIPES = Path(sysconfig.get_path("data")) / "share" / "rewarded-soups" / "recipes"
 
 
 RESERVED_NAMES = ("init", "base")
@@ -294,171 +285,3 @@ def check_reward_weights(weights: Mapping[str, float], rewards: Iterable[str]) -
             raise ValueError(f"the weights name {name!r}, which is not a reward here\n{did_you_mean(name, rewards)}")
     if not any(weights.values()):
         raise ValueError("the weights of the rewards are all zero")
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML as people write it: 1e-5 is a number, and a key given twice is an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":
-                continue
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, Hashable):
-                break  # the parser's own error names the line
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} is given twice", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
-    list("-+0123456789."),
-)
-
-
-def _parse_yaml(text: str, where: str) -> Any:
-    try:
-        return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as problem:
-        mark = getattr(problem, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        what = getattr(problem, "problem", None) or "it cannot be parsed"
-        raise RecipeError(f"{where}{line}: not valid YAML: {what}.", "Mend the line and try again.") from problem
-
-
-def _set(content: dict[str, Any], dotted: str, value: Any) -> None:
-    *sections, key = dotted.split(".")
-    for section in sections:
-        inner = content.get(section)
-        if inner is None:
-            inner = content[section] = {}
-        if isinstance(inner, list) and all(isinstance(item, str) for item in inner):  # rewards: [a, b]
-            inner = content[section] = dict.fromkeys(inner)
-        if not isinstance(inner, dict):
-            raise RecipeError(f"--set {dotted}: {section} is not a section.", "Give section.key=value.")
-        content = inner
-    content[key] = value
-
-
-def _describe(problem: ValidationError, where: str) -> RecipeError:
-    """Turn the first error of a validation into one line what and one line what to do.
-
-    A misspelt key comes first: a missing one may be its consequence.
-    """
-    errors = problem.errors()
-    error = next((error for error in errors if error["type"] == "extra_forbidden"), errors[0])
-    path = ".".join(str(part) for part in error["loc"] if part != "[key]")
-    if error["type"] == "extra_forbidden":
-        key = str(error["loc"][-1])
-        return RecipeError(f"{where}: unknown key {path}.", did_you_mean(key, _known_keys(error["loc"][:-1])))
-    if error["type"] == "missing":
-        flag = {"model": "--model NAME", "task": "--task NAME or --data FILE", "rewards": "--reward NAME"}
-        return RecipeError(
-            f"{where}: {path} is missing.", f"Add it to the recipe, or give {flag.get(path, f'--set {path}=...')}."
-        )
-    message, _, hint = error["msg"].removeprefix("Value error, ").partition("\n")
-    if error["type"] == "value_error":
-        return RecipeError(
-            f"{where}: {f'{path}: ' if path else ''}{message}.", hint or "Correct the recipe and try again."
-        )
-    got = error["input"]
-    hint = (
-        f"Write {path} without quotes."
-        if isinstance(got, str) and _is_number(got)
-        else "Correct the recipe and try again."
-    )
-    return RecipeError(f"{where}: {path} is {got!r}: {message[0].lower()}{message[1:]}.", hint)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _known_keys(loc: tuple[str | int, ...]) -> list[str]:
-    model: Any = Recipe
-    for part in loc:
-        field = model.model_fields.get(str(part)) if isinstance(model, type) and issubclass(model, BaseModel) else None
-        model = field.annotation if field is not None else RewardSection
-    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
-
-
-def parse_recipe(content: Mapping[str, Any], where: str) -> Recipe:
-    """Validate the content of a recipe; ``where`` names it in errors."""
-    try:
-        return Recipe.model_validate(content)
-    except ValidationError as problem:
-        raise _describe(problem, where) from problem
-
-
-def load_recipe(path: Path | None, settings: Iterable[str] = (), flags: Mapping[str, Any] | None = None) -> Recipe:
-    """Read a recipe and apply ``section.key=value`` settings and then flags (dotted key to value; None is not given).
-
-    Without a path the recipe is made of settings and flags alone.
-    """
-    return parse_recipe(recipe_content(path, settings, flags or {}), source_name(path))
-
-
-def source_name(path: Path | None) -> str:
-    """Return what errors call the source of a recipe."""
-    return str(path) if path else "the flags"
-
-
-def recipe_content(path: Path | None, settings: Iterable[str], flags: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a recipe's content with settings and flags applied, not yet validated."""
-    content: Any = {}
-    where = source_name(path)
-    if path is not None:
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as problem:
-            reason = problem.strerror if isinstance(problem, OSError) else "it is not UTF-8 text"
-            raise RecipeError(
-                f"{path}: the recipe cannot be read ({reason}).",
-                "Check the path; rsoup recipes lists the bundled ones.",
-            ) from problem
-        content = _parse_yaml(text, where)
-    if not isinstance(content, dict):
-        raise RecipeError(
-            f"{where}: is not a recipe: the top level has to be a mapping.", "See rsoup recipes quickstart."
-        )
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not equals or not key.strip(". "):
-            raise RecipeError(f"--set {setting}: is not section.key=value.", "For example: --set training.steps=20")
-        _set(content, key.strip(), _parse_yaml(value, f"--set {setting}"))
-    for key, value in flags.items():
-        if value is not None:
-            _set(content, key, value)
-    return content
-
-
-def bundled_recipes() -> dict[str, Path]:
-    """Return the recipes that come with rsoup, by name."""
-    folder = CHECKOUT_RECIPES if CHECKOUT_RECIPES.is_dir() else INSTALLED_RECIPES
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
-
-
-def find_recipe(name: str) -> Path:
-    """Return the path of a recipe given as a path or as the name of a bundled one."""
-    path = Path(name)
-    if path.is_file():
-        return path
-    bundled = bundled_recipes()
-    if name in bundled:
-        return bundled[name]
-    raise RecipeError(f"{name}: there is no such recipe.", did_you_mean(path.stem, bundled))
-
-
-def dump_recipe(recipe: Recipe) -> str:
-    """Return the resolved recipe as YAML: every default and override filled in."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100)

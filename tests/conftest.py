@@ -37,7 +37,7 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path
     """A folder with ``tiny.yaml`` and what ``rsoup run`` makes of it under ``run``; copy it before changing it."""
     from rsoup import experiment
     from rsoup.progress import Silent
-    from rsoup.recipe import load_recipe
+    from rsoup.recipe_file import load_recipe
 
     folder = tmp_path_factory.mktemp("tiny")
     recipe = write_recipe(folder / "tiny.yaml", recipe_content(folder, tiny_model))

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rsoup.errors import RecipeError
-from rsoup.recipe import Recipe, bundled_recipes, dump_recipe, find_recipe, load_recipe, parse_recipe
+from rsoup.recipe import Recipe
+from rsoup.recipe_file import bundled_recipes, dump_recipe, find_recipe, load_recipe, parse_recipe
 
 MINIMAL: dict[str, Any] = {"model": {"base": "m"}, "task": {"name": "reviews"}, "rewards": ["positive", "faithful"]}
 

@@ -52,7 +52,8 @@ def recipes(
     ] = False,
 ) -> None:
     """The bundled recipes; with a name: print it."""
-    from rsoup.recipe import Recipe, bundled_recipes, find_recipe
+    from rsoup.recipe import Recipe
+    from rsoup.recipe_file import bundled_recipes, find_recipe
 
     if schema:
         import json

@@ -59,7 +59,7 @@ def make_recipe(
     name: str | None, settings: Sequence[str] | None, flags: Mapping[str, Any], rewards: Sequence[str] = ()
 ) -> tuple[Recipe, list[str]]:
     """Return the recipe that a file, settings, flags and rewards make, and the names of these rewards in it."""
-    from rsoup.recipe import find_recipe, parse_recipe, recipe_content, source_name
+    from rsoup.recipe_file import find_recipe, parse_recipe, recipe_content, source_name
     from rsoup.rewards import parse_reward
 
     path = find_recipe(name) if name is not None else None

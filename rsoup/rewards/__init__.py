@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -64,10 +65,18 @@ def reward_identity(name: str, section: RewardSection) -> dict[str, Any]:
     return identity
 
 
+def search_working_folder() -> None:
+    """Let modules be found in the folder the command is called in, which an installed command does not search."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
+
+
 def _code_sha256(source: str) -> str | None:
     """Return the hash of the file of a module, or of a .py file; None if there is none."""
     path: str | None = source
     if not source.endswith(".py"):
+        search_working_folder()
         try:
             spec = importlib.util.find_spec(source)
         except (ImportError, ValueError):

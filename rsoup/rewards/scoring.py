@@ -14,7 +14,7 @@ import numpy as np
 
 from rsoup.errors import RewardError
 from rsoup.recipe import RewardSection
-from rsoup.rewards import registry_entry
+from rsoup.rewards import registry_entry, search_working_folder
 
 
 class Scorer(Protocol):
@@ -60,9 +60,7 @@ def load_function(where: str) -> Scorer:
 
 
 def _import_module(name: str) -> Any:
-    here = str(Path.cwd())
-    if here not in sys.path:  # an installed command does not search the folder it is called in
-        sys.path.append(here)
+    search_working_folder()
     return importlib.import_module(name)
 
 

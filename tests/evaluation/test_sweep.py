@@ -21,7 +21,8 @@ from rsoup.evaluation.results import Results, Samples, read_results, read_sample
 from rsoup.evaluation.sweep import RESULTS, evaluate
 from rsoup.files import sha256_file
 from rsoup.progress import Silent
-from rsoup.recipe import Recipe, parse_recipe
+from rsoup.recipe import Recipe
+from rsoup.recipe_file import parse_recipe
 from tiny import POSTS, build_adapter, build_tiny_model, recipe_content
 
 

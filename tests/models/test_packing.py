@@ -65,15 +65,16 @@ APART: dict[str, dict[str, Any]] = {
 }
 """Models that look back by places in the row (a window, ALiBi), so that completions need rows of their own."""
 
-EAGER_ONLY = ("gemma2", "gpt_neo", "gptj", "bloom")
-"""Architectures that transformers does not give the fused attention."""
+EAGER = ("llama", "mistral", "gpt2", "gemma2", "gpt_neo", "gptj", "bloom")
+"""Tried with plain attention, the last four because transformers does not give them the fused one."""
+FUSED = ("llama", "mistral", "gpt2", "gemma3_text", *(kind for kind in PLAIN if kind not in EAGER))
 
 CASES = [
     pytest.param(kind, settings, attention, id=f"{kind}-{attention}-{'plain' if models is PLAIN else 'apart'}")
     for models in (PLAIN, APART)
     for kind, settings in models.items()
-    for attention in ("sdpa", "eager")
-    if attention == "eager" or kind not in EAGER_ONLY
+    for attention, kinds in (("eager", EAGER), ("sdpa", FUSED))
+    if kind in kinds
 ]
 PROMPTS = ([5, 6, 7], [8, 9, 10, 11, 12, 13], [14])
 TOKENS = 6

@@ -30,7 +30,8 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "    return [float(p == c) for p, c in zip(prompts, completions)]\n"
     )
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    monkeypatch.delitem(sys.modules, "own_rewards", raising=False)
     return path
 
 
@@ -189,3 +190,12 @@ def test_the_identity_of_a_reward_follows_what_decides_its_scores(module: Path) 
     assert reward_identity("brief", RewardSection()) == reward_identity("short", RewardSection(use="brief"))
     assert reward_identity("brief", RewardSection(batch_size=2)) == reward_identity("brief", RewardSection())
     assert reward_identity("brief", RewardSection()) != reward_identity("positive", RewardSection())
+
+
+def test_a_module_counts_by_its_content_before_and_after_it_is_imported(module: Path) -> None:
+    section = RewardSection(function="own_rewards:count")
+    before = reward_identity("count", section)
+    load_function("own_rewards:count")
+    assert reward_identity("count", section) == before
+    module.write_text(module.read_text().replace("lid", "kettle"))
+    assert reward_identity("count", section) != before

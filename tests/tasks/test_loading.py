@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tokenizers.processors import TemplateProcessing
 
 from rsoup.errors import DataError, RecipeError
 from rsoup.recipe import TaskSection
@@ -228,3 +229,30 @@ def test_a_task_that_says_too_little_is_refused(section: dict[str, Any], message
         resolve_task(TaskSection(**section))
     assert message in caught.value.message
     assert hint in caught.value.hint
+
+
+def test_an_id_given_twice_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(
+        '{"id": "a", "post": "the lid"}\n{"id": null, "post": "the box"}\n{"id": "a", "post": "the cable"}\n'
+    )
+    with pytest.raises(DataError, match="row 3: has the id 'a' of row 1"):
+        list(read_posts(str(path), "post", "train"))
+
+
+def test_a_tokenizer_that_ends_every_text_does_not_end_the_prompt(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"post": "the lid"}\n{"post": "the box"}\n')
+    ending = build_tokenizer()
+    plain = ending("the lid")["input_ids"]
+    ending.backend_tokenizer.post_processor = TemplateProcessing(
+        single="$A <eos>", special_tokens=[("<eos>", ending.eos_token_id)]
+    )
+    assert ending("the lid")["input_ids"] == [*plain, ending.eos_token_id]
+    task = Task(name="own", data=str(path), eval_data=str(path))
+    assert list(load_examples(task, ending, "train").rows[0].tokens) == plain
+
+
+def test_a_template_with_chat_tokens_of_another_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"does not know <\|im_start\|>"):
+        load_examples(resolve_task(TaskSection(name="reviews")), build_tokenizer(), "train")

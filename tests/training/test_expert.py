@@ -15,10 +15,11 @@ from peft import PeftModel
 from safetensors.numpy import load_file
 from transformers import AutoModelForCausalLM
 
-from rsoup.errors import AdapterError, DataError, RecipeError, RewardError
+from rsoup.errors import AdapterError, DataError, RecipeError, RewardError, RsoupError
 from rsoup.files import sha256_file
 from rsoup.progress import Silent
-from rsoup.recipe import Recipe, load_recipe
+from rsoup.recipe import Recipe
+from rsoup.recipe_file import load_recipe
 from rsoup.training.expert import adapter_folder, morl_name, train_adapter
 from tiny import build_adapter, build_tiny_model, recipe_content, tree, write_recipe
 
@@ -332,3 +333,26 @@ def test_an_unknown_reward_writes_nothing(tmp_path: Path, tiny_model: Path) -> N
 )
 def test_a_baseline_is_named_after_its_weights(weights: dict[str, float], name: str) -> None:
     assert morl_name(weights, {"positive": {}, "faithful": {}}) == name
+
+
+def test_a_training_that_diverges_stops_and_says_so(tmp_path: Path, tiny_model: Path) -> None:
+    content = recipe_content(tmp_path, tiny_model)
+    content["training"]["learning_rate"] = 1e30
+    recipe = load_recipe(write_recipe(tmp_path / "r.yaml", content))
+    with pytest.raises(RsoupError, match="diverged"):
+        train_adapter(recipe, "brief", {"brief": 1.0}, "expert", Silent())
+    assert not adapter_folder(recipe, "brief").exists()
+
+
+def test_overwriting_keeps_the_old_adapter_until_the_new_one_is_whole(tmp_path: Path, tiny_model: Path) -> None:
+    content = recipe_content(tmp_path, tiny_model)
+    recipe = load_recipe(write_recipe(tmp_path / "r.yaml", content))
+    folder = train_adapter(recipe, "brief", {"brief": 1.0}, "expert", Silent())
+    before = tree(folder)
+    content["training"]["steps"] += 1
+    content["rewards"] = {"brief": {}, "broken": {"function": "absent.py:f"}}
+    content["morl"] = []
+    other = load_recipe(write_recipe(tmp_path / "r.yaml", content))
+    with pytest.raises(RewardError):
+        train_adapter(other, "brief", {"brief": 1.0}, "expert", Silent(), overwrite=True)
+    assert tree(folder) == before
