@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import warnings
+from pathlib import Path
 from types import FrameType
 from typing import Annotated
 
@@ -110,6 +111,8 @@ def spread(option: str, words: list[str]) -> list[str]:
             spread_words += word.split("=", 1)
         elif word.startswith("-"):
             taking = word == option
+            spread_words.append(word)
+        elif taking and Path(word).suffix in (".yaml", ".yml"):  # a recipe, not an adapter
             spread_words.append(word)
         elif taking and spread_words[-1] != option:
             spread_words += [option, word]

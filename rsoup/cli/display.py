@@ -56,6 +56,7 @@ class Bars:
             console=err,
             expand=True,
             speed_estimate_period=600,
+            refresh_per_second=1,  # drawing takes a core from the computation
         )
         self._task = self._bar.add_task(stage, total=total, completed=done, note="")
         self._bar.start()

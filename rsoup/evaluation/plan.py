@@ -11,7 +11,11 @@ from rsoup.adapters import Adapter
 from rsoup.errors import AdapterError
 from rsoup.evaluation.results import AdapterKind, Kind
 from rsoup.files import sha256_json
+from rsoup.mixing.compatibility import check_compatible
 from rsoup.mixing.weights import point_name
+
+BASE = "base"
+"""The id of the point without adapter."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +30,12 @@ class PlannedPoint:
 
 @dataclass(frozen=True)
 class Plan:
-    """The adapters of a sweep by name, and its points."""
+    """The adapters of a sweep by name, its points, and what could not be verified of the adapters."""
 
     adapters: dict[str, Adapter]
     points: tuple[PlannedPoint, ...]
     method: str
+    warnings: tuple[str, ...] = ()
     allow_different_starts: bool = False
 
     def identity(self, point: PlannedPoint) -> str:
@@ -73,16 +78,20 @@ def plan_sweep(
         adapter = mixing.read(folder)
         if adapter.name in adapters:
             raise AdapterError(f"Two adapters are called {adapter.name}.", "Rename one of the folders.")
+        if adapter.name == BASE:
+            raise AdapterError(f"{folder}: an adapter called {BASE} would be taken for the base.", "Rename the folder.")
         adapters[adapter.name] = adapter
     ingredients = [name for name, adapter in adapters.items() if kind_of(adapter) != "morl"]
-    points = [PlannedPoint("base", "base", {})]
+    mixed = [adapters[name] for name in ingredients]
+    warnings = check_compatible(mixed, method, allow_different_starts=allow_different_starts)
+    points = [PlannedPoint(BASE, "base", {})]
     if len(ingredients) > 1:
         for weights in mixing.lattice(len(ingredients), lambdas - 1):
             points.append(_lattice_point(dict(zip(ingredients, weights, strict=True)), lambdas - 1))
     else:
         points += [PlannedPoint(name, "expert", {name: 1.0}) for name in ingredients]
     points += [PlannedPoint(name, "morl", {name: 1.0}) for name in adapters if name not in ingredients]
-    return Plan(adapters, tuple(points), method, allow_different_starts)
+    return Plan(adapters, tuple(points), method, tuple(warnings), allow_different_starts)
 
 
 def _lattice_point(weights: dict[str, float], steps: int) -> PlannedPoint:

@@ -60,6 +60,8 @@ def evaluate(
     """
     settings = recipe.evaluation
     plan = plan_sweep(folders, settings.lambdas, settings.method, allow_different_starts=allow_different_starts)
+    for warning in plan.warnings:
+        progress.say(f"warning: {warning}")
     base_sha256 = model_sha256(recipe.model.base, recipe.model.revision)
     _check_base(plan, recipe.model.base, base_sha256)
     task = resolve_task(recipe.task)

@@ -44,6 +44,7 @@ class Examples:
 
 def load_examples(task: Task, tokenizer: Any, split: str) -> Examples:
     """Read the ``train`` or the ``test`` split of a task."""
+    _check_markers(task, tokenizer)
     rows = _read_split(task, split)
     if task.eval_data is None:
         held_out = max(1, round(len(rows) * task.eval_share))
@@ -63,6 +64,17 @@ def load_examples(task: Task, tokenizer: Any, split: str) -> Examples:
     return Examples(kept, too_long=len(examples) - len(kept))
 
 
+def _check_markers(task: Task, tokenizer: Any) -> None:
+    """Refuse a template with chat tokens that the model does not have: it would read them as text."""
+    vocabulary = tokenizer.get_vocab()
+    for marker in MARKER.findall(task.template):
+        if marker not in vocabulary:
+            raise DataError(
+                f"task.template: the model's tokenizer does not know {marker}.",
+                "Set task.template to the prompt alone, and task.chat to true for the model's own chat format.",
+            )
+
+
 def posts_sha256(task: Task, split: str) -> str:
     """Return a hash of the rows a split is made of."""
     return sha256_json([task.eval_data is None and task.eval_share, *_read_split(task, split)])
@@ -76,12 +88,6 @@ def _read_split(task: Task, split: str) -> list[tuple[str, str]]:
 
 
 def _example(task: Task, tokenizer: Any, identifier: str, post: str) -> Example:
-    for marker in MARKER.findall(task.template):
-        if marker not in tokenizer.get_vocab():
-            raise DataError(
-                f"task.template: the model's tokenizer does not know {marker}.",
-                "Set task.template to the prompt alone, and task.chat to true for the model's own chat format.",
-            )
     prompt = task.template.replace("{post}", post)
     if task.chat:
         if tokenizer.chat_template is None:
