@@ -102,8 +102,17 @@ def test_the_method_counts_where_something_is_mixed(adapters: list[Path]) -> Non
 def test_different_starts_are_mixed_only_when_told_to(adapters: list[Path]) -> None:
     describe(adapters[0], init_sha256="1" * 64)
     describe(adapters[1], init_sha256="2" * 64)
-    plan = plan_sweep(adapters[:2], 3, "factors")
     with pytest.raises(AdapterError, match="started from different adapters"):
-        plan.mixed(plan.points[2])
+        plan_sweep(adapters[:2], 3, "factors")
     allowed = plan_sweep(adapters[:2], 3, "factors", allow_different_starts=True)
     assert allowed.mixed(allowed.points[2]) is not None
+
+
+def test_what_could_not_be_verified_is_told(adapters: list[Path]) -> None:
+    assert any("start" in warning for warning in plan_sweep(adapters[:2], 3, "factors").warnings)
+
+
+def test_an_adapter_called_base_is_refused(adapters: list[Path]) -> None:
+    renamed = adapters[0].rename(adapters[0].with_name("base"))
+    with pytest.raises(AdapterError, match="would be taken for the base"):
+        plan_sweep([renamed], 3, "factors")
