@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -84,7 +85,7 @@ def evaluate(
         ),
         prompts=Prompts(count=len(examples), sha256=bench.prompts_sha256, split="test"),
         rewards=tuple(recipe.rewards),
-        adapters={name: _adapter(adapter) for name, adapter in plan.adapters.items()},
+        adapters={name: _adapter(adapter, out) for name, adapter in plan.adapters.items()},
         method=settings.method,
         points=tuple(_point(point, samples.points[point.id], measured[point.id]) for point in plan.points),
         seconds=round(sum(entry.seconds for entry in measured.values()), 1),
@@ -206,6 +207,8 @@ def _point(point: PlannedPoint, samples: PointSamples, measured: Measured) -> Po
     )
 
 
-def _adapter(adapter: adapters.Adapter) -> Adapter:
+def _adapter(adapter: adapters.Adapter, out: Path) -> Adapter:
     rewards = adapter.provenance.raw.get("rewards") if adapter.provenance and kind_of(adapter) == "morl" else None
-    return Adapter(path=str(adapter.path), sha256=adapter.sha256, kind=kind_of(adapter), rewards=rewards)
+    assert adapter.path is not None
+    path = os.path.relpath(adapter.path, out)  # a run may be moved as a whole
+    return Adapter(path=path, sha256=adapter.sha256, kind=kind_of(adapter), rewards=rewards)

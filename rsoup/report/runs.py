@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -43,10 +44,16 @@ def read_runs(paths: list[Path]) -> Measured:
         stderr=_stderr(first),
         counts=tuple(sum(run.point(model.id).scores[first.rewards[0]].n for run in runs) for model in models),
         experts=_experts(first),
-        adapters={name: adapter.path for name, adapter in first.adapters.items()},
+        adapters={name: _located(adapter.path, paths[0]) for name, adapter in first.adapters.items()},
         method=first.method,
         texts=texts[0] if texts else None,
     )
+
+
+def _located(adapter: str, results: Path) -> str:
+    """Return an adapter's path seen from here; results note it relative to their own folder."""
+    folder = results_file(results).parent
+    return os.path.normpath(folder / adapter) if (folder / adapter).is_dir() else adapter
 
 
 def _model(results: Results, row: int) -> Model:

@@ -23,6 +23,7 @@ from rsoup.files import sha256_file
 from rsoup.progress import Silent
 from rsoup.recipe import Recipe
 from rsoup.recipe_file import parse_recipe
+from rsoup.report import Options, make_report
 from tiny import POSTS, build_adapter, build_tiny_model, recipe_content
 
 
@@ -388,3 +389,9 @@ def test_narrow_weights_give_what_peft_gives_with_them(
     model = PeftModel.from_pretrained(base, folder, autocast_adapter_dtype=True)
     assert completions(samples)["x"] == generate(model, tiny_model)
     assert completions(samples)["x"] != expected
+
+
+def test_a_run_that_was_moved_still_finds_its_adapters(tiny_run: Path, tmp_path: Path) -> None:
+    moved = Path(shutil.copytree(tiny_run, tmp_path / "moved"))
+    report = make_report([moved / "eval" / RESULTS], tmp_path / "report", Options())
+    assert {Path(folder).parent for folder in report.adapters.values()} == {moved / "adapters"}
