@@ -392,6 +392,6 @@ def test_narrow_weights_give_what_peft_gives_with_them(
 
 
 def test_a_run_that_was_moved_still_finds_its_adapters(tiny_run: Path, tmp_path: Path) -> None:
-    moved = Path(shutil.copytree(tiny_run, tmp_path / "moved"))
+    moved = Path(shutil.copytree(tiny_run / "run", tmp_path / "moved"))
     report = make_report([moved / "eval" / RESULTS], tmp_path / "report", Options())
     assert {Path(folder).parent for folder in report.adapters.values()} == {moved / "adapters"}
