@@ -199,7 +199,9 @@ def _spherical_coefficients(products: Array, weights: Sequence[float]) -> list[f
     """Return c such that sum_i c_i D_i is the spherical weighted average of the D_i, from their inner products.
 
     The average m = sum_i a_i u_i of the unit vectors u_i = D_i / |D_i| solves sum_i w_i log_m(u_i) = 0; each step
-    moves m along the weighted mean of the tangents at m, all in the coefficients a.
+    moves m along the weighted mean of the tangents at m, all in the coefficients a. At the solution, with angles t_i
+    between m and u_i, m = sum_i b_i u_i / sum_i b_i cos(t_i) for b_i = w_i t_i / sin(t_i): those coefficients are one
+    way to write m even where the u_i depend on each other.
     """
     sizes = norms(products)
     w = np.asarray(weights, dtype=np.float64)
@@ -215,10 +217,11 @@ def _spherical_coefficients(products: Array, weights: Sequence[float]) -> list[f
         if angles.max() > math.pi - _OPPOSITE:
             raise _no_average()
         ratios = np.where(angles > _PARALLEL, angles / np.maximum(np.sin(angles), _PARALLEL), 1.0)
-        tangent = w * ratios - (w @ (ratios * heights)) * a
+        b = w * ratios
+        tangent = b - (b @ heights) * a
         step = math.sqrt(max(0.0, float(tangent @ cosines @ tangent)))
         if step < _CONVERGED:
-            return [float(x) for x in a]
+            return [float(x) for x in b / (b @ heights)]
         a = _unit(math.cos(step) * a + math.sin(step) / step * tangent, cosines)
     raise _no_average()
 
