@@ -56,9 +56,11 @@ class ModelSection(Section):
     """Branch, tag or commit of a hub id."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Weights while training; auto is bfloat16 where the device computes in it, else float32."""
+    quantization: Literal["8bit", "4bit"] | None = None
+    """Load the base in 8 or 4 bits through bitsandbytes; the adapters stay in full precision."""
     lora: LoraSection = LoraSection()
     start: str | None = None
-    """An adapter (folder) that training continues and that is the KL reference; none: a fresh one."""
+    """An adapter (folder or hub id) that training continues and that is the KL reference; none: a fresh one."""
 
     @model_validator(mode="after")
     def _lora_of_start(self) -> ModelSection:
@@ -152,13 +154,15 @@ class PPOSection(Section):
     """KL per completion that the adaptive coefficient aims at; null keeps the coefficient fixed."""
     kl_horizon: Positive = 10_000.0
     """Completions over which the adaptive coefficient reacts."""
+    entropy_coef: NonNegative = 0.0
+    """Weight of a bonus for the entropy of the policy; 0 leaves it out."""
 
 
 class TrainingSection(Section):
     """How an expert or a baseline is trained."""
 
-    algo: Literal["ppo"] = "ppo"
-    """The algorithm."""
+    algo: Literal["ppo", "grpo", "rloo"] = "ppo"
+    """PPO is rsoup's own; GRPO and RLOO are TRL's trainers. All share the settings of this section but ``ppo``."""
     steps: Count = 100
     """Rollout-and-update rounds."""
     prompts_per_step: Count = 16
@@ -169,8 +173,22 @@ class TrainingSection(Section):
     """Of Adam, constant."""
     max_grad_norm: Positive = 1.0
     """Gradients are scaled down to this norm."""
+    score_scaling: Literal["raw", "running", "normalize_then_sum"] = "raw"
+    """What the weights of rewards apply to: raw scores; scores shifted and scaled by their running mean and deviation;
+    or scores normalised among the completions of a prompt, as in GDPO (arXiv 2601.05242)."""
+    score_clip: Positive | None = None
+    """Scores, scaled as above, are clipped to -+ this before they are weighted."""
+    missing_eos_penalty: NonNegative = 0.0
+    """Subtracted from the reward of a completion that does not end by itself."""
     checkpoint_every: Count = 5
     """Steps between checkpoints; an interrupted training continues from the last one."""
+    prompts_per_pass: Count | None = None
+    """Prompts whose completions pass the model at once while gradients are taken; none: all of a mini-batch. Smaller
+    needs less memory and gives the same gradients."""
+    gradient_checkpointing: bool = False
+    """Compute activations again in the backward pass instead of keeping them."""
+    report_to: list[Literal["tensorboard", "wandb", "trackio"]] = []
+    """Trackers that get the metrics as well; metrics.jsonl is always written."""
     ppo: PPOSection = PPOSection()
 
     @model_validator(mode="after")
