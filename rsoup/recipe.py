@@ -19,6 +19,9 @@ NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 TEMPLATE_FIELDS = {"post", "completion", "bos", "eos", "sep", "cls"}
 """What a classifier's template may fill in."""
 
+ResponseRule = Literal["whole", "first_sentence"]
+"""What rewards read of an answer."""
+
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 """What a reward may be called: its name becomes a folder."""
 
@@ -74,6 +77,8 @@ class TaskSection(Section):
 
     name: str | None = None
     """A bundled task (see README); the other keys override its settings."""
+    dataset: str | None = None
+    """One of the data sets of the bundled task; none: its first."""
     data: str | None = None
     """Training rows: a JSONL, CSV or Parquet file, a folder saved by datasets, or a hub id."""
     eval_data: str | None = None
@@ -81,13 +86,28 @@ class TaskSection(Section):
     eval_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Share of the rows held out when there is no eval_data."""
     column: str | None = None
-    """The column that holds the post."""
+    """The column that holds the post. Rows of a bundled task's data set need none."""
+    reference: str | None = None
+    """The column that holds a reference answer, if there is one."""
+    id: str | None = None
+    """The column that tells rows apart (default id); without it a row is known by its number."""
     template: str | None = None
     """The prompt, with {post} in the place of the post. None: the post alone."""
     chat: bool | None = None
     """Put the prompt into the tokenizer's chat template as the user's turn."""
     max_prompt_tokens: Count | None = None
     """Rows with a longer prompt are left out and counted."""
+    prefix: Annotated[list[Count], Field(min_length=2, max_length=2)] | Literal[False] | None = None
+    """End prompts with the first tokens of the reference answer, [least, most] of them; false: do not."""
+    response: ResponseRule | None = None
+    """What rewards read of an answer: the whole of it (the default) or its first sentence."""
+
+    @field_validator("prefix")
+    @classmethod
+    def _ordered_prefix(cls, prefix: list[int] | Literal[False] | None) -> list[int] | Literal[False] | None:
+        if prefix and prefix[0] > prefix[1]:
+            raise ValueError(f"the least number of tokens ({prefix[0]}) exceeds the most ({prefix[1]})")
+        return prefix
 
 
 class RewardSection(Section):

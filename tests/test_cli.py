@@ -334,7 +334,7 @@ def test_weights_are_read_by_name() -> None:
         ({"task": {"data": "{folder}/posts.jsonl", "template": "x"}}, "task.template", "Summarize"),
         ({"model": {"base": "{folder}"}}, "the folder is not a model", "save_pretrained"),
         ({"model": {"base": "{folder}/absent"}}, "there is no such model folder", "Check the path"),
-        ({"model": {"base": "nobody/nothing"}}, "nobody/nothing: cannot be loaded", "the network"),
+        ({"model": {"base": "nobody/nothing"}}, "nobody/nothing: is not on this machine", "HF_HUB_OFFLINE"),
         ({"rewards": {"own": {"model": "{folder}"}}, "morl": []}, "the folder is not a model", "save_pretrained"),
         ({"rewards": {"own": {"function": "{folder}/own.py:own"}}, "morl": []}, "there is no file", "Check the path"),
         ({"rewards": {"own": {"function": "nowhere:own"}}, "morl": []}, "cannot be imported", "module:function"),

@@ -12,10 +12,11 @@ from torch import Tensor
 from rsoup.adapters import Adapter
 from rsoup.evaluation.applying import applied
 from rsoup.evaluation.cache import Measured
-from rsoup.models.language_model import LanguageModel
+from rsoup.models.language_model import LanguageModel, masked_tokens
 from rsoup.models.sampling import generator_for, sample
 from rsoup.recipe import EvaluationSection
 from rsoup.tasks.loading import Example
+from rsoup.tasks.responses import read_responses
 
 
 def measure(
@@ -48,9 +49,8 @@ def measure(
             rows, kept = completions.ids[:, 0], completions.mask[:, 0]
             last = rows.gather(1, kept.sum(1, keepdim=True) - 1).squeeze(1)
             ends = torch.isin(last, stops).tolist()
-            for index, text, length, end in zip(
-                batch, model.decode(rows, kept), kept.sum(1).tolist(), ends, strict=True
-            ):
+            read = read_responses(model.tokenizer, [examples[index] for index in batch], masked_tokens(rows, kept))
+            for index, text, length, end in zip(batch, read, kept.sum(1).tolist(), ends, strict=True):
                 texts[index], tokens[index], ended[index] = text, length, end
             on_batch()
     return Measured(texts, tokens, ended, round(time.perf_counter() - began, 3))

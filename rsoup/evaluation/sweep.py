@@ -66,9 +66,10 @@ def evaluate(
     base_sha256 = model_sha256(recipe.model.base, recipe.model.revision)
     _check_base(plan, recipe.model.base, base_sha256)
     task = resolve_task(recipe.task)
-    held_out = load_examples(task, load_tokenizer(recipe.model.base, recipe.model.revision), "test")
-    if held_out.too_long:
-        progress.say(f"{held_out.too_long} held-out rows are left out: their prompts are too long.")
+    tokenizer = load_tokenizer(recipe.model.base, recipe.model.revision)
+    held_out = load_examples(task, tokenizer, "test", recipe.seed)
+    for remark in held_out.remarks("held-out"):
+        progress.say(remark)
     examples = held_out.rows[: settings.prompts]
     if len(examples) < settings.prompts:
         progress.say(f"There are only {len(examples)} held-out prompts of the {settings.prompts} asked for.")
@@ -109,7 +110,9 @@ class _Bench:
     ) -> None:
         self.dtype = _resolved_dtype(recipe)
         self.prompts_sha256 = sha256_json([[example.id, example.prompt] for example in examples])
-        self._tokens_sha256 = sha256_json([[example.id, *example.tokens] for example in examples])
+        self._tokens_sha256 = sha256_json(
+            [[example.id, example.response, len(example.prefix_tokens), *example.tokens] for example in examples]
+        )
         self._recipe, self._plan, self._examples = recipe, plan, examples
         self._base_sha256, self._out, self._progress = base_sha256, out, progress
         self._scorers: dict[str, Scorer] = {}

@@ -137,9 +137,13 @@ class LanguageModel:
 
     def decode(self, ids: Tensor, mask: Tensor) -> list[str]:
         """Return the text of each row's masked tokens, without special tokens. (n, T) -> n texts."""
-        rows = [row[keep].tolist() for row, keep in zip(ids.cpu(), mask.cpu(), strict=True)]
-        texts: list[str] = self.tokenizer.batch_decode(rows, skip_special_tokens=True)
+        texts: list[str] = self.tokenizer.batch_decode(masked_tokens(ids, mask), skip_special_tokens=True)
         return [text.strip() for text in texts]
+
+
+def masked_tokens(ids: Tensor, mask: Tensor) -> list[list[int]]:
+    """Return the masked tokens of each row. (n, T) -> n lists."""
+    return [row[keep].tolist() for row, keep in zip(ids.cpu(), mask.cpu(), strict=True)]
 
 
 def _takes_positions(decoder: Any) -> bool:

@@ -18,6 +18,7 @@ from transformers.utils import logging as transformers_logging
 
 from rsoup.errors import ModelError, RsoupError, did_you_mean, first_line
 from rsoup.files import sha256_file, sha256_json
+from rsoup.hub import hub_trouble
 from rsoup.models.bundled import BUNDLED, bundled_folder
 from rsoup.models.language_model import LanguageModel
 from rsoup.models.probe import probe
@@ -165,6 +166,5 @@ def _explained(name: str, source: str) -> Iterator[None]:
         where = (
             "Check the folder" if Path(source).is_dir() else "Check the name, the network, and your access on the hub"
         )
-        raise ModelError(
-            f"{name}: cannot be loaded: {reason}", f"{where}; it has to hold a causal language model."
-        ) from problem
+        told = f"{name}: cannot be loaded: {reason}", f"{where}; it has to hold a causal language model."
+        raise ModelError(*(hub_trouble(problem, name, "model") or told)) from problem

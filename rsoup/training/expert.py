@@ -74,13 +74,13 @@ def train_adapter(
         stale = True
     objective = Objective(make_scorers(recipe.rewards), weights)
     tokenizer = load_tokenizer(recipe.model.base, recipe.model.revision)
-    examples = load_examples(resolve_task(recipe.task), tokenizer, "train")
+    examples = load_examples(resolve_task(recipe.task), tokenizer, "train", recipe.seed)
     start = ensure_start(recipe, progress, overwrite=overwrite)
     assert start.path is not None
     model = load_language_model(recipe.model.base, revision=recipe.model.revision, dtype=recipe.model.dtype)
     policy = read_start(model, start.path)
-    if examples.too_long:
-        progress.say(f"{examples.too_long} training rows are left out: their prompts are too long.")
+    for remark in examples.remarks("training"):
+        progress.say(remark)
     if stale:
         shutil.rmtree(checkpoints, ignore_errors=True)
     fingerprint = training_fingerprint(recipe, weights)
@@ -163,7 +163,7 @@ def training_fingerprint(recipe: Recipe, weights: Mapping[str, float]) -> str:
             "start": start_fingerprint(recipe),
             "dtype": recipe.model.dtype,
             "posts": posts_sha256(task, "train"),
-            "task": {"template": task.template, "chat": task.chat, "max_prompt_tokens": task.max_prompt_tokens},
+            "task": task.identity(),
             "rewards": {name: reward_identity(name, recipe.rewards[name]) for name in used},
             "weights": used,
             "training": recipe.training.model_dump(exclude={"checkpoint_every"}),

@@ -9,10 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rsoup.models.language_model import masked_tokens
 from rsoup.models.sampling import Completions, generator_for, sample
 from rsoup.recipe import GenerationSection, TrainingSection
 from rsoup.rewards.scoring import Scorer, score_all
 from rsoup.tasks.loading import Example
+from rsoup.tasks.responses import read_responses
 from rsoup.training.policy import Policy
 
 
@@ -64,8 +66,10 @@ def collect(
     group = training.completions_per_prompt
     prompt_ids, prompt_mask = model.pad([example.tokens for example in examples])
     completions = _sample(policy, prompt_ids, prompt_mask, group, generation, random)
-    texts = model.decode(completions.ids.flatten(0, 1), completions.mask.flatten(0, 1))
-    posts = [example.post for example in examples for _ in range(group)]
+    rows = masked_tokens(completions.ids.flatten(0, 1), completions.mask.flatten(0, 1))
+    repeated = [example for example in examples for _ in range(group)]
+    texts = read_responses(model.tokenizer, repeated, rows)
+    posts = [example.post for example in repeated]
     scores = score_all(scorers, posts, texts)
     with torch.no_grad(), policy.as_start():
         states = model.completion_states(prompt_ids, prompt_mask, completions.ids)
