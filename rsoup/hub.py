@@ -46,8 +46,8 @@ TROUBLES = (
     _Trouble(
         (),
         ("trust_remote_code",),
-        "needs code from its repository, which rsoup does not run unless told to",
-        "Read that code; if you trust it, set trust_remote_code: true beside the name in the recipe.",
+        "the {kind} needs code from its repository, and rsoup does not run that by itself",
+        "Read that code; if you trust that of a reward model, set its trust_remote_code: true in the recipe.",
     ),
 )
 SERVER = "the hub answered with the error {status}"

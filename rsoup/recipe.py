@@ -116,15 +116,25 @@ class RewardSection(Section):
     use: str | None = None
     """An entry of the registry (``rsoup rewards``); the default is the entry of the reward's own name."""
     model: str | None = None
-    """A sequence classifier: a local folder or a hub id. It reads with its own tokenizer."""
+    """A sequence classifier: a local folder or a hub id. It reads with its own tokenizer. One that the registry knows
+    takes from there what is not given here."""
     function: str | None = None
     """``module:function`` or ``path/to/file.py:function``, called as f(prompts, completions) -> list of floats."""
     revision: str | None = None
     """Branch, tag or commit of a hub id."""
-    format: str = "0"
-    """For a classifier: a label (index or name), or a difference of two, as in ``1-0``."""
-    template: str = "{post}{sep}{completion}"
-    """For a classifier: the text it reads. {post} {completion} {bos} {eos} {sep} {cls} are filled in."""
+    trust_remote_code: bool = False
+    """Run code from the repository of a hub id. Without it nothing of a repository is ever run."""
+    format: str | None = None
+    """For a classifier: a label (index or name), or a difference or sum of them, as in ``1-0``. Default: 0."""
+    template: str | None = None
+    """For a classifier: the text it reads. {post} {completion} {bos} {eos} {sep} {cls} are filled in. Default:
+    ``{post}{sep}{completion}``."""
+    max_tokens: Count | None = None
+    """For a classifier: longer texts are cut, at the post's end of them. Default: what the model can read."""
+    pattern: str | None = None
+    """For ``regex``: the regular expression to look for in the completion."""
+    target: Count | None = None
+    """For ``length``: the number of words to aim at."""
     batch_size: Count = 32
     """Texts scored at once."""
 
@@ -132,15 +142,23 @@ class RewardSection(Section):
     def _one_source(self) -> RewardSection:
         if sum(source is not None for source in (self.use, self.model, self.function)) > 1:
             raise ValueError("give only one of use, model and function")
-        fields = type(self).model_fields
-        for key in ("format", "template", "revision"):
-            if self.model is None and getattr(self, key) != fields[key].default:
-                raise ValueError(f"{key} is for a classifier, and no model is given")
         return self
+
+    @field_validator("pattern")
+    @classmethod
+    def _valid_pattern(cls, pattern: str | None) -> str | None:
+        if pattern is not None:
+            try:
+                re.compile(pattern)
+            except re.error as problem:
+                raise ValueError(f"it is not a regular expression ({problem})") from problem
+        return pattern
 
     @field_validator("template")
     @classmethod
-    def _known_fields(cls, template: str) -> str:
+    def _known_fields(cls, template: str | None) -> str | None:
+        if template is None:
+            return None
         unknown = set(re.findall(r"\{(\w*)\}", template)) - TEMPLATE_FIELDS
         if unknown:
             raise ValueError(

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from rsoup.errors import RecipeError, did_you_mean
 from rsoup.recipe import Recipe, RewardSection
+from rsoup.rewards import complete_reward
 
 CHECKOUT_RECIPES = Path(__file__).parent.parent / "recipes"
 INSTALLED_RECIPES = Path(sysconfig.get_path("data")) / "share" / "rewarded-soups" / "recipes"
@@ -118,11 +119,16 @@ def _known_keys(loc: tuple[str | int, ...]) -> list[str]:
 
 
 def parse_recipe(content: Mapping[str, Any], where: str) -> Recipe:
-    """Validate the content of a recipe; ``where`` names it in errors."""
+    """Validate the content of a recipe and fill in what the registry knows; ``where`` names it in errors."""
     try:
-        return Recipe.model_validate(content)
+        recipe = Recipe.model_validate(content)
     except ValidationError as problem:
         raise _describe(problem, where) from problem
+    try:
+        rewards = {name: complete_reward(name, section, recipe.task.name) for name, section in recipe.rewards.items()}
+    except RecipeError as problem:
+        raise RecipeError(f"{where}: {problem.message}", problem.hint) from problem
+    return recipe.model_copy(update={"rewards": rewards})
 
 
 def load_recipe(path: Path | None, settings: Iterable[str] = (), flags: Mapping[str, Any] | None = None) -> Recipe:

@@ -112,7 +112,7 @@ def test_numbers_are_read_as_people_write_them(tmp_path: Path, number: str) -> N
             "Known: bos",
         ),
         ({"rewards": {"own": {"model": "a/b", "template": "{post}"}}}, "has no {completion}", "Correct the recipe"),
-        ({"rewards": {"brief": {"format": "1"}}}, "format is for a classifier", "Correct the recipe"),
+        ({"rewards": {"brief": {"format": "1"}}}, "format is for a classifier", "Leave format out."),
         ({"model": {"base": "m", "start": "a", "lora": {"r": 2}}}, "lora is that of the adapter start", ""),
         ({"name": "a b"}, "name is 'a b'", "Correct the recipe"),
         ({"seed": -1}, "seed is -1", "Correct the recipe"),

@@ -91,7 +91,7 @@ def model_sha256(name: str, revision: str | None) -> str:
     if Path(source).is_dir():
         return weights_sha256(Path(source))
     with _explained(name, source):
-        commit: str | None = AutoConfig.from_pretrained(source, revision=revision)._commit_hash
+        commit: str | None = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)._commit_hash
     return commit or f"{name}@{revision}"
 
 
@@ -120,7 +120,8 @@ def load_language_model(name: str, *, revision: str | None, dtype: str, exact: b
     source = model_source(name)
     device = pick_device()
     with _explained(name, source):
-        if getattr(AutoConfig.from_pretrained(source, revision=revision), "quantization_config", None):
+        config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
+        if getattr(config, "quantization_config", None):
             raise ModelError(f"{name}: the model is quantised.", "Give the original weights it was quantised from.")
         model = load_weights(AutoModelForCausalLM, source, revision, dtype=pick_dtype(dtype, device, exact=exact))
     model.requires_grad_(False)
@@ -144,12 +145,13 @@ def load_tokenizer(name: str, revision: str | None) -> Any:
     """Load the tokenizer of a model."""
     source = model_source(name)
     with _explained(name, source):
-        return AutoTokenizer.from_pretrained(source, revision=revision)
+        return AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
 
 
 def load_weights(loader: Any, source: str, revision: str | None, **options: Any) -> Any:
     """Load a model as ``loader`` does, silently; ValueError if the folder lacks weights, which would be random."""
     transformers_logging.set_verbosity_error()
+    options = {"trust_remote_code": False, **options}  # without it, a terminal is asked whether to run it
     model, notes = loader.from_pretrained(source, revision=revision, output_loading_info=True, **options)
     if notes["missing_keys"]:
         raise ValueError(f"it lacks the weights {min(notes['missing_keys'])}")

@@ -14,7 +14,7 @@ import numpy as np
 
 from rsoup.errors import RewardError
 from rsoup.recipe import RewardSection
-from rsoup.rewards import registry_entry, search_working_folder
+from rsoup.rewards import complete_reward, registry_entry, search_working_folder
 
 
 class Scorer(Protocol):
@@ -25,6 +25,7 @@ class Scorer(Protocol):
 
 def make_scorer(name: str, section: RewardSection) -> Scorer:
     """Load what a reward needs; ``name`` is the registry entry if the section names no other source."""
+    section = complete_reward(name, section)
     if section.function is not None:
         return load_function(section.function)
     if section.model is not None:
