@@ -144,9 +144,11 @@ def source_name(path: Path | None) -> str:
     return str(path) if path else "the flags"
 
 
-def recipe_content(path: Path | None, settings: Iterable[str], flags: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a recipe's content with settings and flags applied, not yet validated."""
-    content: Any = {}
+def recipe_content(
+    path: Path | None, settings: Iterable[str], flags: Mapping[str, Any], start: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return a recipe's content (or that of ``start``) with settings and flags applied, not yet validated."""
+    content: Any = dict(start or {})
     where = source_name(path)
     if path is not None:
         try:

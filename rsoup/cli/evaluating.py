@@ -12,6 +12,8 @@ from rsoup.cli.display import Bars, out, results_table
 from rsoup.cli.options import (
     ColumnOption,
     DataOption,
+    DatasetOption,
+    FormatsOption,
     JsonOption,
     ModelOption,
     OutputOption,
@@ -39,9 +41,11 @@ def evaluate(
     lambdas: Annotated[int | None, typer.Option("--lambdas", help="Points on the line.", show_default=False)] = None,
     prompts: Annotated[int | None, typer.Option("--prompts", help="Held-out prompts.", show_default=False)] = None,
     reward: RewardsOption = None,
+    format_: FormatsOption = None,
     output: OutputOption = None,
     model: ModelOption = None,
     task: TaskOption = None,
+    dataset: DatasetOption = None,
     data: DataOption = None,
     column: ColumnOption = None,
     template: TemplateOption = None,
@@ -59,6 +63,7 @@ def evaluate(
         "seed": seed,
         "model.base": model,
         "task.name": task,
+        "task.dataset": dataset,
         "task.eval_data": data,
         "task.column": column,
         "task.template": template,
@@ -68,7 +73,7 @@ def evaluate(
     }
     if data is not None and task is None and recipe is None:
         flags["task.data"] = data
-    resolved, names = make_recipe(recipe, settings, flags, reward or ())
+    resolved, names = make_recipe(recipe, settings, flags, reward or (), format_ or ())
     from rsoup.evaluation.sweep import RESULTS
     from rsoup.evaluation.sweep import evaluate as sweep
     from rsoup.experiment import adapters_of

@@ -10,6 +10,8 @@ from rsoup.cli.display import Bars, out, show_report
 from rsoup.cli.options import (
     ColumnOption,
     DataOption,
+    DatasetOption,
+    FormatsOption,
     JsonOption,
     ModelOption,
     OutputOption,
@@ -51,9 +53,11 @@ def run(
 def train(
     recipe: RecipeArgument = None,
     reward: RewardsOption = None,
+    format_: FormatsOption = None,
     output: OutputOption = None,
     model: ModelOption = None,
     task: TaskOption = None,
+    dataset: DatasetOption = None,
     data: DataOption = None,
     column: ColumnOption = None,
     template: TemplateOption = None,
@@ -70,12 +74,13 @@ def train(
         "seed": seed,
         "model.base": model,
         "task.name": task,
+        "task.dataset": dataset,
         "task.data": data,
         "task.column": column,
         "task.template": template,
         "training.steps": steps,
     }
-    resolved, names = make_recipe(recipe, settings, flags, reward)
+    resolved, names = make_recipe(recipe, settings, flags, reward, format_ or ())
     from rsoup.training.expert import train_adapter
 
     for name in names:
@@ -92,14 +97,16 @@ def morl(
             "--weights",
             "-w",
             metavar="NAME=W,NAME=W",
-            help="Weights of the rewards; repeat for several baselines. Default: those of the recipe.",
+            help="Weights of the rewards; repeat for several baselines. Default: those of --format or the recipe.",
             show_default=False,
         ),
     ] = None,
     reward: RewardsOption = None,
+    format_: FormatsOption = None,
     output: OutputOption = None,
     model: ModelOption = None,
     task: TaskOption = None,
+    dataset: DatasetOption = None,
     data: DataOption = None,
     column: ColumnOption = None,
     template: TemplateOption = None,
@@ -114,13 +121,14 @@ def morl(
         "seed": seed,
         "model.base": model,
         "task.name": task,
+        "task.dataset": dataset,
         "task.data": data,
         "task.column": column,
         "task.template": template,
         "training.steps": steps,
         "morl": [parse_weights(text) for text in weights] if weights else None,
     }
-    resolved, _ = make_recipe(recipe, settings, flags, reward or ())
+    resolved, _ = make_recipe(recipe, settings, flags, reward or (), format_ or (), weigh=True)
     if not resolved.morl:
         raise RecipeError("No weights are given.", "For example: --weights positive=0.4,faithful=0.6")
     from rsoup.training.expert import morl_name, train_adapter

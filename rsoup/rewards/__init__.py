@@ -59,7 +59,7 @@ def _answer_judge(model: str, architecture: str, **settings: Any) -> RewardEntry
     """Return the entry of a model trained by OpenAssistant on human preferences between answers."""
     return _judge(
         "the post and the completion",
-        f"how much people would like the answer (logit): {model}",
+        f"logit for an answer that people prefer, of {model}",
         model=model,
         architecture=architecture,
         template=DEFAULT_TEMPLATE,
@@ -76,7 +76,7 @@ REWARDS = {
     ),
     "faithful": RewardEntry(
         scorer="rsoup.rewards.similarity:Similarity",
-        reads="the prompt's post and the completion",
+        reads="the post and the completion",
         returns="cosine of their MiniLM embeddings, -1 to 1",
     ),
     "brief": RewardEntry(
@@ -108,7 +108,7 @@ REWARDS = {
     ),
     "summary-gpt2": _judge(
         "the completion, then the post",
-        "how much people would like the summary (logit): Tristan/gpt2_reward_summarization",
+        "logit for a summary that people prefer, of Tristan/gpt2_reward_summarization",
         model="Tristan/gpt2_reward_summarization",
         architecture="gpt2",
         template="{completion} {bos} {post}",
@@ -116,7 +116,7 @@ REWARDS = {
     ),
     "faithful-bart": _judge(
         "the completion, then the post",
-        "faithful minus hallucinated (logits): CogComp/bart-faithful-summary-detector",
+        "logit for faithful minus that for hallucinated, of CogComp/bart-faithful-summary-detector",
         model="CogComp/bart-faithful-summary-detector",
         revision="9ee8dc596655cde178f27a956659c4402bf6355f",
         architecture="bart",
