@@ -200,6 +200,12 @@ class TrainingSection(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _groups_to_normalize(self) -> TrainingSection:
+        if self.score_scaling == "normalize_then_sum" and self.completions_per_prompt == 1:
+            raise ValueError("score_scaling normalize_then_sum needs completions_per_prompt of 2 or more")
+        return self
+
 
 class GenerationSection(Section):
     """How completions are sampled while training."""
@@ -276,6 +282,12 @@ class Recipe(Section):
     morl: list[Weights] = []
     """The baselines: for each, the weights of the rewards in one training."""
     evaluation: EvaluationSection = EvaluationSection()
+
+    @model_validator(mode="after")
+    def _penalty_can_be_avoided(self) -> Recipe:
+        if self.training.missing_eos_penalty and not self.generation.stop_at_eos:
+            raise ValueError("training.missing_eos_penalty would hit every completion: generation.stop_at_eos is off")
+        return self
 
     @model_validator(mode="after")
     def _usable_names(self) -> Recipe:
