@@ -220,6 +220,8 @@ class TrainingSection(Section):
     """Subtracted from the reward of a completion that does not end by itself."""
     checkpoint_every: Count = 5
     """Steps between checkpoints; an interrupted training continues from the last one."""
+    save_every: Count | None = None
+    """Steps between adapters kept in trajectory/NAME, for ``rsoup eval --trajectory``; none: only the last is kept."""
     prompts_per_pass: Count | None = None
     """Prompts whose completions pass the model at once while gradients are taken; none: all of a mini-batch. Smaller
     needs less memory and gives the same gradients."""
@@ -236,6 +238,12 @@ class TrainingSection(Section):
                 f"prompts_per_step ({self.prompts_per_step}) is not a multiple of "
                 f"ppo.mini_batches ({self.ppo.mini_batches})"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _groups_to_normalize(self) -> TrainingSection:
+        if self.score_scaling == "normalize_then_sum" and self.completions_per_prompt == 1:
+            raise ValueError("score_scaling normalize_then_sum needs completions_per_prompt of 2 or more")
         return self
 
 
@@ -314,6 +322,12 @@ class Recipe(Section):
     morl: list[Weights] = []
     """The baselines: for each, the weights of the rewards in one training."""
     evaluation: EvaluationSection = EvaluationSection()
+
+    @model_validator(mode="after")
+    def _penalty_can_be_avoided(self) -> Recipe:
+        if self.training.missing_eos_penalty and not self.generation.stop_at_eos:
+            raise ValueError("training.missing_eos_penalty would hit every completion: generation.stop_at_eos is off")
+        return self
 
     @model_validator(mode="after")
     def _usable_names(self) -> Recipe:

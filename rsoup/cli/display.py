@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
     from rsoup.report import Report
     from rsoup.report.schema import ScoreEstimate, Volume
 
-out = Console(highlight=False)
+FOLLOWS = os.environ.get("RANK", "0") != "0"
+"""Whether this is one of several processes and another one speaks for all."""
+
+out = Console(highlight=False, quiet=FOLLOWS)
 err = Console(stderr=True, highlight=False)
 
 
@@ -29,7 +33,8 @@ def show_error(problem: RsoupError) -> None:
 
 def say(text: str) -> None:
     """Print a remark to stderr."""
-    err.print(escape(text), soft_wrap=True)
+    if not FOLLOWS:
+        err.print(escape(text), soft_wrap=True)
 
 
 class Bars:
@@ -49,7 +54,7 @@ class Bars:
         """Begin a bar."""
         self._bar = Progress(
             TextColumn(f"{escape(stage):<14}"),
-            BarColumn(bar_width=10),
+            BarColumn(bar_width=8),
             MofNCompleteColumn(),
             _TimeColumn(),
             TextColumn("{task.fields[note]}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
@@ -57,6 +62,7 @@ class Bars:
             expand=True,
             speed_estimate_period=600,
             refresh_per_second=1,  # drawing takes a core from the computation
+            disable=FOLLOWS,
         )
         self._task = self._bar.add_task(stage, total=total, completed=done, note="")
         self._bar.start()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import json as jsonlib
+import shlex
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -26,6 +29,18 @@ from rsoup.cli.options import (
 )
 from rsoup.errors import RecipeError
 
+if TYPE_CHECKING:
+    from rsoup.experiment import Stage
+
+ReportOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--report-to",
+        metavar="TRACKER",
+        help="A tracker that gets the metrics too: tensorboard, wandb or trackio.",
+        show_default=False,
+    ),
+]
 StepsOption = Annotated[int | None, typer.Option("--steps", help="Rollout-and-update rounds.", show_default=False)]
 
 
@@ -34,15 +49,26 @@ def run(
     output: OutputOption = None,
     seed: SeedOption = None,
     settings: SetOption = None,
+    report_to: ReportOption = None,
+    plan: Annotated[
+        bool,
+        typer.Option("--plan", help="Print the stages as commands of their own, for several machines, and stop."),
+    ] = False,
     overwrite: OverwriteOption = False,
     json: JsonOption = False,
 ) -> None:
     """The whole experiment: experts, MORL baselines, soups, evaluation, report. Continues where it stopped."""
-    resolved, _ = make_recipe(recipe, settings, {"output": output, "seed": seed})
+    flags = {"output": output, "seed": seed, "training.report_to": report_to}
+    resolved, _ = make_recipe(recipe, settings, flags)
     from rsoup import experiment
 
+    if plan:
+        _show_plan(experiment.plan(resolved), json=json)
+        return
     with Bars() as progress:
         report = experiment.run(resolved, progress, overwrite=overwrite)
+    if report is None:  # one of several processes, not the leading one
+        return
     if json:
         typer.echo(report.model_dump_json(by_alias=True, indent=2))
     else:
@@ -64,9 +90,10 @@ def train(
     steps: StepsOption = None,
     seed: SeedOption = None,
     settings: SetOption = None,
+    report_to: ReportOption = None,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Train one expert adapter per given reward with PPO, from the run's shared start. Prints the adapters' folders."""
+    """Train one expert adapter per given reward, from the run's shared start. Prints the adapters' folders."""
     if not reward:
         raise RecipeError("No reward is given.", "Name one or more: --reward positive. rsoup rewards lists them.")
     flags = {
@@ -79,6 +106,7 @@ def train(
         "task.column": column,
         "task.template": template,
         "training.steps": steps,
+        "training.report_to": report_to,
     }
     resolved, names = make_recipe(recipe, settings, flags, reward, format_ or ())
     from rsoup.training.expert import train_adapter
@@ -101,6 +129,16 @@ def morl(
             show_default=False,
         ),
     ] = None,
+    sweep: Annotated[
+        int | None,
+        typer.Option(
+            "--sweep",
+            min=2,
+            metavar="K",
+            help="A whole baseline front: every weighting in steps of 1/K; its corners are the experts.",
+            show_default=False,
+        ),
+    ] = None,
     reward: RewardsOption = None,
     format_: FormatsOption = None,
     output: OutputOption = None,
@@ -113,6 +151,7 @@ def morl(
     steps: StepsOption = None,
     seed: SeedOption = None,
     settings: SetOption = None,
+    report_to: ReportOption = None,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Train the baseline: one adapter on the weighted sum of rewards (divided by the sum of weights)."""
@@ -126,18 +165,32 @@ def morl(
         "task.column": column,
         "task.template": template,
         "training.steps": steps,
+        "training.report_to": report_to,
         "morl": [parse_weights(text) for text in weights] if weights else None,
     }
-    resolved, _ = make_recipe(recipe, settings, flags, reward or (), format_ or (), weigh=True)
-    if not resolved.morl:
-        raise RecipeError("No weights are given.", "For example: --weights positive=0.4,faithful=0.6")
-    from rsoup.training.expert import morl_name, train_adapter
+    if sweep is not None and weights:
+        raise RecipeError("Both --weights and --sweep are given.", "Give one of them.")
+    resolved, _ = make_recipe(recipe, settings, flags, reward or (), format_ or (), weigh=sweep is None)
+    from rsoup.training.expert import inner_weights, morl_name, train_adapter
 
-    for mu in resolved.morl:
+    baselines = resolved.morl if sweep is None else inner_weights(tuple(resolved.rewards), sweep)
+    if not baselines:
+        raise RecipeError("No weights are given.", "For example: --weights positive=0.4,faithful=0.6, or --sweep 4")
+    for mu in baselines:
         name = morl_name(mu, resolved.rewards)
         with Bars() as progress:
             folder = train_adapter(resolved, name, mu, "morl", progress, overwrite=overwrite)
         out.print(folder, soft_wrap=True)
+
+
+def _show_plan(stages: list[Stage], *, json: bool) -> None:
+    """Print a run's stages: a shell script that could run as it is, or JSON."""
+    if json:
+        typer.echo(jsonlib.dumps([asdict(stage) for stage in stages], indent=2))
+        return
+    for stage in stages:
+        typer.echo(f"# {stage.name}: waits for {', '.join(stage.waits_for) or 'nothing'}")
+        typer.echo(shlex.join(stage.command))
 
 
 def parse_weights(text: str) -> dict[str, float]:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import importlib.util
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from accelerate import PartialState
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import logging as transformers_logging
 
-from rsoup.errors import ModelError, RsoupError, did_you_mean, first_line
+from rsoup.errors import MissingPackageError, ModelError, RsoupError, did_you_mean, first_line
 from rsoup.files import sha256_file, sha256_json
 from rsoup.hub import hub_trouble
 from rsoup.models.bundled import BUNDLED, bundled_folder
@@ -28,13 +30,15 @@ UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, ImportError, Safetens
 
 transformers_logging.disable_progress_bar()  # its bars would run through ours
 
+Quantization = Literal["8bit", "4bit"]
+
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def pick_device() -> torch.device:
-    """Return the first accelerator, or the CPU."""
-    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    return accelerator or torch.device("cpu")
+    """Return the device of this process: its accelerator, or the CPU, as accelerate sees it."""
+    device: torch.device = PartialState().device
+    return device
 
 
 def pick_dtype(name: str, device: torch.device, *, exact: bool) -> torch.dtype:
@@ -114,20 +118,29 @@ def weights_sha256(folder: Path) -> str:
     return hashlib.sha256("".join(sha256_file(file) for file in files).encode()).hexdigest()
 
 
-def load_language_model(name: str, *, revision: str | None, dtype: str, exact: bool = False) -> LanguageModel:
-    """Load a causal model and its tokenizer onto the device rsoup computes on, frozen and in evaluation mode."""
+def load_language_model(
+    name: str, *, revision: str | None, dtype: str, exact: bool = False, quantization: Quantization | None = None
+) -> LanguageModel:
+    """Load a causal model and its tokenizer onto the device rsoup computes on, frozen and in evaluation mode.
+
+    ``quantization`` narrows the weights to 8 or 4 bits while loading.
+    """
     keep_large_buffers()
     source = model_source(name)
     device = pick_device()
+    if quantization == "8bit" and dtype == "auto":
+        dtype = "float16"  # what bitsandbytes multiplies in, whatever it is given
+    weights = pick_dtype(dtype, device, exact=exact)
+    options = quantization_options(quantization, weights, device) if quantization else {}
     with _explained(name, source):
         config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
         if getattr(config, "quantization_config", None):
             raise ModelError(f"{name}: the model is quantised.", "Give the original weights it was quantised from.")
-        model = load_weights(AutoModelForCausalLM, source, revision, dtype=pick_dtype(dtype, device, exact=exact))
+        model = load_weights(AutoModelForCausalLM, source, revision, dtype=weights, **options)
     model.requires_grad_(False)
     model.eval()
     loaded = LanguageModel(
-        model=model.to(device),
+        model=model if quantization else model.to(device),
         tokenizer=load_tokenizer(name, revision),
         name=name,
         path=source,
@@ -139,6 +152,24 @@ def load_language_model(name: str, *, revision: str | None, dtype: str, exact: b
         )
     probed: LanguageModel = probe(loaded)
     return probed
+
+
+def quantization_options(quantization: Quantization, weights: torch.dtype, device: torch.device) -> dict[str, Any]:
+    """Return what tells ``from_pretrained`` to load 8 or 4 bits through bitsandbytes (LLM.int8 and NF4)."""
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise MissingPackageError("bitsandbytes", f"model.quantization {quantization}", "pip install bitsandbytes")
+    if quantization == "8bit" and device.type == "cpu":  # the products write into what attention keeps for its gradient
+        raise ModelError("model.quantization 8bit: cannot be trained through on a CPU.", "Use 4bit, or a GPU.")
+    if quantization == "8bit":
+        config = BitsAndBytesConfig(load_in_8bit=True)
+    else:
+        config = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=weights,
+        )
+    return {"quantization_config": config, "device_map": {"": device}}
 
 
 def load_tokenizer(name: str, revision: str | None) -> Any:
