@@ -203,6 +203,8 @@ class TrainingSection(Section):
     """PPO is rsoup's own; GRPO and RLOO are TRL's trainers. All share the settings of this section but ``ppo``."""
     steps: Count = 100
     """Rollout-and-update rounds."""
+    epochs: Count | None = None
+    """Passes over the training rows; if given, steps follows from it and from the number of rows."""
     prompts_per_step: Count = 16
     """Different prompts in a round."""
     completions_per_prompt: Count = 8
@@ -230,6 +232,12 @@ class TrainingSection(Section):
     report_to: list[Literal["tensorboard", "wandb", "trackio"]] = []
     """Trackers that get the metrics as well; metrics.jsonl is always written."""
     ppo: PPOSection = PPOSection()
+
+    def for_rows(self, count: int) -> TrainingSection:
+        """Return the settings with the steps that ``epochs`` means for so many training rows."""
+        if self.epochs is None:
+            return self
+        return self.model_copy(update={"steps": max(1, self.epochs * count // self.prompts_per_step), "epochs": None})
 
     @model_validator(mode="after")
     def _even_mini_batches(self) -> TrainingSection:

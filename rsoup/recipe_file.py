@@ -58,6 +58,10 @@ def _parse_yaml(text: str, where: str) -> Any:
         raise RecipeError(f"{where}{line}: not valid YAML: {what}.", "Mend the line and try again.") from problem
 
 
+EITHER = {"training.steps": "epochs", "training.epochs": "steps"}
+"""Keys that replace a neighbour."""
+
+
 def _set(content: dict[str, Any], dotted: str, value: Any) -> None:
     *sections, key = dotted.split(".")
     for section in sections:
@@ -70,6 +74,7 @@ def _set(content: dict[str, Any], dotted: str, value: Any) -> None:
             raise RecipeError(f"--set {dotted}: {section} is not a section.", "Give section.key=value.")
         content = inner
     content[key] = value
+    content.pop(EITHER.get(dotted, ""), None)
 
 
 def _describe(problem: ValidationError, where: str) -> RecipeError:

@@ -54,6 +54,12 @@ def run(
         bool,
         typer.Option("--plan", help="Print the stages as commands of their own, for several machines, and stop."),
     ] = False,
+    tiny: Annotated[
+        bool,
+        typer.Option(
+            "--tiny", help="Try it in a minute: random small models, made-up rows, few steps.", show_default=False
+        ),
+    ] = False,
     overwrite: OverwriteOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -61,6 +67,11 @@ def run(
     flags = {"output": output, "seed": seed, "training.report_to": report_to}
     resolved, _ = make_recipe(recipe, settings, flags)
     from rsoup import experiment
+
+    if tiny:
+        from rsoup.tiny import shrink
+
+        resolved = shrink(resolved, output)
 
     if plan:
         _show_plan(experiment.plan(resolved), json=json)

@@ -169,7 +169,7 @@ def _train(
         notes.policy,
         examples,
         objective,
-        recipe.training,
+        recipe.training.for_rows(len(examples)),
         recipe.generation,
         seed=recipe.seed,
         folder=checkpoints,
