@@ -18,6 +18,12 @@ class _Trouble:
 
 NETWORK = ("ConnectionError", "ConnectError", "TimeoutException", "TransportError", "LocalEntryNotFoundError")
 
+ABSENT = _Trouble(
+    ("RepositoryNotFoundError",),
+    ("doesn't exist on the Hub",),
+    "there is no such {kind} on the hub, or it is private and you are not logged in",
+    "Check the spelling (owner/name); for a private one run: hf auth login",
+)
 TROUBLES = (
     _Trouble(
         ("OfflineModeIsEnabled",),
@@ -37,12 +43,7 @@ TROUBLES = (
         "the {kind} has no such revision",
         "Check revision: a branch, a tag or a commit of it.",
     ),
-    _Trouble(
-        ("RepositoryNotFoundError",),
-        ("doesn't exist on the Hub",),
-        "there is no such {kind} on the hub, or it is private and you are not logged in",
-        "Check the spelling (owner/name); for a private one run: hf auth login",
-    ),
+    ABSENT,
     _Trouble(
         (),
         ("trust_remote_code",),
@@ -83,7 +84,7 @@ def hub_trouble(problem: BaseException, what: str, kind: str) -> tuple[str, str]
     if found is None and status is not None and status != 404:
         hint = "Try again later." if status >= 500 else "Check your access on the hub, or run: hf auth login"
         return f"{what}: {SERVER.format(status=status)}.", hint
-    found = found or next((trouble for trouble in (UNREACHABLE, FILE) if fits(trouble)), None)
+    found = found or next((trouble for trouble in (UNREACHABLE, FILE) if fits(trouble)), ABSENT if status else None)
     return None if found is None else (f"{what}: {found.message.format(kind=kind)}.", found.hint)
 
 
