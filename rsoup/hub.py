@@ -45,6 +45,12 @@ TROUBLES = (
     ),
     ABSENT,
     _Trouble(
+        ("RemoteEntryNotFoundError",),
+        (),
+        "the {kind} is there, but lacks a file that is needed",
+        "Check that it is the right one.",
+    ),
+    _Trouble(
         (),
         ("trust_remote_code",),
         "the {kind} needs code from its repository, and rsoup does not run that by itself",
@@ -57,12 +63,6 @@ UNREACHABLE = _Trouble(
     (),
     "the hub cannot be reached, and the {kind} is not on this machine",
     "Check the network (and HF_ENDPOINT, if it is set); the name may well be right.",
-)
-FILE = _Trouble(
-    ("EntryNotFoundError",),
-    (),
-    "the {kind} is there, but lacks a file that is needed",
-    "Check that it is the right one.",
 )
 
 
@@ -84,7 +84,8 @@ def hub_trouble(problem: BaseException, what: str, kind: str) -> tuple[str, str]
     if found is None and status is not None and status != 404:
         hint = "Try again later." if status >= 500 else "Check your access on the hub, or run: hf auth login"
         return f"{what}: {SERVER.format(status=status)}.", hint
-    found = found or next((trouble for trouble in (UNREACHABLE, FILE) if fits(trouble)), ABSENT if status else None)
+    if found is None:
+        found = ABSENT if status is not None else UNREACHABLE if fits(UNREACHABLE) else None
     return None if found is None else (f"{what}: {found.message.format(kind=kind)}.", found.hint)
 
 

@@ -22,6 +22,7 @@ EXPECTED = {
     "gated": ("the {kind} is gated", "Ask for access on its page on the hub"),
     "closed": ("the {kind} is gated", "Ask for access on its page on the hub"),
     "absent": ("there is no such {kind} on the hub, or it is private", "Check the spelling"),
+    "nowhere": ("there is no such {kind} on the hub, or it is private", "Check the spelling"),
     "revision": ("the {kind} has no such revision", "Check revision"),
     "forbidden": ("the hub answered with the error 403", "Check your access"),
     "broken": ("the hub answered with the error 500", "Try again later."),
@@ -58,7 +59,7 @@ def test_each_trouble_has_its_own_message(case: str, said: dict[str, dict[str, l
 
 def test_messages_tell_wrong_names_from_a_missing_network(said: dict[str, dict[str, list[str]]]) -> None:
     messages = {said[case]["model"][0].partition(": ")[2] for case in EXPECTED}
-    assert len(messages) == len(EXPECTED) - 1  # gated comes with two statuses
+    assert len(messages) == len(EXPECTED) - 2  # gated and absent come with two statuses each
 
 
 def test_code_of_a_repository_is_not_run_and_the_key_that_allows_it_is_named(
