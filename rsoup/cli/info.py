@@ -71,6 +71,10 @@ def show_reward(
             "--format", help="Of a classifier: the label that counts, 0, or a difference, 1-0.", show_default=False
         ),
     ] = None,
+    template: Annotated[
+        str | None,
+        typer.Option("--template", help="Of a classifier: the text it reads.", show_default=False),
+    ] = None,
     task: Annotated[
         str | None,
         typer.Option("--task", help="Read as in this bundled task.", show_default=False),
@@ -78,6 +82,7 @@ def show_reward(
 ) -> None:
     """What a reward reads, what it returns, and its score for a text: rsoup rewards NAME."""
     from rsoup.errors import did_you_mean
+    from rsoup.recipe import RewardSection
     from rsoup.recipe_file import find_recipe, load_recipe
     from rsoup.rewards import REWARDS, complete_reward, parse_reward
 
@@ -88,8 +93,10 @@ def show_reward(
         section = known[name]
     else:
         name, section = parse_reward(name)
-    if format_ is not None:
-        section = section.model_copy(update={"format": format_})
+    given = {"format": format_, "template": template}
+    section = RewardSection(
+        **{**section.model_dump(exclude_unset=True), **{key: text for key, text in given.items() if text is not None}}
+    )
     section = complete_reward(name, section, task)
     from rsoup.rewards.tryout import try_reward
 

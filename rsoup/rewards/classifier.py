@@ -52,6 +52,7 @@ class Classifier:
             raise RewardError(*(hub_trouble(problem, what, "reward model") or told)) from problem
         self._model = model.to(pick_device()).eval()
         self._template = section.template or DEFAULT_TEMPLATE
+        self._special = _special_tokens(what, self._template, self._tokenizer)
         self._batch_size = section.batch_size
         labels: Mapping[str, int] = self._model.config.label2id
         self._labels = {index: str(label) for label, index in labels.items()}
@@ -78,8 +79,7 @@ class Classifier:
 
     def text(self, prompt: str, completion: str) -> str:
         """Return the text the classifier reads."""
-        special = {key: getattr(self._tokenizer, f"{key}_token") or "" for key in ("bos", "eos", "sep", "cls")}
-        fields = {**special, "post": prompt, "completion": completion}
+        fields = {**self._special, "post": prompt, "completion": completion}
         return re.sub(r"\{(\w+)\}", lambda match: fields.get(match[1], match[0]), self._template)
 
     def read(self, prompt: str, completion: str) -> Reading:
@@ -121,6 +121,19 @@ class Classifier:
         limits = [self._tokenizer.model_max_length, declared, *tables]
         known = [limit for limit in limits if limit is not None and 0 < limit < 1_000_000]
         return min(known, default=DEFAULT_MAX_TOKENS)
+
+
+def _special_tokens(what: str, template: str, tokenizer: Any) -> dict[str, str]:
+    """Return the special tokens that a template may fill in; RewardError if it names one that the model lacks."""
+    tokens = {key: getattr(tokenizer, f"{key}_token", None) for key in ("bos", "eos", "sep", "cls")}
+    for key, token in tokens.items():
+        if token is None and f"{{{key}}}" in template:
+            has = ", ".join(f"{{{name}}}" for name, found in tokens.items() if found is not None)
+            raise RewardError(
+                f"{what} reads the template {template!r}, and its tokenizer has no {key} token.",
+                f"Set template to the text it was trained on; it has {has or 'no special tokens'}.",
+            )
+    return {key: token for key, token in tokens.items() if token is not None}
 
 
 def parse_format(name: str, text: str, labels: Mapping[int, str]) -> list[tuple[int, int]]:
