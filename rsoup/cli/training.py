@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rsoup.cli.display import Bars, out, show_report
+from rsoup.cli.display import Bars, out, say, show_report
 from rsoup.cli.options import (
     ColumnOption,
     DataOption,
@@ -72,6 +72,7 @@ def run(
         from rsoup.tiny import shrink
 
         resolved = shrink(resolved, output)
+        say("Random small models and made-up rows stand in: the numbers mean nothing.")
 
     if plan:
         _show_plan(experiment.plan(resolved), json=json)

@@ -91,7 +91,7 @@ class Classifier:
             text=text,
             ids=ids,
             tokens=self._tokenizer.convert_ids_to_tokens(ids),
-            cut=len(self._tokenizer(text)["input_ids"]) - len(ids),
+            cut=len(self._tokenizer(text, verbose=False)["input_ids"]) - len(ids),
             logits={label: float(logits[index]) for index, label in sorted(self._labels.items())},
         )
 

@@ -243,7 +243,7 @@ def _example(task: Task, tokenizer: Any, row: Row, seed: int) -> Example:
 
 
 def _encode(task: Task, tokenizer: Any, prompt: str) -> list[int]:
-    tokens: list[int] = tokenizer(prompt, add_special_tokens=not task.chat)["input_ids"]
+    tokens: list[int] = tokenizer(prompt, add_special_tokens=not task.chat, verbose=False)["input_ids"]
     if tokens and tokens[-1] == tokenizer.eos_token_id and not prompt.endswith(tokenizer.eos_token):
         tokens = tokens[:-1]  # some tokenizers end every text, but a prompt is to be continued
     return tokens

@@ -44,6 +44,14 @@ def _identifier(value: Any) -> str:
     return str(value)
 
 
+def _texts(value: Any) -> list[Any]:
+    """Return the texts of a column of records, which is a list of mappings or a mapping of lists."""
+    if isinstance(value, Mapping):
+        value = value.get("text")
+        return list(value) if isinstance(value, (list, tuple)) else []
+    return [record.get("text") for record in value or () if isinstance(record, Mapping)]
+
+
 def _check_length(text: str, above: int, below: float) -> None:
     if len(text) <= above:
         raise UnusableRow(f"text of {above} characters or fewer")
@@ -59,18 +67,16 @@ def read_news(row: Mapping[str, Any]) -> Row:
     _, _, post = text.partition(REUTERS)
     if not post.strip():
         raise UnusableRow(f"no text after {REUTERS!r}")
-    best = predictions[0] if isinstance(predictions, (list, tuple)) and predictions else None
-    return Row(
-        _identifier(row["id"]), one_line(post), _optional(best.get("text") if isinstance(best, Mapping) else best)
-    )
+    best = next(iter(_texts(predictions)), None)
+    return Row(_identifier(row["id"]), one_line(post), _optional(best))
 
 
 def read_reddit(row: Mapping[str, Any]) -> Row:
     """Read ``trl-lib/tldr`` (prompt, completion) or the comparisons of ``openai/summarize_from_feedback``."""
     if "info" in row:
-        info, summaries, choice = row["info"] or {}, row["summaries"] or [], row.get("choice") or 0
+        info, summaries, choice = row["info"] or {}, _texts(row["summaries"]), row.get("choice") or 0
         post, identifier = info.get("post"), _identifier(info.get("id"))
-        reference = summaries[choice].get("text") if choice < len(summaries) else None
+        reference = summaries[choice] if choice < len(summaries) else None
     else:
         prompt, reference = row["prompt"], row["completion"]
         one_line(prompt)

@@ -73,6 +73,7 @@ def test_what_answers_a_row_is_its_reference() -> None:
     )
     assert read_news(row).reference == "A lid broke."
     assert read_news(news(f"(Reuters) - {LONG}")).reference is None
+    assert read_news({**row, "prediction": {"text": ["A lid.", "No."], "score": [1.0, 0.1]}}).reference == "A lid."
     pair = [{"text": "worse"}, {"text": "better"}]
     post = {"info": {"id": "t3_a", "post": LONG}, "summaries": pair, "choice": 1}
     assert (read_reddit(post).id, read_reddit(post).reference) == ("t3_a", "better")
