@@ -12,13 +12,16 @@ import yaml
 
 from rsoup import experiment
 from rsoup.errors import DataError
+from rsoup.evaluation.sweep import evaluate
 from rsoup.models.bundled import BUNDLED
 from rsoup.progress import Silent
 from rsoup.recipe import Recipe
-from rsoup.recipe_file import bundled_recipes, load_recipe
+from rsoup.recipe_file import bundled_recipes, dump_recipe, load_recipe
 from rsoup.rewards import JUDGES, REWARDS
 from rsoup.tasks import TASKS, resolve_task
 from rsoup.tiny import shrink
+from rsoup.training.expert import train_adapter
+from test_cli import Command, rsoup  # noqa: F401 - a fixture
 
 RECIPES = bundled_recipes()
 PAPERS = {
@@ -103,17 +106,29 @@ def test_every_task_and_every_judge_is_in_a_recipe() -> None:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_runs_with_small_stand_ins(name: str, tmp_path: Path) -> None:
+def test_a_recipe_trains_and_evaluates_with_small_stand_ins(name: str, tmp_path: Path) -> None:
     whole = load_recipe(RECIPES[name])
     recipe = shrink(whole, tmp_path / "run")
-    experiment.run(recipe, Silent())
-    results = json.loads((tmp_path / "run/eval/results.json").read_text())
-    assert results["rewards"] == list(whole.rewards)
-    assert {point["id"] for point in results["points"]} >= {"base", *whole.rewards}
-    assert len(whole.morl) == sum(point["kind"] == "morl" for point in results["points"])
+    experiment.check_inputs(recipe)
+    for training in experiment.trainings_of(recipe):
+        train_adapter(recipe, training.name, training.weights, training.kind, Silent())
+    results = evaluate(recipe, experiment.adapters_of(recipe), tmp_path / "run/eval", Silent())
+    assert results.rewards == tuple(whole.rewards)
+    assert {point.id for point in results.points} >= {"base", *whole.rewards}
+    assert len(whole.morl) == sum(point.kind == "morl" for point in results.points)
+    assert Recipe.model_validate(yaml.safe_load(dump_recipe(recipe))) == recipe
+
+
+@pytest.mark.parametrize("name", ["paper-summary-news", "paper-assistant"])
+def test_a_whole_run_with_small_stand_ins_ends_with_a_report(
+    name: str,
+    rsoup: Command,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    called = rsoup("run", name, "--tiny", "-o", tmp_path / "run")
+    assert called.lines[-1] == str(tmp_path / "run/report/index.html")
+    assert "the numbers mean nothing" in called.err
     assert (tmp_path / "run/report/index.html").is_file()
-    written = yaml.safe_load((tmp_path / "run/recipe.yaml").read_text())
-    assert Recipe.model_validate(written).training == recipe.training
 
 
 def test_stand_ins_have_the_architectures_and_labels_of_what_they_stand_for(tmp_path: Path) -> None:
