@@ -330,7 +330,7 @@ def test_weights_are_read_by_name() -> None:
         ({"trainning": {}}, "unknown key trainning", "Did you mean training?"),
         ({"seed": "1"}, "seed is '1'", "Write seed without quotes."),
         ({"task": {"data": "absent.jsonl"}}, "absent.jsonl: there is no such data file", "Check the path"),
-        ({"task": {"data": "{folder}/columns.jsonl"}}, "row 1: has no column 'post'", "Did you mean posts?"),
+        ({"task": {"data": "{folder}/columns.jsonl"}}, "has no column 'post'", "Did you mean posts?"),
         ({"task": {"data": "{folder}/posts.jsonl", "template": "x"}}, "task.template", "Summarize"),
         ({"model": {"base": "{folder}"}}, "the folder is not a model", "save_pretrained"),
         ({"model": {"base": "{folder}/absent"}}, "there is no such model folder", "Check the path"),

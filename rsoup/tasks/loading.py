@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, Literal
@@ -22,6 +22,9 @@ MARKER = re.compile(r"<\|\w+\|>")
 
 BROKEN = "\ufffd"
 """What bytes that are no whole character are decoded to."""
+
+PATIENCE = 1000
+"""Rows without the columns of the task after which the rest is not searched."""
 
 Split = Literal["train", "test"]
 
@@ -140,24 +143,45 @@ def _read_now(task: Task, source: str, split: Split) -> Rows:
     part = task.train if split == "train" else task.test
     rows: list[Row] = []
     dropped: Counter[str] = Counter()
+    columns: dict[str, None] = {}
     seen: dict[str, set[str]] = {key: set() for key in ("id", *task.unique)}
     reader: RowReader | None = None
     for number, raw in enumerate(_mappings(source, open_rows(source, part)), start=1):
-        reader = reader or _reader(task, source, raw)
+        columns.update(dict.fromkeys(map(str, raw)))
         try:
+            reader = reader or _reader(task, raw)
             row = _read_row(reader, raw)
             row = replace(row, id=str(number) if row.id is None else str(row.id))
             _check_unique(row, seen)
+            rows.append(row)
         except UnusableRow as problem:
             dropped[str(problem)] += 1
-            continue
-        rows.append(row)
-        if len(rows) == part.limit:
+        if len(rows) == part.limit or (reader is None and number == PATIENCE):
             break
-    if not rows:
-        what = f"none of its rows is usable: {_listed(dropped)}" if dropped else "has no rows"
-        raise DataError(f"{source}: {what}.", "Give a data set with at least one row that the task can use.")
+    _check_found(task, source, rows, dropped, list(columns))
     return Rows(tuple(rows), dropped)
+
+
+def _check_found(
+    task: Task, source: str, rows: Sequence[Row], dropped: Mapping[str, int], columns: Sequence[str]
+) -> None:
+    """Raise DataError if no row of a source is usable, or none has the column of reference answers."""
+    if not columns:
+        raise DataError(f"{source}: has no rows.", "Give a data set with at least one row.")
+    wanted = [("reference", task.reference)]
+    if not rows and all("no column" in reason for reason in dropped):
+        wanted = [("column", task.column)]
+    for key, column in wanted:
+        if column is not None and column not in columns:
+            what = f", and not the shape that the task {task.name} reads" if task.read and key == "column" else ""
+            raise DataError(
+                f"{source}: has no column {column!r}{what}.", f"Set task.{key}. {did_you_mean(column, columns)}"
+            )
+    if not rows:
+        raise DataError(
+            f"{source}: none of its rows is usable: {_listed(dropped)}.",
+            "Give a data set with at least one row that the task can use.",
+        )
 
 
 def _mappings(source: str, rows: Any) -> Iterator[Mapping[str, Any]]:
@@ -183,33 +207,26 @@ def _check_unique(row: Row, seen: Mapping[str, set[str]]) -> None:
         values.add(getattr(row, key))
 
 
-def _reader(task: Task, source: str, first: Mapping[str, Any]) -> RowReader:
-    """Return what reads the rows of a source, judged by its first one: the data set's reader, or that of columns."""
+def _reader(task: Task, row: Mapping[str, Any]) -> RowReader:
+    """Return what reads rows like this one: the data set's reader, or that of columns; UnusableRow if neither can."""
+    missing = task.column
     if task.read is not None:
         try:
-            task.read(first)
+            task.read(row)
         except KeyError as problem:
-            if task.column not in first:
-                raise DataError(
-                    f"{source}: has no column {problem.args[0]!r}, which the data of the task {task.name} have.",
-                    f"For data of your own set task.column. Known: {', '.join(map(str, first))}.",
-                ) from problem
+            missing = str(problem.args[0])
         except (UnusableRow, TypeError, AttributeError, IndexError):
             return task.read
         else:
             return task.read
-    for key, column in (("column", task.column), ("reference", task.reference)):
-        if column is not None and column not in first:
-            raise DataError(
-                f"{source}, row 1: has no column {column!r}.",
-                f"Set task.{key}. {did_you_mean(column, [str(name) for name in first])}",
-            )
-    return lambda row: _read_columns(task, row)
+    if task.column not in row:
+        raise UnusableRow(f"no column {missing!r}")
+    return lambda other: _read_columns(task, other)
 
 
 def _read_columns(task: Task, row: Mapping[str, Any]) -> Row:
     """Read a row by the names of its columns."""
-    text, reference = row[task.column], row[task.reference] if task.reference else None
+    text, reference = row[task.column], row.get(task.reference) if task.reference else None
     if not isinstance(text, str) or not text.strip():
         raise UnusableRow("no text")
     identifier = row.get(task.id)

@@ -143,6 +143,7 @@ def test_a_row_just_within_the_bounds_is_taken(read: Any, row: dict[str, Any]) -
 def test_odd_rows_are_counted_and_do_not_stop_a_run(tmp_path: Path) -> None:
     russian = f"МОСКВА (Reuters) - {'Чайник кипит быстро, но крышка сломалась. ' * 5}"
     rows = [
+        {"id": "z"},
         news(f"(Reuters) - {LONG}", "a", [{"text": "the lid broke"}]),
         news(f"(Reuters) - {LONG}", "a"),
         news(russian, "b", [{"text": "крышка"}]),
@@ -155,9 +156,9 @@ def test_odd_rows_are_counted_and_do_not_stop_a_run(tmp_path: Path) -> None:
     source = write(tmp_path / "news.jsonl", rows)
     found = load_examples(task_of("summary", data=source, eval_data=source), build_tokenizer(), "train")
     assert [example.id for example in found.rows] == ["a", "b", "e", "f"]
-    assert found.dropped == {"repeated id": 1, "no text": 2, "no column 'prediction'": 1}
+    assert found.dropped == {"repeated id": 1, "no text": 2, "no column 'prediction'": 1, "no column 'text'": 1}
     assert found.remarks("training") == [
-        "4 training rows are left out: no column 'prediction' (1), no text (2), repeated id (1).",
+        "5 training rows are left out: no column 'prediction' (1), no column 'text' (1), no text (2), repeated id (1).",
         "2 training rows have no reference answer for their prompt to end with.",
     ]
 
@@ -239,8 +240,8 @@ def test_data_of_another_shape_get_told_what_is_missing(tmp_path: Path) -> None:
     source = write(tmp_path / "own.jsonl", [{"body": "great sound"}])
     with pytest.raises(DataError) as caught:
         ids(task_of("stack", data=source), "train")
-    assert "has no column 'question', which the data of the task stack have" in caught.value.message
-    assert caught.value.hint == "For data of your own set task.column. Known: body."
+    assert "has no column 'post', and not the shape that the task stack reads" in caught.value.message
+    assert caught.value.hint == "Set task.column. Known: body."
 
 
 def test_the_documented_way_to_add_a_task_works() -> None:

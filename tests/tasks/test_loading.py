@@ -25,6 +25,16 @@ def write_jsonl(path: Path, rows: list[dict[str, Any]] = ROWS) -> str:
     return str(path)
 
 
+def test_a_column_of_references_that_is_nowhere_is_named(tmp_path: Path) -> None:
+    rows = [{"post": "a"}, {"post": "b", "answer": None}]
+    source = write_jsonl(tmp_path / "a.jsonl", rows)
+    task = Task("t", source, eval_data=source, reference="answer")
+    assert [row.reference for row in read_rows(task, "train").rows] == [None, None]
+    with pytest.raises(DataError, match="has no column 'anser'") as caught:
+        read_rows(Task("t", source, eval_data=source, reference="anser"), "train")
+    assert caught.value.hint == "Set task.reference. Did you mean answer?"
+
+
 def rows_of(source: str, column: str = "post") -> Rows:
     return read_rows(Task("t", source, eval_data=source, column=column), "train")
 
@@ -130,8 +140,8 @@ def test_chat_without_a_chat_template_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message", "hint"),
     [
-        ('{"text": "b"}\n', "row 1: has no column 'post'", "Known: text."),
-        ('{"posts": "b"}\n', "row 1: has no column 'post'", "Did you mean posts?"),
+        ('{"text": "b"}\n', "has no column 'post'.", "Known: text."),
+        ('{"posts": "b"}\n', "has no column 'post'.", "Did you mean posts?"),
         ('{"post": "a"}\n{"post": \n', "line 2: is not JSON", "one JSON object per line"),
         ('["a"]\n', "row 1: is not a mapping", "one JSON object per line"),
         ('{"post": "  "}\n{"post": null}\n', "none of its rows is usable: no text (2)", "at least one row"),
@@ -149,10 +159,18 @@ def test_data_that_cannot_be_used_are_named(tmp_path: Path, text: str, message: 
 
 
 def test_rows_that_cannot_be_used_are_left_out_and_counted(tmp_path: Path) -> None:
-    rows = [{"post": "a"}, {"text": "b"}, {"post": 3}, {"post": " "}, {"id": 1, "post": "c"}, {"id": "1", "post": "d"}]
+    rows = [
+        {"text": "z"},
+        {"post": "a"},
+        {"text": "b"},
+        {"post": 3},
+        {"post": " "},
+        {"id": 2, "post": "c"},
+        {"id": "2", "post": "d"},
+    ]
     found = rows_of(write_jsonl(tmp_path / "a.jsonl", rows))
-    assert [(row.id, row.post) for row in found.rows] == [("1", "a")]
-    assert found.dropped == {"no column 'post'": 1, "no text": 2, "repeated id": 2}
+    assert [(row.id, row.post) for row in found.rows] == [("2", "a")]
+    assert found.dropped == {"no column 'post'": 2, "no text": 2, "repeated id": 2}
 
 
 @pytest.mark.parametrize("name", ["absent.jsonl", "absent.csv", "absent", "./a/b", "a/b/c"])
