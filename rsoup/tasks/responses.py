@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rsoup.recipe import ResponseRule
+
+if TYPE_CHECKING:
+    from rsoup.tasks.loading import Example
 
 
 def apply_rule(text: str, rule: ResponseRule) -> str:
@@ -13,7 +16,7 @@ def apply_rule(text: str, rule: ResponseRule) -> str:
     return text if rule == "whole" else text.partition(".")[0] + "."
 
 
-def read_responses(tokenizer: Any, examples: Sequence[Any], completions: Sequence[Sequence[int]]) -> list[str]:
+def read_responses(tokenizer: Any, examples: Sequence[Example], completions: Sequence[Sequence[int]]) -> list[str]:
     """Return the answers that rewards read, one for each example and the token ids that completed its prompt.
 
     An answer begins with the tokens of the reference that its prompt ended with; they are decoded together, since a
