@@ -49,7 +49,8 @@ class Resident:
         longest = max(len(example.tokens) for example in examples)
         size = settings.batch_size
         if size == "auto":
-            size = automatic_batch_size(model, longest, settings.max_new_tokens, settings.samples)
+            free = free_bytes(model.device)
+            size = automatic_batch_size(model, longest, settings.max_new_tokens, settings.samples, free)
         self._batches = Batches(size, say)
         budget = int(KEPT_SHARE * free_bytes(model.device))
         self._start = Reference(model, applied(model, start), budget)

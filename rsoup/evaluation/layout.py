@@ -37,7 +37,10 @@ def lay_out(names: Sequence[str], settings: EvaluationSection, seed: int) -> lis
         points = mixing.lattice(len(names), settings.lambdas - 1)
     if settings.uniform:
         points = [*points, (1 / len(names),) * len(names)]
-    return list({rounded(weights): weights for weights in reversed(points)}.values())[::-1]
+    different: dict[Weights, Weights] = {}
+    for weights in points:
+        different.setdefault(rounded(weights), weights)
+    return list(different.values())
 
 
 def rounded(weights: Sequence[float]) -> Weights:

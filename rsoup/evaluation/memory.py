@@ -29,10 +29,10 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def automatic_batch_size(model: LanguageModel, longest: int, new_tokens: int, group: int) -> int:
-    """Return how many prompts of up to ``longest`` tokens to complete at once, ``group`` times each."""
+def automatic_batch_size(model: LanguageModel, longest: int, new_tokens: int, group: int, free: int) -> int:
+    """Return how many prompts of up to ``longest`` tokens to complete at once, ``group`` times each, in free bytes."""
     most = LARGEST.get(model.device.type, LARGEST_ELSEWHERE) // group
-    fitting = SHARE * free_bytes(model.device) / bytes_per_prompt(model, longest, new_tokens, group)
+    fitting = SHARE * free / bytes_per_prompt(model, longest, new_tokens, group)
     return max(1, min(most, int(fitting)))
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rsoup.errors import AdapterError
+from rsoup.errors import AdapterError, RecipeError
 from rsoup.evaluation.plan import Plan, kind_of, plan_sweep
 from rsoup.recipe import EvaluationSection
 from tiny import build_adapter
@@ -27,7 +28,9 @@ def describe(folder: Path, **content: Any) -> Path:
     return folder
 
 
-def plan(folders: list[Path], lambdas: int = 11, *, allow_different_starts: bool = False, **settings: Any) -> Plan:
+def plan(
+    folders: Sequence[str | Path], lambdas: int = 11, *, allow_different_starts: bool = False, **settings: Any
+) -> Plan:
     section = EvaluationSection(lambdas=lambdas, **settings)
     return plan_sweep(folders, section, allow_different_starts=allow_different_starts)
 
@@ -122,3 +125,76 @@ def test_an_adapter_called_base_is_refused(adapters: list[Path]) -> None:
     renamed = adapters[0].rename(adapters[0].with_name("base"))
     with pytest.raises(AdapterError, match="would be taken for the base"):
         plan([renamed], 3)
+
+
+def test_an_adapter_may_be_given_a_name(adapters: list[Path], tmp_path: Path, tiny_model: Path) -> None:
+    other = build_adapter(tmp_path / "other" / "a", tiny_model, seed=9)
+    swept = plan([f"first={adapters[0]}", f"second={other}"], 3)
+    assert ids(swept) == ["base", "first", "soup-0.50-0.50", "second"]
+
+
+def test_several_seeds_of_one_reward_are_averaged(adapters: list[Path]) -> None:
+    swept = plan(adapters, 2, uniform=True)
+    assert ids(swept) == ["base", "a", "b", "c", "soup-0.333333-0.333333-0.333333"]
+    assert sum(swept.points[-1].weights.values()) == pytest.approx(1)
+
+
+def test_the_base_is_an_ingredient_on_request(adapters: list[Path]) -> None:
+    swept = plan(adapters[:1], 3, with_base=True)
+    assert ids(swept) == ["base", "a", "soup-0.50-0.50"]
+    middle = swept.points[2]
+    assert (middle.weights, middle.base_weight, middle.lam) == ({"a": 0.5}, 0.5, 0.5)
+    soup = swept.mixed(middle)
+    assert soup is not None
+    alone = swept.adapters["a"]
+    for name, layer in soup.adapter.layers.items():
+        whole = alone.layers[name]
+        assert layer.scale * layer.up @ layer.down == pytest.approx(0.5 * whole.scale * whole.up @ whole.down, abs=1e-6)
+
+
+def test_three_ingredients_with_the_base_span_a_lattice(adapters: list[Path]) -> None:
+    swept = plan(adapters[:2], 3, with_base=True)
+    assert ids(swept) == ["base", "a", "soup-0.50-0.50-0.00", "soup-0.50-0.00-0.50", "b", "soup-0.00-0.50-0.50"]
+    assert [point.base_weight for point in swept.points] == [0, 0, 0, 0.5, 0, 0.5]
+
+
+def test_the_base_takes_no_part_unasked(adapters: list[Path]) -> None:
+    with pytest.raises(RecipeError, match="there is no ingredient 'base'") as caught:
+        plan(adapters[:2], at=[{"a": 0.5, "base": 0.5}])
+    assert "--with-base" in caught.value.hint
+
+
+def test_a_baseline_is_an_ingredient_on_request(adapters: list[Path]) -> None:
+    describe(adapters[1], kind="morl")
+    swept = plan(adapters[:2], 3, mix_morl=True)
+    assert ids(swept) == ["base", "a", "soup-0.50-0.50", "b"]
+    assert [point.kind for point in swept.points] == ["base", "expert", "soup", "morl"]
+
+
+def test_the_shared_start_is_no_expert(adapters: list[Path]) -> None:
+    describe(adapters[0], kind="init")
+    assert [point.kind for point in plan(adapters[:2], 3).points] == ["base", "base", "soup", "expert"]
+
+
+def test_predictions_are_compared_at_the_soups_alone(adapters: list[Path]) -> None:
+    swept = plan(adapters[:2], compare=["mod"], at=[{"a": 0.25, "b": 0.75}, {"a": 1.5, "b": -0.5}])
+    assert ids(swept) == ["base", "a", "b", "soup-0.25-0.75", "soup-1.50--0.50", "mod-0.25-0.75"]
+    assert swept.identity(swept.points[-1]) not in {swept.identity(point) for point in swept.points[:-1]}
+
+
+def test_the_identity_of_a_mix_counts_the_share_of_the_base(adapters: list[Path]) -> None:
+    swept = plan(adapters[:1], 5, with_base=True)
+    assert len({swept.identity(point) for point in swept.points}) == len(swept.points)
+
+
+def test_a_place_among_the_ingredients_goes_there_and_back(adapters: list[Path]) -> None:
+    swept = plan(adapters[:2], 3, with_base=True)
+    for point in swept.points:
+        place = swept.position(point)
+        assert place is not None
+        assert swept.point_at(place).id == point.id
+
+
+def test_refining_needs_something_to_mix(adapters: list[Path]) -> None:
+    with pytest.raises(RecipeError, match="there is one ingredient"):
+        plan(adapters[:1], refine=2)

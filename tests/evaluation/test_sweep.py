@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,81 +16,15 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rsoup import mixing
 from rsoup.errors import AdapterError, RewardError
-from rsoup.evaluation.results import Results, Samples, read_results, read_samples
+from rsoup.evaluation.results import read_results
 from rsoup.evaluation.sweep import RESULTS, evaluate
 from rsoup.files import sha256_file
 from rsoup.progress import Silent
-from rsoup.recipe import Recipe
 from rsoup.recipe_file import parse_recipe
 from rsoup.report import Options, make_report
-from tiny import POSTS, build_adapter, build_tiny_model, recipe_content
+from tiny import POSTS, build_adapter, build_tiny_model
 
-
-class Recording(Silent):
-    """Notes the point of each prompt that was completed, and what was said; interrupts after some, if told to."""
-
-    def __init__(self, interrupt_after: int | None = None) -> None:
-        self.completed: list[str] = []
-        self.said: list[str] = []
-        self._limit = interrupt_after
-
-    def advance(self, note: str = "") -> None:
-        self.completed.append(note)
-        if len(self.completed) == self._limit:
-            raise KeyboardInterrupt
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-
-@pytest.fixture(scope="module")
-def experts(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> list[Path]:
-    """Three random adapters."""
-    folder = tmp_path_factory.mktemp("experts")
-    return [build_adapter(folder / name, tiny_model, seed) for seed, name in enumerate(("a", "b", "c"))]
-
-
-@pytest.fixture
-def content(tmp_path: Path, tiny_model: Path) -> dict[str, Any]:
-    """A recipe that evaluates four prompts of unequal length in batches of three."""
-    content = recipe_content(tmp_path, tiny_model)
-    content["task"]["eval_data"] = content["task"]["data"]
-    content["evaluation"].update(prompts=4, batch_size=3, max_new_tokens=8)
-    content["rewards"] = {"brief": None}
-    content["morl"] = []
-    return content
-
-
-def recipe_of(content: dict[str, Any], **evaluation: Any) -> Recipe:
-    return parse_recipe({**content, "evaluation": {**content["evaluation"], **evaluation}}, "tiny")
-
-
-def sweep(
-    content: dict[str, Any], folders: Sequence[Path], out: Path, progress: Silent | None = None, **evaluation: Any
-) -> tuple[Results, Samples]:
-    """Evaluate and read back what was written."""
-    evaluate(recipe_of(content, **evaluation), folders, out, progress or Silent())
-    results = read_results(out / RESULTS)
-    return results, read_samples(out / RESULTS, results)
-
-
-def files(out: Path) -> tuple[bytes, bytes]:
-    """Return what an evaluation left, byte by byte."""
-    return (out / RESULTS).read_bytes(), (out / "samples.parquet").read_bytes()
-
-
-def completions(samples: Samples) -> dict[str, tuple[str, ...]]:
-    return {name: point.completions for name, point in samples.points.items()}
-
-
-def generate(model: Any, tiny_model: Path, tokens: int = 8) -> tuple[str, ...]:
-    """Complete the first four posts greedily with transformers, left-padded."""
-    tokenizer = AutoTokenizer.from_pretrained(tiny_model, padding_side="left")
-    inputs = tokenizer([f"summary : {post} :" for post in POSTS[:4]], padding=True, return_tensors="pt")
-    inputs.pop("token_type_ids", None)
-    output = model.eval().generate(**inputs, max_new_tokens=tokens, do_sample=False)
-    texts = tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-    return tuple(text.strip() for text in texts)
+from .sweeping import Recording, completions, files, generate, recipe_of, sweep
 
 
 @pytest.mark.parametrize("method", ["factors", "cat"])
@@ -279,13 +212,13 @@ def test_a_seed_decides_what_is_sampled(content: dict[str, Any], experts: list[P
 def test_three_adapters_are_evaluated_on_the_lattice(
     content: dict[str, Any], experts: list[Path], tiny_model: Path, tmp_path: Path
 ) -> None:
-    results, samples = sweep(content, experts, tmp_path / "eval")
+    results, samples = sweep(content, experts[:3], tmp_path / "eval")
     assert [point.id for point in results.points if point.kind == "soup"] == [
         "soup-0.50-0.50-0.00",
         "soup-0.50-0.00-0.50",
         "soup-0.00-0.50-0.50",
     ]
-    folder = mixing.write(mixing.mix(experts, [0.0, 0.5, 0.5]), tmp_path / "soup")
+    folder = mixing.write(mixing.mix(experts[:3], [0.0, 0.5, 0.5]), tmp_path / "soup")
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_model), folder)
     assert completions(samples)["soup-0.00-0.50-0.50"] == generate(model, tiny_model)
 
