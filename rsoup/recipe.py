@@ -281,16 +281,52 @@ class EvaluationSection(Section):
     """The first so many held-out prompts (all, if there are fewer)."""
     lambdas: Annotated[int, Field(ge=2)] = 11
     """Points on the line between two experts; with more experts, points on each edge of the simplex lattice."""
+    random: Annotated[int, Field(ge=0)] = 0
+    """If set, so many random points of the simplex in the place of the lattice, uniformly distributed."""
+    at: list[dict[str, Annotated[float, Field(allow_inf_nan=False)]]] = []
+    """If set, these weights by adapter name in the place of the lattice; they sum to 1, and may be negative."""
+    extrapolate: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """How far the line between two experts goes on beyond both, in steps of the same size."""
+    uniform: bool = False
+    """Also the average of all experts with equal weights."""
+    with_base: bool = False
+    """Mix with the base model too: it is an ingredient called base, so that lines lead back to it."""
+    mix_morl: bool = False
+    """Mix the baselines (morl) too, instead of evaluating each by itself only."""
+    refine: Annotated[int, Field(ge=0)] = 0
+    """So many more mixes where a model of the rewards expects the largest gain in hypervolume."""
+    compare: list[Literal["ensemble", "mod"]] = []
+    """At the weights of each soup, also: ensemble (average of the experts' predictions), mod (of their logits)."""
     method: Literal["factors", "cat"] = "factors"
     """How adapters are mixed (see ``rsoup mix``)."""
     max_new_tokens: Count = 32
     """The longest completion."""
     temperature: NonNegative = 0.0
     """0 is greedy decoding, as in the paper's code."""
-    batch_size: Count = 32
-    """Prompts generated at once."""
+    samples: Count = 1
+    """Completions of each prompt; more than one needs a temperature."""
+    batch_size: Count | Literal["auto"] = "auto"
+    """Prompts generated at once; auto finds it from the memory. Halved when memory runs out."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Weights while evaluating; auto is float32 on the CPU (the same at any batch size), else model.dtype."""
+    measures: bool = True
+    """Measure KL to the start and perplexity under the base too; they take about a quarter of the time."""
+    engine: Literal["transformers", "vllm"] = "transformers"
+    """What generates; vllm (GPU) has not been tried yet."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> EvaluationSection:
+        if self.samples > 1 and self.temperature == 0:
+            raise ValueError("samples: several greedy completions of a prompt are all the same\nSet temperature too.")
+        if self.random and self.at:
+            raise ValueError("random and at both say which mixes to evaluate\nGive one of them.")
+        if self.extrapolate and (self.random or self.at):
+            raise ValueError("extrapolate goes on with a line\nLeave it out; weights in at may be negative.")
+        if self.engine == "vllm" and self.compare:
+            raise ValueError("compare needs the experts' logits, which vllm does not give\nUse engine transformers.")
+        if len(set(self.compare)) < len(self.compare):
+            raise ValueError("compare lists a baseline twice")
+        return self
 
 
 def _rewards_from_list(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -92,19 +93,27 @@ class _TimeColumn(ProgressColumn):
         return Text(f"took {shown}" if task.finished else f"{shown} left")
 
 
-def results_table(results: Results) -> Table:
-    """Return the table of an evaluation: a row per point, every reward with its standard error."""
+def results_table(results: Results, timing: Mapping[str, float]) -> Table:
+    """Return the table of an evaluation: a row per point, every reward with its standard error.
+
+    The milliseconds per token are shown where baselines are compared that take more of them.
+    """
     table = Table(box=None, pad_edge=False, header_style="bold")
     line = any(point.lam is not None for point in results.points)
+    costs = any("passes_per_token" in point.extras for point in results.points) and bool(timing)
+    extras = {"tokens": "completion_tokens", "KL": "kl"}
+    extras = {title: name for title, name in extras.items() if any(name in point.extras for point in results.points)}
     table.add_column("lambda" if line else "point")
-    for reward in results.rewards:
-        table.add_column(reward, justify="right")
-    table.add_column("tokens", justify="right")
-    table.add_column("model")
+    for title in [*results.rewards, *extras, *(["ms/token"] if costs else [])]:
+        table.add_column(title, justify="right")
+    if line:
+        table.add_column("model")
     for point in results.points:
-        scores = [_score(point.scores[reward]) for reward in results.rewards]
-        first = f"{point.lam:.2f}" if point.lam is not None else "" if line else point.id
-        table.add_row(first, *scores, f"{point.extras['completion_tokens']:.1f}", escape(point.id))
+        cells = [_score(point.scores[reward]) for reward in results.rewards]
+        cells += [f"{point.extras[name]:.1f}" if name in point.extras else "" for name in extras.values()]
+        cells += [f"{timing.get(point.id, 0.0):.1f}"] if costs else []
+        first = "" if point.lam is None else f"{point.lam:.2f}"
+        table.add_row(*([first, *cells, escape(point.id)] if line else [escape(point.id), *cells]))
     return table
 
 

@@ -205,19 +205,17 @@ def _show_plan(stages: list[Stage], *, json: bool) -> None:
         typer.echo(shlex.join(stage.command))
 
 
-def parse_weights(text: str) -> dict[str, float]:
+def parse_weights(text: str, flag: str = "--weights") -> dict[str, float]:
     """Read ``positive=0.4,faithful=0.6``."""
     weights: dict[str, float] = {}
     for part in text.split(","):
         name, equals, number = part.partition("=")
         if name.strip() in weights:
-            raise RecipeError(f"--weights {text}: {name.strip()} is given twice.", "Give each reward one weight.")
+            raise RecipeError(f"{flag} {text}: {name.strip()} is given twice.", "Give each name one weight.")
         try:
             weights[name.strip()] = float(number)
         except ValueError:
             equals = ""
         if not equals or not name.strip():
-            raise RecipeError(
-                f"--weights {text}: {part!r} is not NAME=WEIGHT.", "For example: positive=0.4,faithful=0.6"
-            )
+            raise RecipeError(f"{flag} {text}: {part!r} is not NAME=WEIGHT.", "For example: positive=0.4,faithful=0.6")
     return weights

@@ -73,6 +73,10 @@ class LanguageModel:
         """Return an empty cache; a packed row is longer than its completions, so no layer may drop its beginning."""
         return DynamicCache(config=self.config) if group == 1 else DynamicCache()
 
+    def keep_rows(self, cache: DynamicCache, rows: Tensor, _count: int) -> None:
+        """Drop all but some of the ``_count`` rows of a cache."""
+        cache.batch_select_indices(rows)
+
     def hidden_states(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache | None = None) -> Tensor:
         """Return the last hidden states, after the final norm. (B, N) -> (B, N, d)."""
         if mask.dim() == 4 and self.config._attn_implementation == "eager":

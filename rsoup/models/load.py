@@ -100,6 +100,16 @@ def model_sha256(name: str, revision: str | None) -> str:
 
 
 @cache
+def context_length(name: str, revision: str | None) -> int | None:
+    """Return how many tokens a model's text may have, None if its configuration does not say."""
+    source = model_source(name)
+    with _explained(name, source):
+        config = AutoConfig.from_pretrained(source, revision=revision).get_text_config()
+    length: int | None = getattr(config, "max_position_embeddings", None)
+    return length
+
+
+@cache
 def settings_sha256(name: str, revision: str | None) -> str:
     """Return a hash over what else decides a model's output: its configuration and tokenizer."""
     source = Path(model_source(name))
