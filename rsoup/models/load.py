@@ -127,6 +127,8 @@ def load_language_model(
     keep_large_buffers()
     source = model_source(name)
     device = pick_device()
+    if quantization == "8bit" and dtype == "auto":
+        dtype = "float16"  # what bitsandbytes multiplies in, whatever it is given
     weights = pick_dtype(dtype, device, exact=exact)
     options = quantization_options(quantization, weights, device) if quantization else {}
     with _explained(name, source):
@@ -154,6 +156,8 @@ def quantization_options(quantization: Quantization, weights: torch.dtype, devic
     """Return what tells ``from_pretrained`` to load 8 or 4 bits through bitsandbytes (LLM.int8 and NF4)."""
     if importlib.util.find_spec("bitsandbytes") is None:
         raise MissingPackageError("bitsandbytes", f"model.quantization {quantization}", "pip install bitsandbytes")
+    if quantization == "8bit" and device.type == "cpu":  # the products write into what attention keeps for its gradient
+        raise ModelError("model.quantization 8bit: cannot be trained through on a CPU.", "Use 4bit, or a GPU.")
     if quantization == "8bit":
         config = BitsAndBytesConfig(load_in_8bit=True)
     else:

@@ -21,7 +21,8 @@ from tiny import recipe_content, write_recipe
 WEIGHTS = "adapters/brief/adapter_model.safetensors"
 METRICS = "adapters/brief/metrics.jsonl"
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-LAUNCH = ("-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--mixed_precision", "no")
+LAUNCH = ("-m", "accelerate.commands.launch", "--config_file")
+CONFIGURATIONS = Path(__file__).parents[2] / "recipes" / "accelerate"
 
 
 def write(folder: Path, model: Path, **training: Any) -> Path:
@@ -89,7 +90,7 @@ def test_two_processes_train_what_one_trains(tmp_path: Path, tiny_model: Path) -
     }
     alone, together = (write(tmp_path / name, tiny_model, **settings) for name in ("alone", "together"))
     finish(alone)
-    out, _ = finish(together, *LAUNCH)
+    out, _ = finish(together, *LAUNCH, str(CONFIGURATIONS / "two-cpu-processes.yaml"))
     assert out.split() == [str(tmp_path / "together/run/adapters/brief")]  # one process speaks for both
     one, other = lines(tmp_path / "alone/run" / METRICS), lines(tmp_path / "together/run" / METRICS)
     for line, twin in zip(one, other, strict=True):
@@ -120,3 +121,10 @@ def test_two_workers_in_one_folder_train_each_adapter_once(tmp_path: Path, tiny_
         assert steps == [1, 2, 3]
         assert sum(f"{name} " in err and "3/3" in err.partition(f"{name} ")[2][:60] for _, err in said) == 1, said
     assert not (run / "checkpoints").exists() or not any((run / "checkpoints").iterdir())
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGURATIONS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_accelerate_reads_the_configurations(path: Path) -> None:
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    assert load_config_from_file(str(path)).num_processes in (1, 2, 8, 16)
