@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import logging as loggers
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from rsoup.training.rollout import pick_indices
 from rsoup.training.team import Team
 from rsoup.training.trl_rounds import Judge, Rounds, reward_functions
 from rsoup.training.trl_settings import passes_per_step, trainer_settings
+from rsoup.training.update import diverged
 
 TRAINERS: dict[str, tuple[Any, Any]] = {"grpo": (GRPOTrainer, GRPOConfig), "rloo": (RLOOTrainer, RLOOConfig)}
 REFERENCE = "ref"
@@ -75,10 +77,13 @@ def train_with_trl(
         "output_dir": str(folder),
     }
     trainer_class, config_class = TRAINERS[training.algo]
+    with warnings.catch_warnings():  # newer releases of transformers have other names for settings that TRL makes
+        warnings.simplefilter("ignore", FutureWarning)
+        config = config_class(**settings)
     trainer = trainer_class(
         model=policy.peft,
         reward_funcs=functions,
-        args=config_class(**settings),
+        args=config,
         train_dataset=_rows(examples, training, state.step, seed),
         processing_class=tokenizer_for(policy.language_model, examples),
         optimizers=(optimizer, None),
@@ -94,13 +99,22 @@ def train_with_trl(
             trainer.add_callback(rounds)
             keep(Checkpoint.of(state, policy, optimizer), save=False)
             if state.step < training.steps:
-                trainer.train()
+                _run(trainer)
     finally:
         if REFERENCE in policy.peft.peft_config:  # without a KL coefficient there is none
             policy.peft.delete_adapter(REFERENCE)
         policy.peft.eval()
     progress.finish()
     return rounds.state
+
+
+def _run(trainer: Any) -> None:
+    try:
+        trainer.train()
+    except RuntimeError as problem:
+        if "probability tensor contains" in str(problem):  # torch draws the next token from NaN
+            raise diverged() from problem
+        raise
 
 
 def tokenizer_for(model: LanguageModel, examples: Sequence[Example]) -> Any:
