@@ -182,6 +182,8 @@ class TrainingSection(Section):
     """Subtracted from the reward of a completion that does not end by itself."""
     checkpoint_every: Count = 5
     """Steps between checkpoints; an interrupted training continues from the last one."""
+    save_every: Count | None = None
+    """Steps between adapters kept in trajectory/NAME, for ``rsoup eval --trajectory``; none: only the last is kept."""
     prompts_per_pass: Count | None = None
     """Prompts whose completions pass the model at once while gradients are taken; none: all of a mini-batch. Smaller
     needs less memory and gives the same gradients."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -36,7 +36,7 @@ from rsoup.training.turns import lock_file, my_turn
 
 PROVENANCE_FILE = "rsoup.json"
 SCHEMA = 1
-IMMATERIAL = {"checkpoint_every", "prompts_per_pass", "gradient_checkpointing", "report_to"}
+IMMATERIAL = {"checkpoint_every", "save_every", "prompts_per_pass", "gradient_checkpointing", "report_to"}
 """Settings of a training that decide how it is computed, not what."""
 START = "init"
 """The name of the adapter that all trainings of a run begin from."""
@@ -93,21 +93,10 @@ def train_adapter(
         start = ensure_start(recipe, team, progress, overwrite=overwrite)
         assert start.path is not None
         policy = read_start(_load_base(recipe), start.path)
-        state = _train(recipe, name, policy, examples, objective, team, progress)
+        notes = _Notes(recipe, policy, kind, name, start, weights, team.size)
+        state = _train(recipe, notes, examples, objective, team, progress)
         if team.leads:
-            provenance = {
-                **_provenance(recipe, policy.language_model, kind, name),
-                "init_sha256": start.sha256,
-                "algo": recipe.training.algo,
-                "rewards": dict(weights),
-                "score_scaling": recipe.training.score_scaling,
-                "score_statistics": {reward: asdict(running) for reward, running in state.running.items()},
-                "steps": state.step,
-                "seconds": round(state.seconds, 1),
-                "processes": team.size,
-                "fingerprint": state.fingerprint,
-            }
-            _finish(recipe, policy, provenance)
+            _finish(recipe, policy, notes.of(state))
         team.wait()
     return folder
 
@@ -130,28 +119,66 @@ def _examples(recipe: Recipe, progress: Progress) -> Sequence[Example]:
     return examples.rows
 
 
+@dataclass(frozen=True)
+class _Notes:
+    """What rsoup.json says of an adapter in training."""
+
+    recipe: Recipe
+    policy: Policy
+    kind: Literal["expert", "morl"]
+    name: str
+    start: Adapter
+    weights: Mapping[str, float]
+    processes: int
+
+    def of(self, state: TrainingState) -> dict[str, Any]:
+        """Return the provenance of the adapter as it is now."""
+        return {
+            **_provenance(self.recipe, self.policy.language_model, self.kind, self.name),
+            "init_sha256": self.start.sha256,
+            "rewards": dict(self.weights),
+            "algo": self.recipe.training.algo,
+            "score_scaling": self.recipe.training.score_scaling,
+            "score_statistics": {reward: asdict(running) for reward, running in state.running.items()},
+            "steps": state.step,
+            "seconds": round(state.seconds, 1),
+            "processes": self.processes,
+            "fingerprint": state.fingerprint,
+        }
+
+
 def _train(
     recipe: Recipe,
-    name: str,
-    policy: Policy,
+    notes: _Notes,
     examples: Sequence[Example],
     objective: Objective,
     team: Team,
     progress: Progress,
 ) -> TrainingState:
     fingerprint = training_fingerprint(recipe, objective.weights)
-    team.begin_log({"name": name, "seed": recipe.seed, "fingerprint": fingerprint})
+    checkpoints = checkpoint_folder(recipe, notes.name)
+
+    def after_step(state: TrainingState) -> None:
+        every = recipe.training.save_every
+        if every and state.step % every == 0 and team.leads:
+            provenance = notes.of(state)
+            card = training_card(recipe, provenance, checkpoints / METRICS_FILE)
+            folder = recipe.folder / "trajectory" / notes.name / f"step-{state.step:06d}"
+            _write(folder, notes.policy, provenance, card, checkpoints)
+
+    team.begin_log({"name": notes.name, "seed": recipe.seed, "fingerprint": fingerprint})
     state = _trainer(recipe.training)(
-        policy,
+        notes.policy,
         examples,
         objective,
         recipe.training,
         recipe.generation,
         seed=recipe.seed,
-        folder=checkpoint_folder(recipe, name),
+        folder=checkpoints,
         fingerprint=fingerprint,
         progress=progress,
         team=team,
+        after_step=after_step,
     )
     team.end_log()
     return state

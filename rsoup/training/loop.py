@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -51,6 +51,7 @@ def train(
     fingerprint: str,
     progress: Progress,
     team: Team,
+    after_step: Callable[[TrainingState], None] = lambda _state: None,
 ) -> TrainingState:
     """Train the policy in place with PPO and return the last state.
 
@@ -86,6 +87,7 @@ def train(
             log({"step": state.step, **seen.metrics, **figures, "seconds": round(state.seconds, 3)})
             due = state.step % training.checkpoint_every == 0 or state.step == training.steps
             keep(Checkpoint.of(state, policy, optimizer), save=due)
+            after_step(state)
             progress.advance(note(seen.metrics, seen.tokens / seconds))
             if (state.step - 1) % SHOW_EVERY == 0:
                 progress.say(shown(state.step, rollout.texts[0], rollout.scores))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import logging as loggers
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,7 @@ def train_with_trl(
     fingerprint: str,
     progress: Progress,
     team: Team,
+    after_step: Callable[[TrainingState], None] = lambda _state: None,
 ) -> TrainingState:
     """Train the policy in place with TRL's trainer for ``training.algo`` and return the last state.
 
@@ -95,7 +96,7 @@ def train_with_trl(
         team.wait()  # for all to have read it
         progress.start(folder.name, training.steps, state.step)
         with logging(folder, state.step, team) as log, keeping(folder, writes=team.leads) as keep:
-            rounds = Rounds(state, judge, policy, optimizer, training, seed, team, progress, log, keep)
+            rounds = Rounds(state, judge, policy, optimizer, training, seed, team, progress, log, keep, after_step)
             trainer.add_callback(rounds)
             keep(Checkpoint.of(state, policy, optimizer), save=False)
             if state.step < training.steps:

@@ -145,6 +145,7 @@ class Rounds(TrainerCallback):
     progress: Progress
     log: Callable[[Mapping[str, Any]], None]
     keep: Keep
+    after_step: Callable[[TrainingState], None]
     _logs: list[Mapping[str, float]] = field(default_factory=list)
     _began: float = 0.0
 
@@ -179,6 +180,7 @@ class Rounds(TrainerCallback):
         self.log({"step": step, **metrics, "kl_coef": self.state.kl_coef, **figures, "seconds": total})
         due = step % self.training.checkpoint_every == 0 or step == self.training.steps
         self.keep(Checkpoint.of(self.state, self.policy, self.optimizer), save=due)
+        self.after_step(self.state)
         samples = self.training.prompts_per_step * self.training.completions_per_prompt
         self.progress.advance(note(metrics, metrics["completion_tokens"] * samples / seconds))
         if (step - 1) % SHOW_EVERY == 0 and self.judge.heard is not None:

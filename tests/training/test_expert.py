@@ -20,7 +20,7 @@ from rsoup.files import sha256_file
 from rsoup.progress import Silent
 from rsoup.recipe import Recipe
 from rsoup.recipe_file import load_recipe
-from rsoup.training.expert import adapter_folder, morl_name, train_adapter
+from rsoup.training.expert import adapter_folder, inner_weights, morl_name, train_adapter
 from tiny import build_adapter, build_tiny_model, recipe_content, tree, write_recipe
 
 WEIGHTS = "adapter_model.safetensors"
@@ -356,3 +356,37 @@ def test_overwriting_keeps_the_old_adapter_until_the_new_one_is_whole(tmp_path: 
     with pytest.raises(RewardError):
         train_adapter(other, "brief", {"brief": 1.0}, "expert", Silent(), overwrite=True)
     assert tree(folder) == before
+
+
+def test_adapters_along_the_way_are_those_of_shorter_trainings(tmp_path: Path, tiny_model: Path) -> None:
+    content = recipe_content(tmp_path, tiny_model)
+    content["training"]["save_every"] = 2
+    recipe = load_recipe(write_recipe(tmp_path / "r.yaml", content))
+    train_adapter(recipe, "brief", {"brief": 1.0}, "expert", Silent())
+    kept = tmp_path / "run/trajectory/brief"
+    assert [path.name for path in sorted(kept.iterdir())] == ["step-000002"]
+    assert provenance(kept / "step-000002")["steps"] == 2
+    content["training"].update(steps=2, save_every=None)
+    content["output"] = str(tmp_path / "shorter")
+    shorter = load_recipe(write_recipe(tmp_path / "r.yaml", content))
+    folder = train_adapter(shorter, "brief", {"brief": 1.0}, "expert", Silent())
+    assert sha256_file(kept / "step-000002" / WEIGHTS) == sha256_file(folder / WEIGHTS)
+
+
+def test_a_baseline_may_weigh_scores_on_a_common_scale_and_says_so(tmp_path: Path, tiny_model: Path) -> None:
+    content = recipe_content(tmp_path, tiny_model)
+    hashes = set()
+    for scaling in ("raw", "running", "normalize_then_sum"):
+        content["training"]["score_scaling"] = scaling
+        content["output"] = str(tmp_path / scaling)
+        recipe = load_recipe(write_recipe(tmp_path / "r.yaml", content))
+        folder = train_adapter(recipe, "mixed", {"positive": 1.0, "brief": 1.0}, "morl", Silent())
+        assert provenance(folder)["score_scaling"] == scaling
+        assert provenance(folder)["score_statistics"]["brief"]["count"] == 3 * 2 * 3
+        hashes.add(sha256_file(folder / WEIGHTS))
+    assert len(hashes) == 3
+
+
+def test_every_inner_weighting_is_swept() -> None:
+    assert inner_weights(["a", "b"], 4) == [{"a": 0.75, "b": 0.25}, {"a": 0.5, "b": 0.5}, {"a": 0.25, "b": 0.75}]
+    assert len(inner_weights(["a", "b", "c"], 3)) == 7
