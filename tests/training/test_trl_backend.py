@@ -121,18 +121,18 @@ def expected_gradients(policy: Policy, algo: str, rows: Tensor, width: int) -> l
     return [parameter.grad for parameter in factors if parameter.grad is not None]
 
 
-@pytest.mark.parametrize("prompts_per_pass", [None, 1])
+@pytest.mark.parametrize("settings", [{}, {"prompts_per_pass": 1}, {"gradient_checkpointing": True}])
 @pytest.mark.parametrize("algo", ALGOS)
 def test_the_first_gradient_is_the_one_of_the_algorithm(
-    tmp_path: Path, tiny_model: Path, algo: str, prompts_per_pass: int | None
+    tmp_path: Path, tiny_model: Path, algo: str, settings: dict[str, Any]
 ) -> None:
     trained, untouched = make_policy(tiny_model), make_policy(tiny_model)
     seen = watch_inputs(trained)
-    training = one_step(algo, prompts_per_pass=prompts_per_pass)
-    train_directly(trained, tmp_path, training, {"length": length}, {"length": 1.0})
+    train_directly(trained, tmp_path, one_step(algo, **settings), {"length": length}, {"length": 1.0})
     width = max(len(example.tokens) for example in pick_examples(make_examples(trained), PROMPTS, 0, 0))
-    passes = 1 if prompts_per_pass is None else PROMPTS
-    rows = torch.cat(seen[-passes:])  # the last passes are those that gradients are taken of
+    rows = torch.cat(
+        seen[-PROMPTS if "prompts_per_pass" in settings else -1 :]
+    )  # the last passes are those that gradients are taken of
     assert len(rows) == PROMPTS * GROUP
     for found, expected in zip(gradients(tmp_path), expected_gradients(untouched, algo, rows, width), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
