@@ -10,7 +10,8 @@ from __future__ import annotations
 import copy
 import logging as loggers
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,15 @@ REFERENCE = "ref"
 loggers.getLogger("trl").setLevel(loggers.ERROR)  # its warnings are about settings that are made here
 
 
+@contextmanager
+def _old_names() -> Iterator[None]:
+    """Let TRL call gradient checkpointing by the name that newer releases of transformers warn about."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*gradient_checkpointing", category=FutureWarning)
+        yield
+
+
+@_old_names()
 def train_with_trl(
     policy: Policy,
     examples: Sequence[Example],
@@ -78,13 +88,10 @@ def train_with_trl(
         "output_dir": str(folder),
     }
     trainer_class, config_class = TRAINERS[training.algo]
-    with warnings.catch_warnings():  # newer releases of transformers have other names for settings that TRL makes
-        warnings.simplefilter("ignore", FutureWarning)
-        config = config_class(**settings)
     trainer = trainer_class(
         model=policy.peft,
         reward_funcs=functions,
-        args=config,
+        args=config_class(**settings),
         train_dataset=_rows(examples, training, state.step, seed),
         processing_class=tokenizer_for(policy.language_model, examples),
         optimizers=(optimizer, None),
