@@ -19,6 +19,7 @@ from rsoup.tasks import resolve_task
 from rsoup.tasks.loading import posts_sha256
 from rsoup.training.expert import adapter_folder, is_trained, morl_name, train_adapter
 from rsoup.training.team import Team
+from rsoup.training.trl_settings import check_trl
 from rsoup.training.turns import is_taken, lock_file
 
 RECIPE = "recipe.yaml"
@@ -102,6 +103,7 @@ def trainings_of(recipe: Recipe) -> list[Training]:
 
 def check_inputs(recipe: Recipe) -> None:
     """Raise RsoupError, before anything is written, if a run would later miss its model, its data or a reward."""
+    check_trl(recipe.training, recipe.generation)
     load_tokenizer(recipe.model.base, recipe.model.revision)
     task = resolve_task(recipe.task)
     for split in ("train", "test"):

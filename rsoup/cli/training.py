@@ -41,6 +41,10 @@ ReportOption = Annotated[
         show_default=False,
     ),
 ]
+AlgoOption = Annotated[
+    str | None,
+    typer.Option("--algo", metavar="ALGO", help="ppo (the default), or TRL's grpo or rloo.", show_default=False),
+]
 StepsOption = Annotated[int | None, typer.Option("--steps", help="Rollout-and-update rounds.", show_default=False)]
 
 
@@ -49,6 +53,7 @@ def run(
     output: OutputOption = None,
     seed: SeedOption = None,
     settings: SetOption = None,
+    algo: AlgoOption = None,
     report_to: ReportOption = None,
     plan: Annotated[
         bool,
@@ -64,7 +69,7 @@ def run(
     json: JsonOption = False,
 ) -> None:
     """The whole experiment: experts, MORL baselines, soups, evaluation, report. Continues where it stopped."""
-    flags = {"output": output, "seed": seed, "training.report_to": report_to}
+    flags = {"output": output, "seed": seed, "training.algo": algo, "training.report_to": report_to}
     resolved, _ = make_recipe(recipe, settings, flags)
     from rsoup import experiment
 
@@ -99,6 +104,7 @@ def train(
     data: DataOption = None,
     column: ColumnOption = None,
     template: TemplateOption = None,
+    algo: AlgoOption = None,
     steps: StepsOption = None,
     seed: SeedOption = None,
     settings: SetOption = None,
@@ -117,6 +123,7 @@ def train(
         "task.data": data,
         "task.column": column,
         "task.template": template,
+        "training.algo": algo,
         "training.steps": steps,
         "training.report_to": report_to,
     }
@@ -160,6 +167,7 @@ def morl(
     data: DataOption = None,
     column: ColumnOption = None,
     template: TemplateOption = None,
+    algo: AlgoOption = None,
     steps: StepsOption = None,
     seed: SeedOption = None,
     settings: SetOption = None,
@@ -176,6 +184,7 @@ def morl(
         "task.data": data,
         "task.column": column,
         "task.template": template,
+        "training.algo": algo,
         "training.steps": steps,
         "training.report_to": report_to,
         "morl": [parse_weights(text) for text in weights] if weights else None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -20,7 +20,7 @@ from rsoup.mixing import lattice
 from rsoup.models.language_model import LanguageModel
 from rsoup.models.load import load_language_model, load_tokenizer, model_sha256
 from rsoup.progress import Progress
-from rsoup.recipe import Recipe
+from rsoup.recipe import Recipe, TrainingSection
 from rsoup.rewards import reward_identity
 from rsoup.rewards.scoring import make_scorers
 from rsoup.tasks import resolve_task
@@ -31,6 +31,7 @@ from rsoup.training.loop import Objective, train
 from rsoup.training.metrics import METRICS_FILE
 from rsoup.training.policy import WEIGHTS_FILE, Policy, fresh_config, read_start
 from rsoup.training.team import Team
+from rsoup.training.trl_settings import check_trl
 from rsoup.training.turns import lock_file, my_turn
 
 PROVENANCE_FILE = "rsoup.json"
@@ -80,6 +81,7 @@ def train_adapter(
     folder = adapter_folder(recipe, name)
     if _is_there(recipe, name, weights, overwrite=overwrite):
         return folder
+    check_trl(recipe.training, recipe.generation)
     objective = Objective(make_scorers(recipe.rewards), weights)
     examples = _examples(recipe, progress)  # with the line above: what is wrong shows before anything is written
     team = Team(recipe.training.report_to, recipe.folder / "logs" / name)
@@ -165,7 +167,7 @@ def _train(
             _write(folder, notes.policy, provenance, card, checkpoints)
 
     team.begin_log({"name": notes.name, "seed": recipe.seed, "fingerprint": fingerprint})
-    state = train(
+    state = _trainer(recipe.training)(
         notes.policy,
         examples,
         objective,
@@ -180,6 +182,14 @@ def _train(
     )
     team.end_log()
     return state
+
+
+def _trainer(training: TrainingSection) -> Callable[..., TrainingState]:
+    if training.algo == "ppo":
+        return train
+    from rsoup.training.trl_backend import train_with_trl  # takes seconds to import
+
+    return train_with_trl
 
 
 def _finish(recipe: Recipe, policy: Policy, provenance: dict[str, Any]) -> None:
@@ -319,13 +329,16 @@ def _check_unfinished(checkpoints: Path, fingerprint: str) -> None:
 
 
 def _provenance(recipe: Recipe, model: LanguageModel, kind: str, name: str) -> dict[str, Any]:
+    packages = ["torch", "transformers", "peft"]
+    if kind != START and recipe.training.algo != "ppo":
+        packages.append("trl")
     return {
         "schema": SCHEMA,
         "kind": kind,
         "name": name,
         "base_model": {"name": model.name, "sha256": model.sha256},
         "seed": recipe.seed,
-        "versions": {"rsoup": __version__, **{name: version(name) for name in ("torch", "transformers", "peft")}},
+        "versions": {"rsoup": __version__, **{package: version(package) for package in packages}},
     }
 
 

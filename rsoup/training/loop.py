@@ -90,7 +90,7 @@ def train(
             after_step(state)
             progress.advance(note(seen.metrics, seen.tokens / seconds))
             if (state.step - 1) % SHOW_EVERY == 0:
-                progress.say(shown(state.step, rollout))
+                progress.say(shown(state.step, rollout.texts[0], rollout.scores))
             _check_kl(state)
     progress.finish()
     return state

@@ -75,10 +75,11 @@ def logging(folder: Path, steps: int, team: Team) -> Iterator[Callable[[Mapping[
 def note(metrics: Mapping[str, Any], speed: float) -> str:
     """Return a step in a few words; ``speed`` is in tokens per second."""
     scores = " ".join(f"{name} {value:.2f}" for name, value in metrics["scores"].items())
-    return f"{scores} kl {metrics['kl']:.1f} {speed:.0f} tok/s"
+    kl = "" if metrics["kl"] is None else f" kl {metrics['kl']:.1f}"
+    return f"{scores}{kl} {speed:.0f} tok/s"
 
 
-def shown(step: int, rollout: Rollout) -> str:
+def shown(step: int, text: str, scores: Mapping[str, np.ndarray]) -> str:
     """Return the first completion of a step and its scores."""
-    scores = "  ".join(f"{name} {values[0]:.2f}" for name, values in rollout.scores.items())
-    return f"step {step}: {' '.join(rollout.texts[0].split())!r}  {scores}"
+    told = "  ".join(f"{name} {values[0]:.2f}" for name, values in scores.items())
+    return f"step {step}: {' '.join(text.split())!r}  {told}"

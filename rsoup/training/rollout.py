@@ -68,12 +68,14 @@ def draw_numbers(training: TrainingSection, generation: GenerationSection, rando
 
 def pick_examples(examples: Sequence[Example], count: int, step: int, seed: int) -> list[Example]:
     """Return the examples of a step: every example comes once before any comes again, each pass in a new order."""
-    picked = []
-    for position in range(step * count, (step + 1) * count):
-        epoch, index = divmod(position, len(examples))
-        order = torch.randperm(len(examples), generator=generator_for(seed, "order", epoch))
-        picked.append(examples[int(order[index])])
-    return picked
+    return [examples[index] for index in pick_indices(len(examples), step * count, (step + 1) * count, seed)]
+
+
+def pick_indices(size: int, first: int, end: int, seed: int) -> list[int]:
+    """Return which of ``size`` examples a training takes as its ``first`` up to, not including, its ``end``."""
+    passes = range(first // size, (end - 1) // size + 1)
+    orders = {number: torch.randperm(size, generator=generator_for(seed, "order", number)) for number in passes}
+    return [int(orders[position // size][position % size]) for position in range(first, end)]
 
 
 def collect(

@@ -42,13 +42,18 @@ def update(
             team.add_gradients(policy.parameters)
             grad_norm = torch.nn.utils.clip_grad_norm_(policy.parameters, training.max_grad_norm)
             if not bool(torch.isfinite(grad_norm)):
-                raise RsoupError(
-                    "Training has diverged: the gradient is not finite. The last checkpoint is whole.",
-                    "Lower training.learning_rate, and start over with --overwrite.",
-                )
+                raise diverged()
             optimizer.step()
             noted.append({**_figures(losses, team), "grad_norm": float(grad_norm)})
     return {key: statistics.fmean(entry[key] for entry in noted) for key in noted[0]}
+
+
+def diverged() -> RsoupError:
+    """Return the error that ends a training whose gradient is not finite."""
+    return RsoupError(
+        "Training has diverged: the gradient is not finite. The last checkpoint is whole.",
+        "Lower training.learning_rate, and start over with --overwrite.",
+    )
 
 
 class _Batch:
