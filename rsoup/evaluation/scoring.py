@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from rsoup.errors import RewardError
 from rsoup.evaluation.cache import Completion, Kept
 from rsoup.evaluation.records import Floats
 from rsoup.files import sha256_json
 from rsoup.recipe import RewardSection
 from rsoup.rewards import reward_identity
-from rsoup.rewards.scoring import Scorer, make_scorer, score
+from rsoup.rewards.scoring import Scorer, make_scorer, score_each
 from rsoup.tasks.loading import Example
 
 Read = tuple[str, str]
@@ -47,31 +47,10 @@ class Judges:
         if missing:
             if name not in self._scorers:
                 self._scorers[name] = make_scorer(name, self._rewards[name])
-            found, problem = score_each(name, self._scorers[name], missing)
-            known |= found
+            posts, texts = zip(*missing.values(), strict=True)
+            found, problem = score_each(name, self._scorers[name], posts, texts)
+            known |= {key: value for key, value in zip(missing, found.tolist(), strict=True) if not math.isnan(value)}
             kept.keep_scores(identity, known)
             if problem is not None:
                 raise problem
         return np.array([known[key] for key in keys])
-
-
-def score_each(name: str, scorer: Scorer, reads: Mapping[str, Read]) -> tuple[dict[str, float], RewardError | None]:
-    """Score by key; where that fails, halve until what fails stands alone. Return the scores and the first error."""
-    posts, texts = zip(*reads.values(), strict=True)
-    try:
-        return dict(zip(reads, score(name, scorer, posts, texts).tolist(), strict=True)), None
-    except RewardError as problem:
-        if len(reads) == 1:
-            return {}, _naming(problem, posts[0], texts[0])
-    rows = list(reads.items())
-    first, error = score_each(name, scorer, dict(rows[: len(rows) // 2]))
-    second, other = score_each(name, scorer, dict(rows[len(rows) // 2 :]))
-    return first | second, error or other
-
-
-def _naming(problem: RewardError, post: str, text: str) -> RewardError:
-    if repr(text) in problem.message:
-        return problem
-    return RewardError(
-        f"{problem.message.rstrip('.')}, for the completion {text!r} of the prompt {post[:77]!r}.", problem.hint
-    )

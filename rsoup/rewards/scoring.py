@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from rsoup.errors import RewardError
+from rsoup.errors import FailedSampleError, RewardError
 from rsoup.recipe import RewardSection
 from rsoup.rewards import complete_reward, registry_entry, search_working_folder
 
@@ -112,11 +112,42 @@ def score(name: str, scorer: Scorer, prompts: Sequence[str], completions: Sequen
     return array
 
 
+def score_each(
+    name: str, scorer: Scorer, prompts: Sequence[str], completions: Sequence[str]
+) -> tuple[np.ndarray, RewardError | None]:
+    """Return the scores (n,), NaN where the reward fails, and the first failure, if there is one.
+
+    Where a batch fails it is halved until what fails stands alone: a FailedSampleError. If no half of a batch fails,
+    the failure is the batch's own.
+    """
+    try:
+        return score(name, scorer, prompts, completions), None
+    except RewardError as problem:
+        if len(completions) == 1:
+            return np.full(1, np.nan), _naming(problem, name, prompts[0], completions[0])
+        half = len(completions) // 2
+        first, error = score_each(name, scorer, prompts[:half], completions[:half])
+        second, other = score_each(name, scorer, prompts[half:], completions[half:])
+        return np.concatenate([first, second]), error or other or problem
+
+
+def _naming(problem: RewardError, name: str, prompt: str, completion: str) -> FailedSampleError:
+    message = problem.message
+    if repr(completion) not in message:
+        message = f"{message.rstrip('.')}, for the completion {completion!r} of the prompt {_shorten(prompt)!r}."
+    return FailedSampleError(message, problem.hint, reward=name, prompt=prompt, completion=completion)
+
+
 def score_all(
     scorers: Mapping[str, Scorer], prompts: Sequence[str], completions: Sequence[str]
 ) -> dict[str, np.ndarray]:
-    """Score completions with every reward."""
-    return {name: score(name, scorer, prompts, completions) for name, scorer in scorers.items()}
+    """Score completions with every reward; the error of one that fails names the completion."""
+    scores: dict[str, np.ndarray] = {}
+    for name, scorer in scorers.items():
+        scores[name], problem = score_each(name, scorer, prompts, completions)
+        if problem is not None:
+            raise problem
+    return scores
 
 
 def weighted_score(scores: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> np.ndarray:

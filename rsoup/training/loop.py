@@ -18,7 +18,7 @@ from rsoup.rewards.scoring import Scorer
 from rsoup.tasks.loading import Example
 from rsoup.training.algorithm import adapted_kl_coef
 from rsoup.training.checkpoint import Checkpoint, TrainingState, keeping, list_checkpoints, load_checkpoint
-from rsoup.training.metrics import Seen, logging, note, see, shown
+from rsoup.training.metrics import Seen, logging, note, saving_failed_sample, see, shown
 from rsoup.training.policy import Policy
 from rsoup.training.rollout import Rollout, collect, draw_numbers, pick_examples
 from rsoup.training.scores import Running, objective_scores
@@ -74,7 +74,7 @@ def train(
             random = generator_for(seed, "sampling", state.step)
             torch.manual_seed(random.initial_seed())  # dropout draws from the global generator
             draws = draw_numbers(training, generation, random).of(own)
-            with team.autocast():
+            with team.autocast(), saving_failed_sample(folder, state.step + 1):
                 rollout = collect(
                     policy, [batch[index] for index in own], objective.scorers, training, generation, draws
                 )

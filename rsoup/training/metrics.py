@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from rsoup.files import write_text
+from rsoup.errors import FailedSampleError, RewardError
+from rsoup.files import write_json, write_text
 from rsoup.training.algorithm import masked_mean
 from rsoup.training.checkpoint import TrainingState
 from rsoup.training.rollout import Rollout
@@ -19,6 +20,7 @@ from rsoup.training.scores import Running
 from rsoup.training.team import Team
 
 METRICS_FILE = "metrics.jsonl"
+FAILED_FILE = "failed_sample.json"
 
 
 @dataclass(frozen=True)
@@ -83,3 +85,16 @@ def shown(step: int, text: str, scores: Mapping[str, np.ndarray]) -> str:
     """Return the first completion of a step and its scores."""
     told = "  ".join(f"{name} {values[0]:.2f}" for name, values in scores.items())
     return f"step {step}: {' '.join(text.split())!r}  {told}"
+
+
+@contextmanager
+def saving_failed_sample(folder: Path, step: int) -> Iterator[None]:
+    """Save the completion that a reward fails on within the block to failed_sample.json, and say so."""
+    try:
+        yield
+    except FailedSampleError as problem:
+        path = folder / FAILED_FILE
+        sample = {name: getattr(problem, name) for name in ("reward", "prompt", "completion", "message")}
+        write_json(path, {"schema": 1, "step": step, **sample})
+        hint = f"{problem.hint} The sample is in {path}; the same command then continues."
+        raise RewardError(problem.message, hint) from problem

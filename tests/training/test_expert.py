@@ -390,3 +390,28 @@ def test_a_baseline_may_weigh_scores_on_a_common_scale_and_says_so(tmp_path: Pat
 def test_every_inner_weighting_is_swept() -> None:
     assert inner_weights(["a", "b"], 4) == [{"a": 0.75, "b": 0.25}, {"a": 0.5, "b": 0.5}, {"a": 0.25, "b": 0.75}]
     assert len(inner_weights(["a", "b", "c"], 3)) == 7
+
+
+@pytest.mark.parametrize("fault", ["raise ValueError('no such word')", "return [float('nan') for _ in completions]"])
+def test_a_reward_that_fails_names_and_saves_the_sample_and_loses_no_step(
+    tmp_path: Path, tiny_model: Path, fault: str
+) -> None:
+    content = recipe_content(tmp_path, tiny_model)
+    picky = tmp_path / "picky.py"
+    source = "def picky(prompts, completions):\n    {}\n    return [float(len(text)) for text in completions]\n"
+    picky.write_text(source.format("pass"))
+    content["rewards"], content["morl"] = {"picky": {"function": f"{picky}:picky"}}, []
+    content["training"]["checkpoint_every"] = 100
+    recipe = load_recipe(write_recipe(tmp_path / "r.yaml", content))
+    with pytest.raises(KeyboardInterrupt):
+        train_adapter(recipe, "picky", {"picky": 1.0}, "expert", Stopping(2))  # after the start and one step
+    assert [path.name for path in (tmp_path / "run/checkpoints/picky").glob("*.safetensors")]
+    fails = source.format(f"if any('e' in text for text in completions): {fault}")
+    picky.write_text(fails)
+    with pytest.raises(RewardError) as caught:
+        train_adapter(recipe, "picky", {"picky": 1.0}, "expert", Silent(), overwrite=True)
+    saved = json.loads((tmp_path / "run/checkpoints/picky/failed_sample.json").read_text())
+    assert "e" in saved["completion"]
+    assert repr(saved["completion"]) in caught.value.message
+    assert "failed_sample.json" in caught.value.hint
+    assert not adapter_folder(recipe, "picky").exists()
