@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from rsoup.evaluation.results import read_results, read_samples
 from rsoup.evaluation.sweep import RESULTS, evaluate
 from rsoup.models.load import load_tokenizer
@@ -26,7 +28,10 @@ def noting(prompts, completions):
 """
 
 
-def test_rewards_and_samples_have_the_prefix_and_the_first_sentence(tmp_path: Path, tiny_model: Path) -> None:
+@pytest.mark.parametrize("algo", ["ppo", "rloo", "grpo"])
+def test_rewards_and_samples_have_the_prefix_and_the_first_sentence(
+    algo: str, tmp_path: Path, tiny_model: Path
+) -> None:
     content: dict[str, Any] = recipe_content(tmp_path, tiny_model)
     log = tmp_path / "log.jsonl"
     (tmp_path / "own.py").write_text(NOTING.format(log=str(log)))
@@ -34,7 +39,7 @@ def test_rewards_and_samples_have_the_prefix_and_the_first_sentence(tmp_path: Pa
     (tmp_path / "posts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     content["task"] |= {"reference": "answer", "prefix": [2, 3], "response": "first_sentence"}
     content |= {"rewards": {"noting": {"function": f"{tmp_path / 'own.py'}:noting"}}, "morl": []}
-    content["training"] |= {"steps": 1}
+    content["training"] |= {"steps": 1, "algo": algo}
     recipe = load_recipe(write_recipe(tmp_path / "r.yaml", content))
 
     def prefixes(split: Any) -> dict[str, str]:
