@@ -76,7 +76,7 @@ class Bench:
         self._judges = Judges(recipe.rewards)
         self._resident: Resident | None = None
         self._vllm: Vllm | None = None
-        self._rows = {example.id: sha256_json([example.id, *example.tokens])[:24] for example in examples}
+        self._rows = {example.id: _identity(example) for example in examples}
 
     def measure(self, points: Sequence[PlannedPoint]) -> dict[PlannedPoint, Measured]:
         """Return what was measured at each point, now or earlier; points that another sweep is at come last."""
@@ -155,6 +155,11 @@ class Bench:
         start = self._start.sha256 if self._start is not None else None
         model = [self._base_sha256, settings_sha256(section.base, section.revision), start]
         return kept(self._out, sha256_json([SCHEMA, self._plan.identity(point), model, generation, seed])[:32])
+
+
+def _identity(example: Example) -> str:
+    """Return a hash of what decides an example's completion and the answer that is read of it."""
+    return sha256_json([example.id, example.response, len(example.prefix_tokens), *example.tokens])[:24]
 
 
 def _resolved_dtype(recipe: Recipe) -> str:

@@ -15,10 +15,11 @@ from typing import Any
 from rsoup import mixing
 from rsoup.errors import MissingPackageError
 from rsoup.evaluation.cache import Completion
-from rsoup.models.load import model_source
+from rsoup.models.load import load_tokenizer, model_source
 from rsoup.models.sampling import generator_for
 from rsoup.recipe import Recipe
 from rsoup.tasks.loading import Example
+from rsoup.tasks.responses import read_responses
 
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """The ranks vLLM sizes its buffers for."""
@@ -38,6 +39,7 @@ class Vllm:
         self._vllm: Any = importlib.import_module("vllm")
         self._request: Any = importlib.import_module("vllm.lora.request").LoRARequest
         self._recipe, self._served = recipe, 0
+        self._tokenizer = load_tokenizer(recipe.model.base, recipe.model.revision)
         self._llm = self._vllm.LLM(
             model=model_source(recipe.model.base),
             revision=recipe.model.revision,
@@ -66,7 +68,12 @@ class Vllm:
             )
         done = {}
         for example, output in zip(examples, outputs, strict=True):
-            done[example.id] = [_completion(own) for own in output.outputs]
+            rows = [tuple(own.token_ids) for own in output.outputs]
+            texts = read_responses(self._tokenizer, [example] * len(rows), rows)
+            done[example.id] = [
+                Completion(text=text, tokens=row, ended_by_eos=own.finish_reason == "stop")
+                for text, row, own in zip(texts, rows, output.outputs, strict=True)
+            ]
             on_prompt()
         return done
 
@@ -78,9 +85,3 @@ class Vllm:
             max_tokens=settings.max_new_tokens,
             seed=generator_for(self._recipe.seed, f"evaluation/{example.id}", 0).initial_seed() >> 32,
         )
-
-
-def _completion(output: Any) -> Completion:
-    return Completion(
-        text=output.text.strip(), tokens=tuple(output.token_ids), ended_by_eos=output.finish_reason == "stop"
-    )

@@ -77,7 +77,7 @@ def train_with_trl(
     state = TrainingState(step=0, kl_coef=training.ppo.kl_coef, seconds=0.0, fingerprint=fingerprint)
     if checkpoints:
         state = read_state(checkpoints[-1])
-    judge = Judge(objective, training, policy.language_model.stop_ids, state.running, team)
+    judge = Judge(objective, training, policy.language_model, examples, state.running, team)
     functions, weights = reward_functions(judge, objective, training)
     settings = {
         **trainer_settings(training, generation, team.size),
@@ -169,9 +169,7 @@ def _surroundings(policy: Policy) -> dict[str, Any]:
 
 
 def _rows(examples: Sequence[Example], training: TrainingSection, done: int, seed: int) -> Dataset:
-    """Return the prompts of the steps that are left, in order, and the posts that rewards read."""
-    rows = Dataset.from_dict(
-        {"prompt": [example.prompt for example in examples], "post": [example.post for example in examples]}
-    )
+    """Return the prompts of the steps that are left, in order, and which examples they are."""
+    rows = Dataset.from_dict({"prompt": [example.prompt for example in examples], "row": list(range(len(examples)))})
     first = min(done, training.steps - 1) * training.prompts_per_step
     return rows.select(pick_indices(len(examples), first, training.steps * training.prompts_per_step, seed))

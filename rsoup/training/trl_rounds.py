@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,10 +13,13 @@ import numpy as np
 import torch
 from transformers import TrainerCallback
 
+from rsoup.models.language_model import LanguageModel
 from rsoup.models.sampling import generator_for
 from rsoup.progress import Progress
 from rsoup.recipe import TrainingSection
 from rsoup.rewards.scoring import score_all
+from rsoup.tasks.loading import Example
+from rsoup.tasks.responses import read_responses
 from rsoup.training.checkpoint import Checkpoint, Keep, TrainingState
 from rsoup.training.loop import SHOW_EVERY, Objective
 from rsoup.training.metrics import note, shown
@@ -49,7 +52,8 @@ class Judge:
         self,
         objective: Objective,
         training: TrainingSection,
-        stop_ids: Collection[int],
+        model: LanguageModel,
+        examples: Sequence[Example],
         running: Mapping[str, Running],
         team: Team,
     ) -> None:
@@ -57,17 +61,20 @@ class Judge:
         self.heard: Heard | None = None
         self._objective = objective
         self._training = training
-        self._stop_ids = stop_ids
+        self._model = model
+        self._examples = examples
         self._team = team
 
-    def hear(self, posts: Sequence[str], completions: Sequence[str], ids: Sequence[Sequence[int]]) -> Heard:
-        """Score completions and take them into the statistics; those heard before are forgotten."""
-        texts = [completion.strip() for completion in completions]
+    def hear(self, rows: Sequence[int], ids: Sequence[Sequence[int]]) -> Heard:
+        """Score completions of some examples and take them into the statistics; those heard before are forgotten."""
+        examples = [self._examples[row] for row in rows]
+        posts = [example.post for example in examples]
+        texts = read_responses(self._model.tokenizer, examples, ids)
         scores = score_all(self._objective.scorers, posts, texts)
         for name, values in scores.items():
             self.running[name] = self.running.get(name, Running()).with_batch(self._team.gather(values))
         lengths = np.array([len(row) for row in ids])
-        ended = np.array([row[-1] in self._stop_ids for row in ids])
+        ended = np.array([row[-1] in self._model.stop_ids for row in ids])
         self.heard = Heard(posts, texts, lengths, ended, scores)
         return self.heard
 
@@ -102,13 +109,11 @@ def reward_functions(
 ) -> tuple[list[RewardFunction], list[float]]:
     """Return functions in the form that TRL calls, and their weights: one for the objective, or one for each reward.
 
-    TRL passes them the completions' texts and token ids and the columns of the data, and calls them in order.
+    TRL passes them the completions' token ids and the columns of the data, and calls them in order.
     """
 
-    def objective_reward(
-        completions: Sequence[str], completion_ids: Sequence[Sequence[int]], post: Sequence[str], **_: Any
-    ) -> list[float]:
-        rewards: list[float] = judge.rewards(judge.hear(post, completions, completion_ids)).tolist()
+    def objective_reward(completion_ids: Sequence[Sequence[int]], row: Sequence[int], **_: Any) -> list[float]:
+        rewards: list[float] = judge.rewards(judge.hear(row, completion_ids)).tolist()
         return rewards
 
     if not own_aggregation(training):
@@ -120,10 +125,8 @@ def reward_functions(
 
 
 def _score_function(name: str, judge: Judge, *, first: bool) -> RewardFunction:
-    def score(
-        completions: Sequence[str], completion_ids: Sequence[Sequence[int]], post: Sequence[str], **_: Any
-    ) -> list[float]:
-        heard = judge.hear(post, completions, completion_ids) if first else judge.heard
+    def score(completion_ids: Sequence[Sequence[int]], row: Sequence[int], **_: Any) -> list[float]:
+        heard = judge.hear(row, completion_ids) if first else judge.heard
         assert heard is not None
         scores: list[float] = heard.scores[name].tolist()
         return scores
