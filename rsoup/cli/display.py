@@ -101,16 +101,16 @@ def results_table(results: Results, timing: Mapping[str, float]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     line = any(point.lam is not None for point in results.points)
     costs = any("passes_per_token" in point.extras for point in results.points) and bool(timing)
-    extras = {"tokens": "completion_tokens", "KL": "kl"}
-    extras = {title: name for title, name in extras.items() if any(name in point.extras for point in results.points)}
+    extras = {"tokens": ("completion_tokens", 1), "KL": ("kl", 2)}
+    extras = {title: own for title, own in extras.items() if any(own[0] in point.extras for point in results.points)}
     table.add_column("lambda" if line else "point")
     for title in [*results.rewards, *extras, *(["ms/token"] if costs else [])]:
         table.add_column(title, justify="right")
     if line:
-        table.add_column("model")
+        table.add_column("model", overflow="fold")
     for point in results.points:
         cells = [_score(point.scores[reward]) for reward in results.rewards]
-        cells += [f"{point.extras[name]:.1f}" if name in point.extras else "" for name in extras.values()]
+        cells += [f"{point.extras[name]:.{n}f}" if name in point.extras else "" for name, n in extras.values()]
         cells += [f"{timing.get(point.id, 0.0):.1f}"] if costs else []
         first = "" if point.lam is None else f"{point.lam:.2f}"
         table.add_row(*([first, *cells, escape(point.id)] if line else [escape(point.id), *cells]))

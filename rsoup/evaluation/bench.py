@@ -99,6 +99,7 @@ class Bench:
         rows = keeping.completions()
         missing = self._missing(rows)
         if missing:
+            self._load()
             began = time.perf_counter()
             done = self._complete(point, missing)
             rows |= {self._rows[name]: row for name, row in done.items()}
@@ -123,8 +124,10 @@ class Bench:
             self._progress.advance(point.id)
 
         if self._recipe.evaluation.engine == "vllm":
-            return self._loaded_vllm().complete(self._plan.mixed(point), examples, on_prompt)
-        resident = self._loaded()
+            assert self._vllm is not None
+            return self._vllm.complete(self._plan.mixed(point), examples, on_prompt)
+        resident = self._resident
+        assert resident is not None
         if point.kind in ("ensemble", "mod"):
             return resident.complete(
                 resident.ensemble(point.kind, self._plan.adapters, point.used), examples, on_prompt
@@ -132,20 +135,19 @@ class Bench:
         soup = self._plan.mixed(point)
         return resident.complete(resident.subject(soup.adapter if soup else None), examples, on_prompt)
 
-    def _loaded(self) -> Resident:
-        if self._resident is None:
-            section = self._recipe.model
+    def _load(self) -> None:
+        """Load what generates, the first time; it is not part of any point's time."""
+        section, settings = self._recipe.model, self._recipe.evaluation
+        if settings.engine == "vllm":
+            if self._vllm is None:
+                ranks = [layer.rank for adapter in self._plan.adapters.values() for layer in adapter.layers.values()]
+                count = len(self._plan.ingredients) if settings.method == "cat" else 1
+                self._vllm = Vllm(self._recipe, self.dtype, count * max(ranks, default=1))
+        elif self._resident is None:
             model = load_language_model(section.base, revision=section.revision, dtype=self.dtype)
-            settings, seed = self._recipe.evaluation, self._recipe.seed
-            self._resident = Resident(model, settings, seed, self._start, self._examples, self._progress.say)
-        return self._resident
-
-    def _loaded_vllm(self) -> Vllm:
-        if self._vllm is None:
-            ranks = [layer.rank for adapter in self._plan.adapters.values() for layer in adapter.layers.values()]
-            count = len(self._plan.ingredients) if self._plan.settings.method == "cat" else 1
-            self._vllm = Vllm(self._recipe, self.dtype, count * max(ranks, default=1))
-        return self._vllm
+            self._resident = Resident(
+                model, settings, self._recipe.seed, self._start, self._examples, self._progress.say
+            )
 
     def _kept(self, point: PlannedPoint) -> Kept:
         """Return where a point's model keeps what it said, named by everything that decides it but the prompts."""

@@ -20,7 +20,7 @@ from rsoup.recipe import EvaluationSection
 BASE = "base"
 """The id of the point without adapter, and the name of the base as an ingredient."""
 MANY = 200
-"""Points of a lattice from which on other ways to choose them are worth a word."""
+"""Mixes beyond which other ways to choose them are worth a word."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,8 +120,11 @@ def plan_sweep(
     warnings = check_compatible(
         [adapters[name] for name in mixable], settings.method, allow_different_starts=allow_different_starts
     )
-    plan = Plan(adapters, ingredients, (), settings, tuple(warnings), allow_different_starts)
-    mixes = [plan.point_at(weights) for weights in lay_out(ingredients, settings, seed) if ingredients]
+    plan = Plan(adapters, ingredients, (), settings, (), allow_different_starts)
+    places = lay_out(ingredients, settings, seed)
+    if len(places) > MANY and not settings.at:
+        warnings.append(f"There are {len(places):,} mixes to measure; --random K or --refine K measures fewer.")
+    mixes = [plan.point_at(weights) for weights in places if ingredients]
     points = [PlannedPoint(BASE, "base", {}), *(point for point in mixes if point.id != BASE)]
     points += [PlannedPoint(name, "morl", {name: 1.0}) for name in adapters if name not in ingredients]
     points += [compared for point in mixes for compared in compared_with(point, settings)]
@@ -129,7 +132,7 @@ def plan_sweep(
         name = checkpoint.adapter.name
         adapters[name] = checkpoint.adapter
         points.append(PlannedPoint(name, "checkpoint", {name: 1.0}, facts={"step": float(checkpoint.step)}))
-    return replace(plan, points=tuple(points))
+    return replace(plan, points=tuple(points), warnings=tuple(warnings))
 
 
 def compared_with(point: PlannedPoint, settings: EvaluationSection) -> list[PlannedPoint]:

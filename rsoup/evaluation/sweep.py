@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
+
 from rsoup import __version__, adapters
 from rsoup.errors import AdapterError, DataError
 from rsoup.evaluation.bench import Bench, Measured
@@ -20,7 +22,7 @@ from rsoup.evaluation.trajectory import read_trajectory
 from rsoup.evaluation.vllm import require_vllm
 from rsoup.models.load import context_length, load_tokenizer, model_sha256
 from rsoup.progress import Progress
-from rsoup.recipe import Recipe
+from rsoup.recipe import EvaluationSection, Recipe
 from rsoup.tasks import Task, resolve_task
 from rsoup.tasks.loading import Example, load_examples
 
@@ -62,42 +64,52 @@ def evaluate(
     if remark is not None:
         progress.say(remark)
     bench = Bench(recipe, plan, examples, start, base_sha256, out, progress)
-    measured = bench.measure(plan.points)
-    for _ in range(settings.refine):
-        point = _next(recipe, plan, measured)
-        if point is None:
-            break
-        measured |= bench.measure([point])
-    points = _in_order(plan, measured)
-    samples = Samples(
-        tuple(example.id for example in examples),
-        tuple(example.post for example in examples),
-        {point.id: measured[point].samples() for point in points},
-    )
-    facts = {"kl_to": START if start is not None else "base"} if settings.measures else {}
+    measured = _in_order(plan, _measure(recipe, plan, bench))
     results = Results(
         recipe=recipe.name,
         task=task.name,
         seed=recipe.seed,
         base_model=Base(name=recipe.model.base, sha256=base_sha256),
-        generation=Generation(
-            max_new_tokens=settings.max_new_tokens,
-            temperature=settings.temperature,
-            dtype=bench.dtype,
-            samples_per_prompt=settings.samples,
-            **facts,
-            **({"engine": settings.engine} if settings.engine != "transformers" else {}),
-        ),
+        generation=_generation(settings, bench.dtype, START if start is not None else "base"),
         prompts=Prompts(count=len(examples), sha256=bench.prompts_sha256, split="test", left_out=left_out),
         rewards=tuple(recipe.rewards),
         adapters={name: _adapter(adapter, out, plan) for name, adapter in plan.adapters.items()},
         method=settings.method,
-        points=tuple(_point(point, measured[point]) for point in points),
+        points=tuple(_point(point, own) for point, own in measured.items()),
         versions={"rsoup": __version__, **{name: version(name) for name in ("torch", "transformers")}},
     )
+    samples = Samples(
+        tuple(example.id for example in examples),
+        tuple(example.post for example in examples),
+        {point.id: own.samples() for point, own in measured.items()},
+    )
     write_results(out / RESULTS, results, samples)
-    write_timing(out, {point.id: measured[point] for point in points})
+    write_timing(out, {point.id: own for point, own in measured.items()})
     return results
+
+
+def _measure(recipe: Recipe, plan: Plan, bench: Bench) -> dict[PlannedPoint, Measured]:
+    """Measure the planned points, and then those that refinement chooses one by one."""
+    measured = bench.measure(plan.points)
+    for _ in range(recipe.evaluation.refine):
+        point = _next(recipe, plan, measured)
+        if point is None:
+            break
+        measured |= bench.measure([point])
+    return measured
+
+
+def _generation(settings: EvaluationSection, dtype: str, start: str) -> Generation:
+    facts: dict[str, str] = {"engine": settings.engine} if settings.engine != "transformers" else {}
+    if settings.measures:
+        facts["kl_to"] = start
+    return Generation(
+        max_new_tokens=settings.max_new_tokens,
+        temperature=settings.temperature,
+        dtype=dtype,
+        samples_per_prompt=settings.samples,
+        **facts,
+    )
 
 
 def _held_out(recipe: Recipe, task: Task, progress: Progress) -> tuple[list[Example], int]:
@@ -126,8 +138,6 @@ def _held_out(recipe: Recipe, task: Task, progress: Progress) -> tuple[list[Exam
 
 def _next(recipe: Recipe, plan: Plan, measured: dict[PlannedPoint, Measured]) -> PlannedPoint | None:
     """Return the mix to measure next, None when there is none left."""
-    import numpy as np
-
     found = {plan.position(point): own for point, own in measured.items()}
     places = [place for place in found if place is not None]
     scores = [[found[place].mean(name) for name in recipe.rewards] for place in places]
@@ -135,12 +145,12 @@ def _next(recipe: Recipe, plan: Plan, measured: dict[PlannedPoint, Measured]) ->
     return None if weights is None else plan.point_at(weights)
 
 
-def _in_order(plan: Plan, measured: dict[PlannedPoint, Measured]) -> list[PlannedPoint]:
+def _in_order(plan: Plan, measured: dict[PlannedPoint, Measured]) -> dict[PlannedPoint, Measured]:
     """Return the points as planned, those of a line by their lambda."""
-    points = list(measured)
-    line = [point for point in points if point.lam is not None and plan.position(point) is not None]
+    line = [point for point in measured if point.lam is not None and plan.position(point) is not None]
     along = iter(sorted(line, key=lambda point: point.lam or 0.0))
-    return [next(along) if point in line else point for point in points]
+    order = [next(along) if point in line else point for point in measured]
+    return {point: measured[point] for point in order}
 
 
 def _check_base(plan: Plan, name: str, sha256: str) -> None:

@@ -1,7 +1,7 @@
 """Evaluate the quickstart's sweep: rsoup, the original's way, and PEFT with batches and one load, side by side.
 
-python tests/benchmarks/sweep.py            the comparison (about 8 minutes on two cores)
-python tests/benchmarks/sweep.py growth     how the time grows with lambdas, prompts, adapters and lengths
+python tests/benchmarks/sweep.py [LAMBDAS]      the comparison, at 11 lambdas (about 10 minutes on two cores) or fewer
+python tests/benchmarks/sweep.py growth         how the time grows with lambdas, prompts, adapters, lengths and samples
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from rsoup.tasks import resolve_task
 from rsoup.tasks.loading import Example, load_examples
 
 NAMES = ("positive", "faithful", "third", "fourth", "fifth")
-SEEN = 2
-"""Lambdas that the slow ways are measured at; their seconds per lambda do not change."""
+SEEN = ((0.5, 0.5), (0.4, 0.6))
+"""Mixes that the batches of PEFT are measured at, the first of them one by one too: a sweep repeats what these take."""
 
 
 def quickstart(**evaluation: Any) -> Recipe:
@@ -101,32 +101,29 @@ def generate(model: Any, recipe: Recipe, examples: Sequence[Example], batch_size
 
 
 def original(recipe: Recipe, folders: Sequence[Path], examples: Sequence[Example]) -> tuple[float, list[str]]:
-    """Reload the adapters at each lambda and generate one prompt at a time; return seconds per lambda."""
-    base, took, texts = model_source(recipe.model.base), {}, []
+    """Load everything for a lambda and generate one prompt at a time; return seconds per lambda."""
+    took: dict[str, float] = {}
     scorers = make_scorers(recipe.rewards)
-    for index in range(SEEN):
-        with seconds(took, str(index)):
-            model = load_mix(base, folders, (0.5, 0.5) if index == 0 else (0.4, 0.6))
-            own = generate(model, recipe, examples, 1)
-            score_all(scorers, [example.post for example in examples], own)
-        texts.append(own)
-    return sum(took.values()) / SEEN, texts[0]
+    with seconds(took, "one"):
+        model = load_mix(model_source(recipe.model.base), folders, SEEN[0])
+        texts = generate(model, recipe, examples, 1)
+        score_all(scorers, [example.post for example in examples], texts)
+    return took["one"], texts
 
 
 def peft_batched(recipe: Recipe, folders: Sequence[Path], examples: Sequence[Example]) -> tuple[float, list[str]]:
-    """Load once, set each mix, generate in batches; return seconds per lambda."""
-    took, texts = {}, []
+    """Load once, set each mix, generate in batches of the quickstart's size; return seconds per lambda."""
+    took: dict[str, float] = {}
+    texts: list[list[str]] = []
     scorers = make_scorers(recipe.rewards)
-    model = load_mix(model_source(recipe.model.base), folders, (0.5, 0.5))
+    model = load_mix(model_source(recipe.model.base), folders, SEEN[0])
     generate(model, recipe, examples[:2], 2)  # a first call warms up
-    for index in range(SEEN):
-        with seconds(took, str(index)):
-            weights = (0.5, 0.5) if index == 0 else (0.4, 0.6)
+    for weights in SEEN:
+        with seconds(took, str(weights)):
             set_peft_model_state_dict(model, mixed_state(model, ("one", "two"), weights), adapter_name="mix")
-            own = generate(model, recipe, examples, 64)
-            score_all(scorers, [example.post for example in examples], own)
-        texts.append(own)
-    return sum(took.values()) / SEEN, texts[0]
+            texts.append(generate(model, recipe, examples, 64))
+            score_all(scorers, [example.post for example in examples], texts[-1])
+    return sum(took.values()) / len(SEEN), texts[0]
 
 
 def ours(recipe: Recipe, folders: Sequence[Path], out: Path) -> tuple[float, float, list[str]]:
@@ -141,13 +138,17 @@ def ours(recipe: Recipe, folders: Sequence[Path], out: Path) -> tuple[float, flo
     return took["all"], took["all"] / len(results.points), list(middle)
 
 
-def compare() -> None:
+def compare(lambdas: int) -> None:
     """Print the three ways side by side."""
-    recipe = quickstart(measures="false")
+    recipe = quickstart(measures="false", lambdas=lambdas, batch_size="auto")
+    points = lambdas + 1
     examples = examples_of(recipe)
     rate = matmul_rate()
     print(f"{os.cpu_count()} cores, torch {torch.__version__}, float32 matrix products at {rate / 1e9:.0f} GFLOP/s")
-    print(f"{len(examples)} prompts of {sum(len(e.tokens) for e in examples) / len(examples):.0f} tokens on average, ")
+    print(
+        f"{len(examples)} prompts of {sum(len(e.tokens) for e in examples) / len(examples):.0f} tokens on average, ",
+        end="",
+    )
     print(f"{recipe.evaluation.max_new_tokens} new tokens, greedy\n")
     with tempfile.TemporaryDirectory() as folder:
         folders = write_adapters(Path(folder), model_source(recipe.model.base))[:2]
@@ -156,11 +157,11 @@ def compare() -> None:
         batched, batched_texts = peft_batched(recipe, folders, examples)
         show("PEFT, batches, one load", batched, slow)
         whole, each, own = ours(recipe, folders, Path(folder) / "plain")
-        show(f"rsoup, generation and rewards ({whole:.0f} s for 12 points)", each, slow, batched)
+        show(f"rsoup, generation and rewards ({whole:.0f} s for {points} points)", each, slow, batched)
         print(f"  same completions at lambda 0.5: {same(own, batched_texts)} as PEFT, {same(own, texts)} as alone")
-        full = quickstart()
+        full = quickstart(lambdas=lambdas, batch_size="auto")
         whole, measured, _ = ours(full, folders, Path(folder) / "full")
-        show(f"rsoup, with KL and perplexity ({whole:.0f} s for 12 points)", measured, slow, batched)
+        show(f"rsoup, with KL and perplexity ({whole:.0f} s for {points} points)", measured, slow, batched)
         work = flops(examples, recipe.evaluation.max_new_tokens)
         print(f"\narithmetic of a point: {work / 1e12:.2f} TFLOP; rsoup runs at {work / each / rate:.0%} of the rate")
         where(recipe, folders, Path(folder) / "profile")
@@ -169,7 +170,7 @@ def compare() -> None:
 def show(name: str, each: float, slow: float, batched: float | None = None) -> None:
     """Print a way's seconds per lambda and its ratios."""
     ratios = f"{slow / each:5.1f} times the original's way"
-    print(f"{name:58} {each:7.1f} s per lambda {ratios}", end="")
+    print(f"{name:60} {each:6.1f} s per lambda, {ratios}", end="")
     print(f", {batched / each:.2f} times PEFT" if batched else "", flush=True)
 
 
@@ -241,4 +242,7 @@ def growth() -> None:
 
 if __name__ == "__main__":
     keep_large_buffers()
-    growth() if "growth" in sys.argv[1:] else compare()
+    if sys.argv[1:] == ["growth"]:
+        growth()
+    else:
+        compare(int(sys.argv[1]) if sys.argv[1:] else 11)

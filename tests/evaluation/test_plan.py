@@ -198,3 +198,9 @@ def test_a_place_among_the_ingredients_goes_there_and_back(adapters: list[Path])
 def test_refining_needs_something_to_mix(adapters: list[Path]) -> None:
     with pytest.raises(RecipeError, match="there is one ingredient"):
         plan(adapters[:1], refine=2)
+
+
+def test_a_lattice_that_is_large_is_told(adapters: list[Path]) -> None:
+    told = "There are 231 mixes to measure; --random K or --refine K measures fewer."
+    assert told in plan(adapters, 21).warnings  # (22 over 2)
+    assert told not in plan(adapters, 11).warnings
