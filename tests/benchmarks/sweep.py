@@ -1,18 +1,18 @@
 """Evaluate the quickstart's sweep: rsoup, the original's way, and PEFT with batches and one load, side by side.
 
-python tests/benchmarks/sweep.py [LAMBDAS]      the comparison, at 11 lambdas (about 10 minutes on two cores) or fewer
-python tests/benchmarks/sweep.py growth         how the time grows with lambdas, prompts, adapters, lengths and samples
+python tests/benchmarks/sweep.py [LAMBDAS [PROMPTS]]    the comparison, at 11 lambdas and 64 prompts or as given
+python tests/benchmarks/sweep.py growth                 how the time grows with lambdas, prompts, adapters and lengths
 """
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dic
 from torch.profiler import ProfilerActivity, profile
 from transformers import AutoModelForCausalLM
 
+from rsoup.evaluation.results import read_samples
 from rsoup.evaluation.sweep import evaluate
 from rsoup.models.load import keep_large_buffers, load_tokenizer, model_source
 from rsoup.progress import Silent
@@ -62,12 +63,25 @@ def examples_of(recipe: Recipe) -> list[Example]:
     return list(rows[: recipe.evaluation.prompts])
 
 
+@dataclass
+class Spent:
+    """Seconds on the clock and of the processor; the latter say more on a machine that others use too."""
+
+    wall: float = 0.0
+    cpu: float = 0.0
+
+    def over(self, count: int) -> Spent:
+        """Return the share of one of ``count``."""
+        return Spent(self.wall / count, self.cpu / count)
+
+
 @contextmanager
-def seconds(into: dict[str, float], name: str) -> Iterator[None]:
-    """Note the wall time of a block."""
-    began = time.perf_counter()
+def spending(spent: Spent) -> Iterator[None]:
+    """Add what a block takes."""
+    wall, cpu = time.perf_counter(), time.process_time()
     yield
-    into[name] = time.perf_counter() - began
+    spent.wall += time.perf_counter() - wall
+    spent.cpu += time.process_time() - cpu
 
 
 def mixed_state(model: Any, names: Sequence[str], weights: Sequence[float]) -> dict[str, torch.Tensor]:
@@ -100,78 +114,79 @@ def generate(model: Any, recipe: Recipe, examples: Sequence[Example], batch_size
     return [text.strip() for text in texts]
 
 
-def original(recipe: Recipe, folders: Sequence[Path], examples: Sequence[Example]) -> tuple[float, list[str]]:
-    """Load everything for a lambda and generate one prompt at a time; return seconds per lambda."""
-    took: dict[str, float] = {}
-    scorers = make_scorers(recipe.rewards)
-    with seconds(took, "one"):
+def original(recipe: Recipe, folders: Sequence[Path], examples: Sequence[Example]) -> tuple[Spent, list[str]]:
+    """Load everything for a lambda and generate one prompt at a time; return what a lambda takes."""
+    spent, scorers = Spent(), make_scorers(recipe.rewards)
+    with spending(spent):
         model = load_mix(model_source(recipe.model.base), folders, SEEN[0])
         texts = generate(model, recipe, examples, 1)
         score_all(scorers, [example.post for example in examples], texts)
-    return took["one"], texts
+    return spent, texts
 
 
-def peft_batched(recipe: Recipe, folders: Sequence[Path], examples: Sequence[Example]) -> tuple[float, list[str]]:
-    """Load once, set each mix, generate in batches of the quickstart's size; return seconds per lambda."""
-    took: dict[str, float] = {}
+def peft_batched(recipe: Recipe, folders: Sequence[Path], examples: Sequence[Example]) -> tuple[Spent, list[str]]:
+    """Load once, set each mix, generate in batches of the quickstart's size; return what a lambda takes."""
+    spent, scorers = Spent(), make_scorers(recipe.rewards)
     texts: list[list[str]] = []
-    scorers = make_scorers(recipe.rewards)
     model = load_mix(model_source(recipe.model.base), folders, SEEN[0])
     generate(model, recipe, examples[:2], 2)  # a first call warms up
     for weights in SEEN:
-        with seconds(took, str(weights)):
+        with spending(spent):
             set_peft_model_state_dict(model, mixed_state(model, ("one", "two"), weights), adapter_name="mix")
             texts.append(generate(model, recipe, examples, 64))
             score_all(scorers, [example.post for example in examples], texts[-1])
-    return sum(took.values()) / len(SEEN), texts[0]
+    return spent.over(len(SEEN)), texts[0]
 
 
-def ours(recipe: Recipe, folders: Sequence[Path], out: Path) -> tuple[float, float, list[str]]:
-    """Run the sweep; return seconds in all, seconds per point, and the completions at lambda 0.5."""
-    took: dict[str, float] = {}
-    with seconds(took, "all"):
+def ours(recipe: Recipe, folders: Sequence[Path], out: Path) -> tuple[Spent, int, list[str]]:
+    """Run the sweep, loading included; return what it takes, its points, and the completions at lambda 0.5."""
+    spent = Spent()
+    with spending(spent):
         results = evaluate(recipe, folders, out, Silent())
-    from rsoup.evaluation.results import read_samples
-
     samples = read_samples(out / "results.json", results)
     middle = samples.points["soup-0.50-0.50"].completions if "soup-0.50-0.50" in samples.points else ()
-    return took["all"], took["all"] / len(results.points), list(middle)
+    return spent, len(results.points), list(middle)
 
 
-def compare(lambdas: int) -> None:
+def compare(lambdas: int, prompts: int = 64) -> None:
     """Print the three ways side by side."""
-    recipe = quickstart(measures="false", lambdas=lambdas, batch_size="auto")
-    points = lambdas + 1
+    recipe = quickstart(measures="false", lambdas=lambdas, prompts=prompts, batch_size="auto")
     examples = examples_of(recipe)
     rate = matmul_rate()
-    print(f"{os.cpu_count()} cores, torch {torch.__version__}, float32 matrix products at {rate / 1e9:.0f} GFLOP/s")
+    threads = torch.get_num_threads()
+    print(f"{threads} threads, torch {torch.__version__}, float32 matrix products at {rate / 1e9:.0f} GFLOP/s")
     print(
         f"{len(examples)} prompts of {sum(len(e.tokens) for e in examples) / len(examples):.0f} tokens on average, ",
         end="",
     )
-    print(f"{recipe.evaluation.max_new_tokens} new tokens, greedy\n")
+    print(f"{recipe.evaluation.max_new_tokens} new tokens, greedy; {lambdas} lambdas and the base")
     with tempfile.TemporaryDirectory() as folder:
         folders = write_adapters(Path(folder), model_source(recipe.model.base))[:2]
         slow, texts = original(recipe, folders, examples)
         show("the original's way", slow, slow)
         batched, batched_texts = peft_batched(recipe, folders, examples)
         show("PEFT, batches, one load", batched, slow)
-        whole, each, own = ours(recipe, folders, Path(folder) / "plain")
-        show(f"rsoup, generation and rewards ({whole:.0f} s for {points} points)", each, slow, batched)
-        print(f"  same completions at lambda 0.5: {same(own, batched_texts)} as PEFT, {same(own, texts)} as alone")
-        full = quickstart(lambdas=lambdas, batch_size="auto")
-        whole, measured, _ = ours(full, folders, Path(folder) / "full")
-        show(f"rsoup, with KL and perplexity ({whole:.0f} s for {points} points)", measured, slow, batched)
+        whole, points, own = ours(recipe, folders, Path(folder) / "plain")
+        each = whole.over(points)
+        show("rsoup, generation and rewards", each, slow, batched)
+        if own:
+            print(f"  same completions at lambda 0.5: {same(own, batched_texts)} as PEFT, {same(own, texts)} as alone")
+        full = quickstart(lambdas=lambdas, prompts=prompts, batch_size="auto")
+        show("rsoup, KL and perplexity too", ours(full, folders, Path(folder) / "full")[0].over(points), slow, batched)
         work = flops(examples, recipe.evaluation.max_new_tokens)
-        print(f"\narithmetic of a point: {work / 1e12:.2f} TFLOP; rsoup runs at {work / each / rate:.0%} of the rate")
+        share = work / each.cpu * threads / rate
+        print(
+            f"arithmetic of a point: {work / 1e12:.2f} TFLOP; rsoup runs at {share:.0%} of the measured rate",
+            flush=True,
+        )
         where(recipe, folders, Path(folder) / "profile")
 
 
-def show(name: str, each: float, slow: float, batched: float | None = None) -> None:
-    """Print a way's seconds per lambda and its ratios."""
-    ratios = f"{slow / each:5.1f} times the original's way"
-    print(f"{name:60} {each:6.1f} s per lambda, {ratios}", end="")
-    print(f", {batched / each:.2f} times PEFT" if batched else "", flush=True)
+def show(name: str, each: Spent, slow: Spent, batched: Spent | None = None) -> None:
+    """Print what a way takes and its ratios, by the clock and by the processor."""
+    print(f"{name:30} {each.wall:7.1f} s per lambda ({each.cpu:.1f} s of processor time)", end="")
+    print(f", {slow.wall / each.wall:.1f} ({slow.cpu / each.cpu:.1f}) times the original's way", end="")
+    print(f", {batched.wall / each.wall:.2f} ({batched.cpu / each.cpu:.2f}) times PEFT" if batched else "", flush=True)
 
 
 def same(one: Sequence[str], other: Sequence[str]) -> str:
@@ -236,8 +251,10 @@ def growth() -> None:
             print(title)
             for number, (settings, count) in enumerate(runs):
                 recipe = quickstart(**{"lambdas": 3, "prompts": 16, **settings})
-                took, each, _ = ours(recipe, folders[:count], Path(folder) / f"{title}-{number}")
-                print(f"  {settings}, {count} adapters: {took:6.1f} s, {each:5.2f} s per point", flush=True)
+                spent, points, _ = ours(recipe, folders[:count], Path(folder) / f"{title}-{number}")
+                each = spent.over(points)
+                print(f"  {settings}, {count} adapters, {points} points: {spent.wall:.1f} s, ", end="")
+                print(f"{each.wall:.2f} s per point ({each.cpu:.2f} s of processor time)", flush=True)
 
 
 if __name__ == "__main__":
@@ -245,4 +262,4 @@ if __name__ == "__main__":
     if sys.argv[1:] == ["growth"]:
         growth()
     else:
-        compare(int(sys.argv[1]) if sys.argv[1:] else 11)
+        compare(*map(int, sys.argv[1:3] or ("11",)))
