@@ -32,22 +32,23 @@ class _TokenLogprobs(torch.autograd.Function):
         logprobs, entropies = [], []
         directions, spreads = [], []
         for rows, wanted in zip(hidden.split(CHUNK), targets.split(CHUNK), strict=True):
-            logits = torch.nn.functional.linear(rows, weight, bias).float() / temperature  # (chunk, V)
-            total = logits.logsumexp(-1, keepdim=True)
-            logprobs.append(logits.gather(-1, wanted[:, None]).sub_(total).squeeze(-1))
-            if not (wants_entropy or ctx.needs_input_grad[0]):
-                continue
-            logs = logits.sub_(total)
+            logits = torch.nn.functional.linear(rows, weight, bias).float()  # (chunk, V); changed in place from here
+            logits = logits if temperature == 1 else logits.div_(temperature)
+            logits.sub_(logits.amax(-1, keepdim=True))
+            chosen = logits.gather(-1, wanted[:, None])
+            odds = logits.exp() if wants_entropy else logits.exp_()
+            total = odds.sum(-1, keepdim=True)
+            logprobs.append(chosen.sub_(total.log()).squeeze(-1))
             if wants_entropy:
-                probabilities = logs.exp()
-                entropy = -(probabilities * logs).sum(-1, keepdim=True)
+                logs = logits.sub_(total.log())
+                entropy = -(odds * logs).sum(-1, keepdim=True) / total
                 entropies.append(entropy.squeeze(-1))
                 if ctx.needs_input_grad[0]:
-                    slope = probabilities * (logs + entropy)
-                    spreads.append((slope.to(weight.dtype) @ weight).float() / -temperature)
+                    slope = odds * (logs + entropy)
+                    spreads.append((slope.to(weight.dtype) @ weight).float() / (-temperature * total))
             if ctx.needs_input_grad[0]:
-                expected = logs.exp_().to(weight.dtype) @ weight  # (chunk, d)
-                directions.append((weight[wanted].float() - expected.float()) / temperature)
+                expected = (odds.to(weight.dtype) @ weight).float() / total  # (chunk, d)
+                directions.append((weight[wanted].float() - expected) / temperature)
         if directions:
             ctx.save_for_backward(torch.cat(directions), torch.cat(spreads) if spreads else None)
             ctx.dtype = hidden.dtype
