@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,15 @@ def sha256_file(path: Path) -> str:
     """Return the hexadecimal SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@cache
+def weights_sha256(folder: Path) -> str:
+    """Return one hash over the weight files of a model folder, in the order of their names."""
+    files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")])
+    if len(files) == 1:
+        return sha256_file(files[0])
+    return hashlib.sha256("".join(sha256_file(file) for file in files).encode()).hexdigest()
 
 
 def sha256_json(content: Any) -> str:

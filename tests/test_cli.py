@@ -262,6 +262,19 @@ def test_data_for_programs_is_json_and_nothing_else(rsoup: Command, run_copy: Pa
     assert json.loads(rsoup("run", run_copy, "--json").out)["points"] == report["points"]
     check = rsoup("mix", run / "adapters/positive", run / "adapters/brief", "--check", "--json")
     assert json.loads(check.out)
+    experts = [run / "adapters/positive", run / "adapters/brief"]
+    cut = json.loads(
+        rsoup("mix", *experts, "--lambda", 0.5, "--method=svd", "--rank=1", "--json", "-o", run / "cut").out
+    )
+    assert cut["path"] == str(run / "cut")
+    assert all(0 < share < 1 for share in cut["discarded"].values())
+    grid = json.loads(rsoup("mix", *experts, "--grid", 2, "--json", "-o", run / "grid").out)
+    assert [Path(point).name for point in grid["points"]] == ["soup-1.00-0.00", "soup-0.50-0.50", "soup-0.00-1.00"]
+    base = yaml.safe_load(run_copy.read_text())["model"]["base"]
+    merged = json.loads(rsoup("mix", experts[0], "--into", base, "--json", "-o", run / "merged").out)
+    assert (merged["path"], merged["warnings"]) == (str(run / "merged"), [])
+    assert merged["changed"] > 0
+    assert merged["rounding"] < 1e-6
     assert json.loads(rsoup("recipes", "--schema").out)["title"] == "Recipe"
 
 

@@ -34,6 +34,22 @@ _REFUSED = {
     "arrow_config": "Arrow routing (arrow_config): its update depends on the input",
     "enable_lora": "the merged projections of PEFT before 0.3 (enable_lora)",
 }
+# What other kinds of adapters do; those that are not here are refused by their name alone.
+_OTHER_KINDS = {
+    "IA3": "it rescales activations, which is no sum of updates",
+    "VERA": "its vectors rescale random matrices that all layers share",
+    "LOHA": "its update is an elementwise product of two low-rank matrices",
+    "LOKR": "its update is a Kronecker product",
+    "ADALORA": "its update is P diag(E) Q with ranks of their own",
+    "OFT": "it rotates the base's weights",
+    "BOFT": "it rotates the base's weights",
+    "LN_TUNING": "it replaces the base's normalisation weights",
+    "XLORA": "its update depends on the input",
+    "PREFIX_TUNING": "it adds tokens, not an update of weights",
+    "PROMPT_TUNING": "it adds tokens, not an update of weights",
+    "P_TUNING": "it adds tokens, not an update of weights",
+    "TRAINABLE_TOKENS": "it replaces rows of the base's embeddings",
+}
 # Initialisations that leave the base as it is; the others (PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA) subtract from it.
 _PLAIN_STARTS = (True, False, None, "gaussian", "eva", "orthogonal")
 _CONVERT_START = (
@@ -47,7 +63,12 @@ _KNOWN = frozenset(_REFUSED) | {
     *("merge_weights", "modules_to_save", "peft_type", "peft_version", "qalora_group_size", "r", "rank_pattern"),
     *("revision", "runtime_config", "target_modules", "task_type", "use_rslora", "velora_config"),
 }
-
+# The heads that PEFT trains whole for a task; its older versions did not write them into modules_to_save.
+_HEADS = {
+    "SEQ_CLS": ("classifier", "score"),
+    "TOKEN_CLS": ("classifier", "score"),
+    "QUESTION_ANS": ("qa_outputs",),
+}
 
 # The settings that a mix hands on; the others speak of training.
 _CARRIED = (
@@ -120,7 +141,7 @@ def parse_config(path: Path, raw: dict[str, Any]) -> AdapterConfig:
         rank_pattern=fields.patterns("rank_pattern", whole=True),
         alpha_pattern=fields.patterns("alpha_pattern"),
         target_modules=fields.targets(),
-        modules_to_save=fields.names("modules_to_save"),
+        modules_to_save=tuple(dict.fromkeys([*fields.names("modules_to_save"), *fields.heads()])),
         fan_in_fan_out=fields.flag("fan_in_fan_out"),
         base_model=fields.text("base_model_name_or_path"),
         raw=raw,
@@ -157,7 +178,11 @@ def _read_object(path: Path) -> dict[str, Any]:
 def _refuse_other_kinds(path: Path, raw: dict[str, Any]) -> None:
     kind = raw.get("peft_type")
     if kind != "LORA":
-        raise AdapterError(f"{path}: peft_type is {kind!r:.40}; only LoRA updates can be mixed.", "Give LoRA adapters.")
+        reason = _OTHER_KINDS.get(kind, "") if isinstance(kind, str) else ""
+        raise AdapterError(
+            f"{path}: peft_type is {kind!r:.40}{reason and f' ({reason})'}; only LoRA updates can be mixed exactly.",
+            "Give LoRA adapters.",
+        )
     for key, reason in _REFUSED.items():
         if raw.get(key):
             raise AdapterError(f"{path}: uses {reason}; it cannot be mixed exactly.", "Train with plain LoRA instead.")
@@ -215,6 +240,9 @@ class _Fields:
         if not isinstance(value, list) or not all(_is_name(name) for name in value):
             raise self.wrong(key, "a list of names")
         return tuple(value)
+
+    def heads(self) -> tuple[str, ...]:
+        return _HEADS.get(self.text("task_type") or "", ())
 
     def check_carried(self) -> None:
         """Check the settings that are handed on without being used."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json as jsonlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +16,7 @@ from rsoup.cli.display import out, say
 from rsoup.errors import AdapterError
 
 if TYPE_CHECKING:
-    from rsoup.mixing import CheckReport
+    from rsoup.mixing import CheckReport, Grid
 
 
 def mix(
@@ -90,9 +91,7 @@ def mix(
             raise AdapterError(
                 "--grid goes with neither weights nor --into.", "Leave them out: the grid sets the weights."
             )
-        _warn(mixing.check(adapters).warnings)
-        for path in mixing.write_grid(adapters, grid, output, overwrite=overwrite, **settings):
-            out.print(path, soft_wrap=True)
+        _show_grid(mixing.write_grid(adapters, grid, output, overwrite=overwrite, **settings), json=json)
         return
     if chosen is None:
         raise AdapterError(
@@ -102,17 +101,44 @@ def mix(
         raise AdapterError("Both weights and --lambda are given.", "Give one of them.")
     soup = mixing.mix(adapters, chosen, **settings)
     _warn(soup.warnings)
-    if soup.discarded:
-        module, share = max(soup.discarded.items(), key=lambda item: item[1])
-        say(f"cut to a rank: at most {share:.2%} of an update's energy is discarded, at {module}")
+    _say_discarded(soup.discarded)
     if into is None:
-        out.print(mixing.write(soup, output, overwrite=overwrite), soft_wrap=True)
+        path = mixing.write(soup, output, overwrite=overwrite)
+        _print(path, {"warnings": soup.warnings, "discarded": dict(soup.discarded)}, json=json)
         return
     merged = mixing.merge(soup, _base(into), output, overwrite=overwrite)
+    _warn(merged.warnings)
     where = f" at {merged.rounding_at}" if merged.rounding_at else ""
     say(f"{merged.changed} tensors changed, {merged.copied} copied")
     say(f"largest rounding error {merged.rounding:.2e}{where}; {merged.lost:.2%} of the update (norm) rounded away")
-    out.print(merged.folder, soft_wrap=True)
+    facts = {key: value for key, value in dataclasses.asdict(merged).items() if key not in ("folder", "warnings")}
+    warnings = [*soup.warnings, *merged.warnings]
+    _print(merged.folder, {"warnings": warnings, "discarded": dict(soup.discarded), **facts}, json=json)
+
+
+def _show_grid(grid: Grid, *, json: bool) -> None:
+    _warn(grid.warnings)
+    _say_discarded(grid.discarded)
+    if json:
+        points = [str(point) for point in grid.points]
+        _print(grid.folder, {"points": points, "warnings": grid.warnings, "discarded": dict(grid.discarded)}, json=True)
+        return
+    for point in grid.points:
+        out.print(point, soft_wrap=True, markup=False)
+
+
+def _print(path: Path, facts: Mapping[str, Any], *, json: bool) -> None:
+    """Print the path of what was written, or with ``--json`` the path and what there is to say about it."""
+    if json:
+        typer.echo(jsonlib.dumps({"path": str(path), **facts}, indent=2))
+    else:
+        out.print(path, soft_wrap=True, markup=False)
+
+
+def _say_discarded(discarded: Mapping[str, float]) -> None:
+    if discarded:
+        module, share = max(discarded.items(), key=lambda item: item[1])
+        say(f"cut to a rank: at most {share:.2%} of an update's energy is discarded, at {module}")
 
 
 def _base(name: str) -> str:

@@ -17,12 +17,13 @@ from rsoup.mixing.merging import Merge, merge
 from rsoup.mixing.methods import METHODS, Options
 from rsoup.mixing.soup import Soup, mix
 from rsoup.mixing.weights import check_weights, lattice, line_weights
-from rsoup.mixing.writing import grid, write, write_grid
+from rsoup.mixing.writing import Grid, grid, write, write_grid
 
 __all__ = [
     "METHODS",
     "AdapterFacts",
     "CheckReport",
+    "Grid",
     "LayerFacts",
     "Merge",
     "Options",

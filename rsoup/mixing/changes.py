@@ -12,27 +12,37 @@ from rsoup.adapters.tensorfile import DTYPES, Array, TensorInfo, map_tensors
 from rsoup.errors import ModelError
 from rsoup.mixing.base import BaseModel, locate
 from rsoup.mixing.soup import Soup
-from rsoup.mixing.updates import wide
+from rsoup.mixing.updates import gram, wide
 
 # The models whose linear layers are Conv1D, with weights of shape (in, out).
 _TRANSPOSED_MODELS = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer")
 _INPUT_EMBEDDINGS = ("embed_tokens", "wte", "shared", "word_embeddings", "embed_in", "tok_embeddings", "tokens_embed")
 _OUTPUT_EMBEDDINGS = ("lm_head", "embed_out", "output", "decoder")
+_ROWS = 1024
 _OTHER_BASE = "Give the base model that the adapter was trained on."
 
 
 @dataclass(frozen=True)
 class Addition:
-    """left @ right is added to the tensor."""
+    """The update of a layer is added to the tensor; ``transposed`` where that is (in, out).
 
-    left: Array  # (rows, rank)
-    right: Array  # (rank, columns)
+    Its factors are widened row by row when they are needed: all of them at once would take twice the adapter's size.
+    """
+
+    layer: Layer
+    transposed: bool
+
+    def product(self, rows: slice, out: Array) -> Array:
+        """Compute some rows of the update into ``out``, in float32."""
+        scale = np.float32(self.layer.scale)
+        if self.transposed:
+            return np.matmul(wide(self.layer.down[:, rows]).T, (wide(self.layer.up) * scale).T, out=out)
+        return np.matmul(wide(self.layer.up[rows]) * scale, wide(self.layer.down), out=out)
 
     @property
     def squared_norm(self) -> float:
-        """The squared Frobenius norm of left @ right, from rank x rank products."""
-        left, right = self.left.astype(np.float64), self.right.astype(np.float64)
-        return float(np.sum((left.T @ left) * (right @ right.T)))
+        """The squared Frobenius norm of the update, from rank x rank products."""
+        return float(gram([self.layer])[0, 0])
 
 
 @dataclass(frozen=True)
@@ -71,10 +81,7 @@ def _addition(base: BaseModel, tensor: str, layer: Layer, *, fan_in_fan_out: boo
             f"{base.folder}: {tensor} has shape {info.shape}, and the adapter's update of it {layer.shape}.",
             _OTHER_BASE,
         )
-    up, down = wide(layer.up) * np.float32(layer.scale), wide(layer.down)
-    if _is_transposed(base, tensor, info, layer, fan_in_fan_out):
-        return Addition(np.ascontiguousarray(down.T), np.ascontiguousarray(up.T))
-    return Addition(up, down)
+    return Addition(layer, _is_transposed(base, tensor, info, layer, fan_in_fan_out))
 
 
 def _is_transposed(base: BaseModel, tensor: str, info: TensorInfo, layer: Layer, fan_in_fan_out: bool) -> bool:
@@ -133,8 +140,16 @@ def _check_copies(base: BaseModel, copies: Mapping[str, Array]) -> None:
     for name, array in copies.items():
         tensor = f"{located[modules[name]]}.weight"
         held = map_tensors(base.where[tensor], only=tensor)[tensor]
-        if held.shape != array.shape or not np.array_equal(held, array.astype(held.dtype)):
+        if held.shape != array.shape or not _same_values(held, array):
             raise ModelError(
                 f"{base.folder}: {tensor} differs from the copy in the adapter (resized or trained embeddings?).",
                 _OTHER_BASE,
             )
+
+
+def _same_values(held: Array, copy: Array) -> bool:
+    """Tell whether a copy, cast to the dtype of what the base holds, is equal to it; a chunk of rows at a time."""
+    return all(
+        np.array_equal(held[row : row + _ROWS], copy[row : row + _ROWS].astype(held.dtype))
+        for row in range(0, len(held), _ROWS)
+    )

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from itertools import combinations
 
 from rsoup.adapters import Adapter
 from rsoup.errors import AdapterError
+from rsoup.files import weights_sha256
+from rsoup.mixing.base import BaseModel
 
+_HASH = re.compile("[0-9a-f]{64}")
 _EXACT = "Use --method cat or svd, which mix the updates themselves."
 
 
@@ -31,6 +35,30 @@ def base_of(adapter: Adapter) -> tuple[str | None, str | None]:
     if adapter.provenance and adapter.provenance.base_name:
         return adapter.provenance.base_name, adapter.provenance.base_sha256
     return adapter.config.base_model, None
+
+
+def compare_bases(adapters: Sequence[Adapter], base: BaseModel, given: str) -> list[str]:
+    """Return warnings where a base model, ``given`` under a name, is not the one that adapters were trained on.
+
+    Hashes decide where an adapter carries one, and names where it carries none. A copy of the base in another dtype
+    has another hash, so this is no error.
+    """
+    names = {_last_part(given), _last_part(str(base.config.get("_name_or_path") or given)), base.folder.resolve().name}
+    warnings = []
+    for adapter in adapters:
+        name, sha256 = base_of(adapter)
+        if sha256 and _HASH.fullmatch(sha256):
+            found = weights_sha256(base.folder.resolve())
+            if found != sha256:
+                warnings.append(
+                    f"{_path(adapter)} was trained on {name} with other weights than {given} has "
+                    f"(sha256 {sha256[:12]}, here {found[:12]}): right only if this is a copy in another dtype."
+                )
+        elif name and _last_part(name) not in names:
+            warnings.append(
+                f"{_path(adapter)} was trained on {name}: that {given} is the same model could not be verified."
+            )
+    return list(dict.fromkeys(warnings))
 
 
 def start_of(adapter: Adapter) -> str | None:
@@ -117,6 +145,10 @@ def _check_factors(one: Adapter, other: Adapter) -> None:
                 "(lora_alpha and r): their factors are not on one scale.",
                 _EXACT,
             )
+
+
+def _last_part(name: str) -> str:
+    return name.rstrip("/").rsplit("/", 1)[-1]
 
 
 def _path(adapter: Adapter) -> str:

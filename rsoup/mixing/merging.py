@@ -14,7 +14,7 @@ from rsoup.errors import AdapterError
 from rsoup.files import write_json, write_text
 from rsoup.mixing.base import BaseModel, read_base
 from rsoup.mixing.changes import Addition, Change, plan_changes
-from rsoup.mixing.compatibility import base_of
+from rsoup.mixing.compatibility import base_of, compare_bases
 from rsoup.mixing.output import check_output, output_folder
 from rsoup.mixing.provenance import header_metadata, model_card, provenance
 from rsoup.mixing.shards import Rounding, write_shard
@@ -25,7 +25,8 @@ from rsoup.mixing.soup import Soup
 class Merge:
     """A merged model: how many tensors changed, and the largest error of casting them back, with its place.
 
-    ``lost`` is the share of the update, in norm, that the cast to the base's dtype rounded away.
+    ``lost`` is the share of the update, in norm, that the cast to the base's dtype rounded away; ``warnings`` says
+    whether the base is the one that the adapters were trained on.
     """
 
     folder: Path
@@ -34,6 +35,7 @@ class Merge:
     rounding: float
     rounding_at: str | None
     lost: float
+    warnings: tuple[str, ...] = ()
 
 
 def merge(soup: Soup, base: str | Path, folder: str | Path, *, overwrite: bool = False) -> Merge:
@@ -49,6 +51,7 @@ def merge(soup: Soup, base: str | Path, folder: str | Path, *, overwrite: bool =
     check_output(folder, inputs, overwrite=overwrite)
     changes = plan_changes(soup, model)
     _check_space(folder, model)
+    warnings = compare_bases(soup.parents, model, str(base))
     with output_folder(folder, inputs, overwrite=overwrite) as partial:
         roundings: list[Rounding] = []
         for shard in model.shards:
@@ -57,7 +60,7 @@ def merge(soup: Soup, base: str | Path, folder: str | Path, *, overwrite: bool =
             shutil.copyfile(path, partial / path.name)
         write_text(partial / "README.md", model_card(soup, folder.name, merged_into=_base_name(soup, model)))
         write_json(partial / PROVENANCE_FILE, _provenance(soup, folder.name, model))
-    return _report(folder, model, changes, roundings)
+    return _report(folder, model, changes, roundings, warnings)
 
 
 def _check_space(folder: Path, model: BaseModel) -> None:
@@ -78,7 +81,9 @@ def _provenance(soup: Soup, name: str, model: BaseModel) -> dict[str, Any]:
     return {**provenance(soup, name), "kind": "merged", "base_path": str(model.folder)}
 
 
-def _report(folder: Path, model: BaseModel, changes: Mapping[str, Change], roundings: list[Rounding]) -> Merge:
+def _report(
+    folder: Path, model: BaseModel, changes: Mapping[str, Change], roundings: list[Rounding], warnings: list[str]
+) -> Merge:
     worst = max(roundings, key=lambda found: found.largest, default=None)
     update = math.fsum(change.squared_norm for change in changes.values() if isinstance(change, Addition))
     errors = math.fsum(found.squared for found in roundings)
@@ -89,4 +94,5 @@ def _report(folder: Path, model: BaseModel, changes: Mapping[str, Change], round
         rounding=worst.largest if worst else 0.0,
         rounding_at=worst.tensor if worst and worst.largest else None,
         lost=math.sqrt(errors / update) if update else 0.0,
+        warnings=tuple(warnings),
     )

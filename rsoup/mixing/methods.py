@@ -20,6 +20,9 @@ from rsoup.mixing.updates import Part, Update, cut_matrix, cut_product, dense, g
 
 DEFAULT_DENSITY = 0.5
 _PARALLEL = 1e-7  # below this angle two directions count as one
+_OPPOSITE = 1e-3  # within this of a half turn they have no unique average
+_CONVERGED = 1e-12
+_STEPS = 1000
 
 
 @dataclass(frozen=True)
@@ -203,21 +206,45 @@ def _spherical_coefficients(products: Array, weights: Sequence[float]) -> list[f
     if (sizes == 0).any():
         return [float(x) for x in w]
     cosines = products / np.outer(sizes, sizes)
-    length = math.sqrt(max(0.0, float(w @ cosines @ w)))
-    if length < 1e-6:
-        raise AdapterError("Under slerp, updates that point in opposite directions have no average.", "Use cat or svd.")
-    a = w / length
-    for _ in range(100):
+    if len(w) == 2:
+        return _great_circle(float(cosines[0, 1]), w)
+    a = _unit(w, cosines)
+    for _ in range(_STEPS):
         heights = np.clip(cosines @ a, -1.0, 1.0)
         angles = np.arccos(heights)
+        if angles.max() > math.pi - _OPPOSITE:
+            raise _no_average()
         ratios = np.where(angles > _PARALLEL, angles / np.maximum(np.sin(angles), _PARALLEL), 1.0)
         tangent = w * ratios - (w @ (ratios * heights)) * a
         step = math.sqrt(max(0.0, float(tangent @ cosines @ tangent)))
-        if step < 1e-12:
-            break
-        a = math.cos(step) * a + math.sin(step) / step * tangent
-        a = a / math.sqrt(float(a @ cosines @ a))
-    return [float(x) for x in a]
+        if step < _CONVERGED:
+            return [float(x) for x in a]
+        a = _unit(math.cos(step) * a + math.sin(step) / step * tangent, cosines)
+    raise _no_average()
+
+
+def _great_circle(cosine: float, weights: Array) -> list[float]:
+    """Return the coefficients of two unit vectors on the great circle through them."""
+    angle = math.acos(min(1.0, max(-1.0, cosine)))
+    if angle > math.pi - _OPPOSITE:
+        raise _no_average()
+    if angle < _PARALLEL:
+        return [float(x) for x in weights]
+    return [math.sin(float(x) * angle) / math.sin(angle) for x in weights]
+
+
+def _unit(coefficients: Array, cosines: Array) -> Array:
+    """Scale coefficients so that the combination of unit vectors that they stand for has length 1."""
+    length = math.sqrt(max(0.0, float(coefficients @ cosines @ coefficients)))
+    if length < _OPPOSITE:
+        raise _no_average()
+    return coefficients / length
+
+
+def _no_average() -> AdapterError:
+    return AdapterError(
+        "Under slerp, updates that point in opposite directions have no average.", "Use --method cat or svd."
+    )
 
 
 def _trim(matrix: Array, density: float) -> Array:

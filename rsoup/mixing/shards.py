@@ -105,7 +105,8 @@ def _jobs(shard: Header, changes: Mapping[str, Change]) -> Iterator[_Job]:
             for row in range(0, info.shape[0], step):
                 yield _add(name, info, change, slice(row, min(row + step, info.shape[0])))
         else:
-            yield _replace(name, info, change.value)
+            for start in range(0, change.value.size, _ELEMENTS):
+                yield _replace(name, info, change.value, start)
 
 
 def _copy(start: int, size: int) -> _Job:
@@ -115,13 +116,15 @@ def _copy(start: int, size: int) -> _Job:
     return job
 
 
-def _replace(name: str, info: TensorInfo, value: Array) -> _Job:
+def _replace(name: str, info: TensorInfo, value: Array, start: int) -> _Job:
+    dtype = DTYPES[info.dtype]
+
     def job(files: _Files) -> None:
         with np.errstate(over="ignore"):
-            new = value.astype(DTYPES[info.dtype])
+            new = value.reshape(-1)[start : start + _ELEMENTS].astype(dtype)
         if not all_finite(new):
-            raise _not_finite(name, new.dtype)
-        files.write(info.start, new)
+            raise _not_finite(name, dtype)
+        files.write(info.start + start * dtype.itemsize, new)
 
     return job
 
@@ -137,7 +140,7 @@ def _add(name: str, info: TensorInfo, change: Addition, rows: slice) -> _Job:
         new = files.buffer("new", count, dtype)
         np.copyto(exact, files.read(start, count, dtype))
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused below
-            exact += np.matmul(change.left[rows], change.right, out=other.reshape(shape)).reshape(-1)
+            exact += change.product(rows, out=other.reshape(shape)).reshape(-1)
             np.copyto(new, exact, casting="same_kind")
             np.copyto(other, new)
             exact -= other

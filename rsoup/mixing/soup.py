@@ -113,6 +113,8 @@ def _mix_module(module: str, method: str, ingredients: Ingredients) -> Update:
     try:
         with np.errstate(over="ignore", invalid="ignore"):
             return METHODS[method](ingredients)
+    except AdapterError as problem:
+        raise AdapterError(f"{module}: {problem.message}", problem.hint) from problem
     except np.linalg.LinAlgError as problem:
         raise AdapterError(
             f"The mixed update of {module} cannot be decomposed ({problem}).", "Use --method cat, or smaller weights."

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rsoup.adapters import write_adapter
+from rsoup.adapters import Adapter, write_adapter
 from rsoup.adapters.reading import PROVENANCE_FILE, WEIGHTS_FILE
 from rsoup.errors import RsoupError
 from rsoup.files import read_json, sha256_file, write_json
@@ -37,20 +38,71 @@ def grid(adapters: Sequence[Source], steps: int, **settings: Any) -> Iterator[tu
         yield point_name(weights, steps), mix(parents, weights, **settings)
 
 
+@dataclass(frozen=True)
+class Grid:
+    """A written grid: the folder of each point; what its mixes say and cut off, as in ``Soup``, at its worst."""
+
+    folder: Path
+    points: tuple[Path, ...]
+    warnings: tuple[str, ...]
+    discarded: Mapping[str, float]
+
+
 def write_grid(
     adapters: Sequence[Source], steps: int, folder: str | Path, *, overwrite: bool = False, **settings: Any
-) -> list[Path]:
-    """Write every point of the lattice into ``folder`` with a grid.json that lists them, all or nothing."""
+) -> Grid:
+    """Write every point of the lattice into ``folder`` with a grid.json that lists them, all or nothing.
+
+    A folder that already holds this very grid is left as it is.
+    """
     folder = Path(folder)
     parents = read_all(adapters)
+    inputs = [parent.path for parent in parents]
+    held = _held_grid(folder, parents, steps, settings)
+    if held:
+        return held
+    found = _Found()
     points: list[dict[str, Any]] = []
-    with output_folder(folder, [parent.path for parent in parents], overwrite=overwrite) as partial:
+    with output_folder(folder, inputs, overwrite=overwrite) as partial:
         for name, soup in grid(parents, steps, **settings):
             (partial / name).mkdir()
             _write_into(partial / name, soup, name)
             points.append({"path": name, "weights": dict(zip(_names(soup), soup.weights, strict=True))})
+            found.add(name, soup)
         write_json(partial / GRID_FILE, {"schema": 1, "steps": steps, "points": points})
-    return [folder / point["path"] for point in points]
+    return found.grid(folder)
+
+
+class _Found:
+    """What the mixes of a grid say, gathered point by point."""
+
+    def __init__(self) -> None:
+        self._names: list[str] = []
+        self._warnings: list[str] = []
+        self._discarded: dict[str, float] = {}
+
+    def add(self, name: str, soup: Soup) -> None:
+        self._names.append(name)
+        self._warnings += soup.warnings
+        for module, share in soup.discarded.items():
+            self._discarded[module] = max(share, self._discarded.get(module, 0.0))
+
+    def grid(self, folder: Path) -> Grid:
+        points = tuple(folder / name for name in self._names)
+        return Grid(folder, points, tuple(dict.fromkeys(self._warnings)), self._discarded)
+
+
+def _held_grid(folder: Path, parents: Sequence[Adapter], steps: int, settings: Mapping[str, Any]) -> Grid | None:
+    """Return the grid that a folder holds, if it is exactly this one, whole."""
+    if not (folder / GRID_FILE).is_file():
+        return None
+    found = _Found()
+    for name, soup in grid(parents, steps, **settings):
+        if not _holds(folder / name, soup):
+            return None
+        found.add(name, soup)
+    held = found.grid(folder)
+    return held if len(list(folder.iterdir())) == len(held.points) + 1 else None
 
 
 def _write_into(folder: Path, soup: Soup, name: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import importlib.util
 import sys
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAn
 from transformers.utils import logging as transformers_logging
 
 from rsoup.errors import MissingPackageError, ModelError, RsoupError, did_you_mean, first_line
-from rsoup.files import sha256_file, sha256_json
+from rsoup.files import sha256_file, sha256_json, weights_sha256
 from rsoup.hub import hub_trouble
 from rsoup.models.bundled import BUNDLED, bundled_folder
 from rsoup.models.language_model import LanguageModel
@@ -117,15 +116,6 @@ def settings_sha256(name: str, revision: str | None) -> str:
         return model_sha256(name, revision)
     files = sorted([*source.glob("*.json"), *source.glob("*.jinja"), *source.glob("*.model")])
     return sha256_json([[file.name, sha256_file(file)] for file in files])
-
-
-@cache
-def weights_sha256(folder: Path) -> str:
-    """Return one hash over the weight files of a model folder, in the order of their names."""
-    files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")])
-    if len(files) == 1:
-        return sha256_file(files[0])
-    return hashlib.sha256("".join(sha256_file(file) for file in files).encode()).hexdigest()
 
 
 def load_language_model(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from rsoup import mixing
 from rsoup.errors import AdapterError, ModelError, RsoupError
+from rsoup.files import weights_sha256
 
 from .making import DTYPES, make_adapter, update_of
 
@@ -142,6 +144,59 @@ def test_square_weights_of_conv1d_models_are_transposed(tmp_path: Path) -> None:
         base = make_base(tmp_path / kind, {"transformer.h.0.attn.c_proj.weight": weight}, model_type=kind)
         new = load(mixing.merge(soup, base, tmp_path / f"out-{kind}").folder)
         np.testing.assert_allclose(new["transformer.h.0.attn.c_proj.weight"], expected, rtol=1e-5)
+
+
+def test_tensors_of_many_chunks_are_worked_through_in_little_memory(tmp_path: Path) -> None:
+    """A saved head, an update and a transposed update, each 16 MB; the output equals whole matrices in float32."""
+    rng, shape = np.random.default_rng(0), (4000, 1000)
+    names = ("h.attn.c_attn", "h.mlp.c_proj", "score")
+    content = {f"{name}.weight": rng.standard_normal(shape, dtype=np.float32) for name in names}
+    head = rng.standard_normal(shape, dtype=np.float32)
+    path = make_adapter(
+        tmp_path / "a",
+        shapes={"h.attn.c_attn": (1000, 4000), "h.mlp.c_proj": (4000, 1000)},
+        extra={"base_model.model.score.weight": head},
+        modules_to_save=["score"],
+    )
+    base = make_base(tmp_path / "base", content)
+    soup = mixing.mix([path], [1.0])
+    tracemalloc.start()
+    mixing.merge(soup, base, tmp_path / "out")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 16 << 20
+    new = load(tmp_path / "out")
+    updates = {name: update_of(soup.adapter, name) for name in names[:2]}
+    np.testing.assert_allclose(
+        new["h.attn.c_attn.weight"], content["h.attn.c_attn.weight"] + updates[names[0]].T, atol=1e-4
+    )
+    np.testing.assert_allclose(
+        new["h.mlp.c_proj.weight"], content["h.mlp.c_proj.weight"] + updates[names[1]], atol=1e-4
+    )
+    np.testing.assert_array_equal(new["score.weight"], head)
+
+
+def test_a_base_that_is_not_the_one_trained_on_is_a_warning(tmp_path: Path) -> None:
+    base = make_base(tmp_path / "right")
+    sha256 = weights_sha256(base)
+    wrong = make_base(tmp_path / "wrong", tensors(seed=8))
+    known = make_adapter(tmp_path / "a", provenance={"base_model": {"name": "right", "sha256": sha256}})
+    assert mixing.merge(mixing.mix([known], [1.0]), base, tmp_path / "out1").warnings == ()
+    [warning] = mixing.merge(mixing.mix([known], [1.0]), wrong, tmp_path / "out2").warnings
+    assert f"{known} was trained on right with other weights than {wrong} has" in warning
+    assert sha256[:12] in warning
+
+
+@pytest.mark.parametrize(
+    ("named", "warns"), [("owner/right", False), ("/models/right/", False), ("owner/other", True), (None, False)]
+)
+def test_without_a_hash_the_base_is_known_by_its_name(named: str | None, warns: bool, tmp_path: Path) -> None:
+    soup = mixing.mix([make_adapter(tmp_path / "a", base_model_name_or_path=named)], [1.0])
+    found = mixing.merge(soup, make_base(tmp_path / "right"), tmp_path / "out").warnings
+    assert bool(found) is warns
+    assert all("could not be verified" in warning for warning in found)
+    renamed = make_base(tmp_path / "renamed", _name_or_path="owner/other")
+    assert not mixing.merge(soup, renamed, tmp_path / "out2").warnings or named != "owner/other"
 
 
 def test_a_base_of_links_as_in_the_hub_cache_is_read(tmp_path: Path) -> None:

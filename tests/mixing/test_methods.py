@@ -1,8 +1,12 @@
-"""Properties of every method, over random shapes, dtypes, ranks and numbers of adapters."""
+"""Properties of every method, over random shapes, dtypes, ranks and numbers of adapters.
+
+RSOUP_EXAMPLES sets the number of examples per property: RSOUP_EXAMPLES=1000 pytest tests/mixing/test_methods.py
+"""
 
 from __future__ import annotations
 
 import math
+import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +23,7 @@ from rsoup.errors import AdapterError
 
 from .making import make_adapter, relative_error, update_of
 
-EXACT = ("cat", "svd", "slerp")
+EXAMPLES = int(os.environ.get("RSOUP_EXAMPLES", "15"))
 FULL = {
     "factors": mixing.Options(),
     "cat": mixing.Options(),
@@ -73,7 +77,7 @@ def weighted_updates(adapters: Sequence[Adapter], weights: Sequence[float], modu
 
 
 @given(st.data())
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 def test_factors_with_one_adapter_gives_it_back_bit_for_bit(data: st.DataObject) -> None:
     [adapter, *_] = data.draw(adapter_sets(dtypes=tuple(TOLERANCES)))
     found = mixing.mix([adapter], [1.0]).adapter.tensors()
@@ -84,7 +88,7 @@ def test_factors_with_one_adapter_gives_it_back_bit_for_bit(data: st.DataObject)
 
 @pytest.mark.parametrize("method", mixing.METHODS)
 @given(data=st.data())
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 def test_equal_adapters_are_a_fixed_point(method: str, data: st.DataObject) -> None:
     [adapter, *_] = data.draw(adapter_sets())
     count = data.draw(st.integers(1, 4))
@@ -94,7 +98,7 @@ def test_equal_adapters_are_a_fixed_point(method: str, data: st.DataObject) -> N
 
 
 @given(st.data())
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 def test_cat_is_the_weighted_sum_of_updates(data: st.DataObject) -> None:
     adapters = data.draw(adapter_sets())
     weights = simplex(data.draw, len(adapters))
@@ -107,7 +111,7 @@ def test_cat_is_the_weighted_sum_of_updates(data: st.DataObject) -> None:
 
 
 @given(st.data())
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 def test_the_dtype_of_mixed_dtypes_is_float32_and_casts_stay_within_it(data: st.DataObject) -> None:
     adapters = data.draw(adapter_sets(dtypes=tuple(TOLERANCES)))
     dtype = data.draw(st.sampled_from([None, *TOLERANCES]))
@@ -135,16 +139,27 @@ def wide(adapter: Adapter, module: str, factor: str) -> Any:
 
 @pytest.mark.parametrize("method", mixing.METHODS)
 @given(data=st.data())
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 def test_the_order_of_the_adapters_does_not_matter(method: str, data: st.DataObject) -> None:
     adapters = data.draw(adapter_sets(same_rank=method == "factors"))
     weights = simplex(data.draw, len(adapters))
     order = data.draw(st.permutations(range(len(adapters))))
     options = mixing.Options(density=0.6, rank=99) if method in ("ties", "dare") else FULL[method]
-    one = mixing.mix(adapters, weights, method=method, options=options).adapter
-    other = mixing.mix(
-        [adapters[i] for i in order], [weights[i] for i in order], method=method, options=options
-    ).adapter
+
+    def outcome(order: Sequence[int]) -> Adapter | str:
+        """Return the mix, or what slerp says where the updates have no average."""
+        chosen, shares = [adapters[i] for i in order], [weights[i] for i in order]
+        try:
+            return mixing.mix(chosen, shares, method=method, options=options).adapter
+        except AdapterError as problem:
+            return problem.message
+
+    one, other = outcome(range(len(adapters))), outcome(order)
+    if isinstance(one, str) or isinstance(other, str):
+        assert method == "slerp"
+        assert one == other
+        assert "opposite directions" in str(one)
+        return
     for module in modules(adapters):
         scale = sum(np.linalg.norm(update_of(adapter, module)) for adapter in adapters)
         assert np.linalg.norm(update_of(one, module) - update_of(other, module)) <= 1e-5 * scale
@@ -152,7 +167,7 @@ def test_the_order_of_the_adapters_does_not_matter(method: str, data: st.DataObj
 
 @pytest.mark.parametrize("method", ["svd", "dare"])
 @given(data=st.data())
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 def test_full_rank_and_full_density_equal_cat(method: str, data: st.DataObject) -> None:
     adapters = data.draw(adapter_sets())
     weights = simplex(data.draw, len(adapters))
@@ -164,7 +179,7 @@ def test_full_rank_and_full_density_equal_cat(method: str, data: st.DataObject) 
 
 
 @given(st.data())
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 def test_svd_is_the_best_of_its_rank_and_reports_what_it_cut(data: st.DataObject) -> None:
     adapters = data.draw(adapter_sets())
     weights = simplex(data.draw, len(adapters))
@@ -179,7 +194,7 @@ def test_svd_is_the_best_of_its_rank_and_reports_what_it_cut(data: st.DataObject
 
 
 @given(st.data())
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 def test_svd_keeps_the_smallest_rank_that_holds_the_energy(data: st.DataObject) -> None:
     adapters = data.draw(adapter_sets())
     weights = simplex(data.draw, len(adapters))
@@ -193,7 +208,7 @@ def test_svd_keeps_the_smallest_rank_that_holds_the_energy(data: st.DataObject) 
 
 
 @given(st.data())
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 def test_slerp_of_two_follows_the_great_circle(data: st.DataObject) -> None:
     one, other = (data.draw(adapter_sets(same_rank=True))[0] for _ in range(2))
     t = data.draw(st.floats(0.01, 0.99))
@@ -209,7 +224,7 @@ def test_slerp_of_two_follows_the_great_circle(data: st.DataObject) -> None:
             assert relative_error(update_of(mixed, module), expected) < 1e-4
 
 
-def handmade(tmp_path: Path, name: str, update: Sequence[Sequence[float]]) -> Adapter:
+def handmade(tmp_path: Path, name: str, update: Any) -> Adapter:
     """Make an adapter whose only update is the given 2 x 2 matrix."""
     path = make_adapter(tmp_path / name, rank=2, alpha=2, shapes={"q_proj": (2, 2)})
     adapter = mixing.read(path)
@@ -224,6 +239,30 @@ def test_slerp_of_three_orthogonal_unit_updates(tmp_path: Path) -> None:
     adapters = [handmade(tmp_path, str(i), matrix) for i, matrix in enumerate(matrices)]
     mixed = mixing.mix(adapters, [1 / 3, 1 / 3, 1 / 3], method="slerp").adapter
     np.testing.assert_allclose(update_of(mixed, "q_proj"), np.array([[1, 1], [1, 0]]) / math.sqrt(3), atol=1e-6)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_slerp_refuses_updates_without_an_average(count: int, tmp_path: Path) -> None:
+    """One update against the opposite of ``count`` others: they lie on one line, and no great circle joins them."""
+    one = handmade(tmp_path, "one", [[1, 2], [3, 4]])
+    others = [handmade(tmp_path, f"other{i}", [[-1, -2], [-3, -4]]) for i in range(count)]
+    weights = [1 / (count + 1)] * (count + 1)
+    with pytest.raises(AdapterError, match="q_proj: Under slerp, updates that point in opposite directions"):
+        mixing.mix([one, *others], weights, method="slerp")
+
+
+def test_slerp_of_many_keeps_the_length_of_unit_updates(tmp_path: Path) -> None:
+    """The average of unit vectors is one, at equal angles to those of equal weight."""
+    matrices = np.random.default_rng(3).standard_normal((5, 2, 2)) + 1
+    units = [matrix / np.linalg.norm(matrix) for matrix in matrices]
+    adapters = [handmade(tmp_path, str(i), matrix) for i, matrix in enumerate(units)]
+    mixed = update_of(mixing.mix(adapters, [0.2] * 5, method="slerp").adapter, "q_proj")
+    assert np.linalg.norm(mixed) == pytest.approx(1.0, abs=1e-5)
+    tangents = []
+    for unit in units:
+        angle = math.acos(np.clip((mixed * unit).sum(), -1, 1))
+        tangents.append(angle / math.sin(angle) * (unit - math.cos(angle) * mixed))
+    np.testing.assert_allclose(sum(tangents), 0, atol=1e-5)
 
 
 def test_ties_trims_elects_and_averages(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import peft
 import pytest
 import torch
 import transformers
@@ -14,12 +15,13 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
 
 from rsoup import mixing
-from rsoup.errors import ModelError
+from rsoup.errors import AdapterError, ModelError
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning"),
     pytest.mark.filterwarnings("ignore:.*fan_in_fan_out.*:UserWarning"),
     pytest.mark.filterwarnings("ignore:.*save_embedding_layers.*:UserWarning"),
+    pytest.mark.filterwarnings("ignore:.*(lora_bias|lora_B.bias).*"),
     pytest.mark.filterwarnings("ignore:.*tie_word_embeddings.*:UserWarning"),
 ]
 
@@ -30,6 +32,13 @@ _LLAMA = {
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
+}
+_BERT = {
+    "hidden_size": WIDTH,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "initializer_range": 0.2,
 }
 ARCHITECTURES: dict[str, tuple[str, dict[str, Any], list[str]]] = {
     "llama": ("AutoModelForCausalLM", _LLAMA, ["q_proj", "v_proj", "down_proj"]),
@@ -46,11 +55,8 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any], list[str]]] = {
         {"d_model": WIDTH, "d_kv": 8, "d_ff": 24, "num_layers": 2, "num_heads": 2, "decoder_start_token_id": 0},
         ["q", "v", "wo"],
     ),
-    "bert": (
-        "AutoModelForMaskedLM",
-        {"hidden_size": WIDTH, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2},
-        ["query", "value", "output.dense"],
-    ),
+    "bert": ("AutoModelForMaskedLM", _BERT, ["query", "value", "output.dense"]),
+    "bert classifier": ("AutoModelForSequenceClassification", _BERT, ["query", "value"]),
 }
 
 
@@ -60,7 +66,7 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folders = {}
     for name, (loader, settings, _) in ARCHITECTURES.items():
         torch.manual_seed(0)
-        config = transformers.AutoConfig.for_model(name, vocab_size=VOCABULARY, **settings)
+        config = transformers.AutoConfig.for_model(name.split()[0], vocab_size=VOCABULARY, **settings)
         folders[name] = tmp_path_factory.mktemp("bases") / name
         getattr(transformers, loader).from_config(config).save_pretrained(folders[name])
     return folders
@@ -95,7 +101,8 @@ def with_updates(base: Path, name: str, experts: Sequence[Path], weights: Sequen
     """Return the base plus the weighted sum of the updates that PEFT computes, one expert at a time."""
     total = load(base, name)
     head = total.get_output_embeddings()
-    head.weight = torch.nn.Parameter(head.weight.detach().clone())  # an adapter reaches one end of tied embeddings only
+    if head is not None:
+        head.weight = torch.nn.Parameter(head.weight.detach().clone())  # an adapter reaches one end of tied embeddings
     saved: dict[str, torch.Tensor] = {}
     with torch.no_grad():
         for expert, weight in zip(experts, weights, strict=True):
@@ -104,10 +111,11 @@ def with_updates(base: Path, name: str, experts: Sequence[Path], weights: Sequen
                 if isinstance(module, LoraLayer):
                     total.get_submodule(key).weight += weight * module.get_delta_weight("default")
                 elif hasattr(module, "modules_to_save"):
-                    value = weight * module.modules_to_save["default"].weight
-                    saved[key] = saved[key] + value if key in saved else value
-        for key, value in saved.items():
-            total.get_submodule(key).weight.copy_(value)
+                    for kind, value in module.modules_to_save["default"].named_parameters():
+                        place = f"{key}.{kind}"
+                        saved[place] = saved.get(place, 0) + weight * value
+        for place, value in saved.items():
+            total.get_parameter(place).copy_(value)
     return total
 
 
@@ -149,6 +157,11 @@ FLAVOURS: dict[str, tuple[str, list[dict[str, Any]]]] = {
     "embeddings": ("llama", [EMBEDDINGS, {**EMBEDDINGS, "r": 2}]),
     "tied embeddings": ("gpt2", [{"target_modules": ["wte", "c_attn"]}, {"target_modules": ["wte", "c_fc"]}]),
     "output head": ("mistral", [{"target_modules": ["lm_head", "q_proj"]}, {"target_modules": ["lm_head"]}]),
+    "embeddings of another name": ("gpt_neox", [{"target_modules": ["embed_in"]}, {}]),
+    "all linear layers": ("gpt_neox", [{"target_modules": "all-linear"}, {"target_modules": "all-linear", "r": 2}]),
+    "two dtypes": ("llama", [{"dtype": torch.bfloat16}, {}]),
+    "a saved module with a bias": ("bert", [{"modules_to_save": ["transform"]}, {"modules_to_save": ["transform"]}]),
+    "a classifier": ("bert classifier", [{"task_type": "SEQ_CLS"}, {"task_type": "SEQ_CLS", "r": 2}]),
     "modules to save": ("qwen2", [{"modules_to_save": ["lm_head"]}, {"modules_to_save": ["lm_head"], "r": 2}]),
 }
 
@@ -223,16 +236,63 @@ def test_factors_average_a_and_b_as_peft_holds_them(bases: dict[str, Path], tmp_
     torch.testing.assert_close(logits(found), logits(models[0]), atol=1e-5, rtol=1e-5)
 
 
+OLD_KEYS = (
+    *("auto_mapping", "base_model_name_or_path", "bias", "fan_in_fan_out", "inference_mode", "init_lora_weights"),
+    *("layers_pattern", "layers_to_transform", "lora_alpha", "lora_dropout", "modules_to_save", "peft_type", "r"),
+    *("revision", "target_modules", "task_type"),
+)
+
+
+def as_peft_04_wrote_it(adapter: Path, **changes: Any) -> Path:
+    """Leave in a configuration the keys that PEFT 0.4 wrote, and no others."""
+    path = adapter / "adapter_config.json"
+    config = {key: value for key, value in json.loads(path.read_text()).items() if key in OLD_KEYS}
+    path.write_text(json.dumps({**config, **changes}))
+    return adapter
+
+
 def test_adapters_of_old_peft_versions_are_read(bases: dict[str, Path], tmp_path: Path) -> None:
-    """PEFT 0.4 wrote these fifteen keys and no others."""
-    expert = train(bases["llama"], "llama", tmp_path / "expert", 0)
-    path = expert / "adapter_config.json"
-    kept = ("auto_mapping", "base_model_name_or_path", "bias", "fan_in_fan_out", "inference_mode", "init_lora_weights")
-    kept += ("layers_pattern", "layers_to_transform", "lora_alpha", "lora_dropout", "modules_to_save", "peft_type", "r")
-    kept += ("revision", "target_modules", "task_type")
-    config = {key: value for key, value in json.loads(path.read_text()).items() if key in kept}
-    path.write_text(json.dumps(config))
+    expert = as_peft_04_wrote_it(train(bases["llama"], "llama", tmp_path / "expert", 0))
     soup = mixing.mix([expert, expert], [0.5, 0.5])
     found = logits(PeftModel.from_pretrained(load(bases["llama"], "llama"), mixing.write(soup, tmp_path / "soup")))
     expected = logits(PeftModel.from_pretrained(load(bases["llama"], "llama"), expert))
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-6)
+
+
+def test_classifiers_of_old_peft_versions_are_read(bases: dict[str, Path], tmp_path: Path) -> None:
+    """PEFT 0.4 stored the head that it trains for a classification, and left it out of modules_to_save."""
+    base, name = bases["bert classifier"], "bert classifier"
+    experts = [train(base, name, tmp_path / str(i), i, task_type="SEQ_CLS") for i in range(2)]
+    old = [as_peft_04_wrote_it(expert, modules_to_save=None) for expert in experts]
+    soup = mixing.mix(old, [0.25, 0.75], method="cat")
+    assert set(soup.adapter.saved) == {"classifier.weight", "classifier.bias"}
+    check_logits(base, name, mixing.write(soup, tmp_path / "soup"), old, [0.25, 0.75])
+    mixing.merge(soup, base, tmp_path / "merged")
+    expected = logits(with_updates(base, name, old, [0.25, 0.75]))
+    torch.testing.assert_close(logits(load(tmp_path / "merged", name)), expected, atol=2e-5, rtol=2e-5)
+
+
+OTHER_KINDS: dict[str, tuple[peft.PeftConfig, str]] = {
+    "DoRA": (LoraConfig(target_modules=["q_proj"], use_dora=True), "uses DoRA"),
+    "LoRA bias": (LoraConfig(target_modules=["q_proj"], lora_bias=True), "uses a LoRA bias"),
+    "biases": (LoraConfig(target_modules=["q_proj"], bias="all"), "trained biases"),
+    "PiSSA": (LoraConfig(target_modules=["q_proj"], init_lora_weights="pissa"), "changed the base's weights"),
+    "token rows": (LoraConfig(target_modules=["q_proj"], trainable_token_indices=[1]), "trained token rows"),
+    "IA3": (peft.IA3Config(target_modules=["v_proj"], feedforward_modules=[]), "'IA3' .it rescales activations"),
+    "VeRA": (peft.VeraConfig(target_modules=["q_proj"]), "'VERA' .its vectors rescale random matrices"),
+    "LoHa": (peft.LoHaConfig(target_modules=["q_proj"]), "'LOHA' .its update is an elementwise product"),
+    "AdaLoRA": (peft.AdaLoraConfig(target_modules=["q_proj"], total_step=9), "'ADALORA'"),
+    "prompts": (
+        peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2),
+        "'PROMPT_TUNING' .it adds tokens",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_KINDS)
+def test_what_peft_saves_of_other_kinds_is_refused_by_name(kind: str, bases: dict[str, Path], tmp_path: Path) -> None:
+    config, message = OTHER_KINDS[kind]
+    get_peft_model(load(bases["llama"], "llama"), config).save_pretrained(tmp_path / "adapter")
+    with pytest.raises(AdapterError, match=message) as caught:
+        mixing.read(tmp_path / "adapter")
+    assert str(tmp_path / "adapter") in caught.value.message

@@ -34,6 +34,11 @@ def snapshot(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
+def identity(path: Path) -> tuple[int, int]:
+    """Return what changes when a file is written again."""
+    return path.stat().st_ino, path.stat().st_mtime_ns
+
+
 @pytest.mark.parametrize("method", mixing.METHODS)
 def test_what_is_written_is_read_back_the_same(method: str, tmp_path: Path) -> None:
     soup = mixing.mix(pair(tmp_path), [0.25, 0.75], method=method)
@@ -98,9 +103,9 @@ def test_names_in_the_card_cannot_become_markup(tmp_path: Path) -> None:
 def test_the_same_mix_is_not_written_twice(tmp_path: Path) -> None:
     paths = pair(tmp_path)
     folder = mixing.write(mixing.mix(paths, [0.25, 0.75]), tmp_path / "soup")
-    before = (folder / WEIGHTS).stat()
+    before = identity(folder / WEIGHTS)
     assert mixing.write(mixing.mix(paths, [0.25, 0.75]), folder) == folder
-    assert (folder / WEIGHTS).stat() == before
+    assert identity(folder / WEIGHTS) == before
     with pytest.raises(AdapterError, match="is already there"):
         mixing.write(mixing.mix(paths, [0.5, 0.5]), folder)
 
@@ -209,7 +214,7 @@ def test_a_kill_at_any_time_leaves_a_whole_output_or_none(tmp_path: Path) -> Non
 
 def test_a_grid_holds_every_point_and_its_corners_are_the_experts(tmp_path: Path) -> None:
     paths = pair(tmp_path)
-    points = mixing.write_grid(paths, 4, tmp_path / "grid")
+    points = mixing.write_grid(paths, 4, tmp_path / "grid").points
     names = ["soup-1.00-0.00", "soup-0.75-0.25", "soup-0.50-0.50", "soup-0.25-0.75", "soup-0.00-1.00"]
     assert [point.name for point in points] == names
     for corner, expert in ((points[0], paths[0]), (points[-1], paths[1])):
@@ -219,6 +224,29 @@ def test_a_grid_holds_every_point_and_its_corners_are_the_experts(tmp_path: Path
         }
     listed = json.loads((tmp_path / "grid" / "grid.json").read_text())["points"]
     assert listed[1] == {"path": "soup-0.75-0.25", "weights": {"one": 0.75, "two": 0.25}}
+
+
+def test_the_same_grid_is_not_written_twice(tmp_path: Path) -> None:
+    paths = [make_adapter(tmp_path / name, i, rank=2 + i) for i, name in enumerate(("one", "two"))]
+    settings: dict[str, Any] = {"method": "svd", "options": mixing.Options(rank=1)}
+    first = mixing.write_grid(paths, 2, tmp_path / "grid", **settings)
+    before = identity(tmp_path / "grid" / "grid.json")
+    assert mixing.write_grid(paths, 2, tmp_path / "grid", **settings) == first
+    assert identity(tmp_path / "grid" / "grid.json") == before
+    assert len(first.warnings) == 2  # each adapter's start is unknown
+    worst = {
+        module: max(mixing.mix(paths, w, **settings).discarded[module] for w in ([1, 0], [0.5, 0.5], [0, 1]))
+        for module in first.discarded
+    }
+    assert first.discarded == worst
+    for changed in ({"method": "cat"}, {**settings, "dtype": "BF16"}):
+        with pytest.raises(AdapterError, match="is already there"):
+            mixing.write_grid(paths, 2, tmp_path / "grid", **changed)
+    with pytest.raises(AdapterError, match="is already there"):
+        mixing.write_grid(paths, 1, tmp_path / "grid", **settings)
+    (tmp_path / "grid" / "soup-0.50-0.50" / WEIGHTS).write_bytes(b"")
+    with pytest.raises(AdapterError, match="is already there"):
+        mixing.write_grid(paths, 2, tmp_path / "grid", **settings)
 
 
 def test_a_grid_that_fails_leaves_nothing(tmp_path: Path) -> None:
@@ -231,7 +259,7 @@ def test_a_grid_that_fails_leaves_nothing(tmp_path: Path) -> None:
 
 def test_a_mix_of_three_in_one_grid(tmp_path: Path) -> None:
     paths = [make_adapter(tmp_path / str(i), i) for i in range(3)]
-    points = mixing.write_grid(paths, 3, tmp_path / "grid", method="cat")
+    points = mixing.write_grid(paths, 3, tmp_path / "grid", method="cat").points
     assert len(points) == 10
     assert mixing.read(tmp_path / "grid" / "soup-0.33-0.33-0.33").config.rank == 6
 
