@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from transformers import DynamicCache
 
 from rsoup.adapters import Adapter
 from rsoup.evaluation.applying import Change, applied, side_by_side
@@ -15,6 +17,7 @@ from rsoup.evaluation.decoding import Chooser
 from rsoup.evaluation.ensembles import Rule, ensemble_of
 from rsoup.evaluation.measures import Reference, divergence, surprise
 from rsoup.evaluation.memory import Batches, automatic_batch_size, free_bytes
+from rsoup.models import packing
 from rsoup.models.language_model import LanguageModel, masked_tokens
 from rsoup.models.sampling import Completions, generator_for, sample
 from rsoup.recipe import EvaluationSection
@@ -26,12 +29,24 @@ KEPT_SHARE = 1 / 8
 DECIMALS = 6
 
 
+SHORTEST_BEGINNING = 4
+"""Tokens that all prompts begin with from which on they are encoded once instead of in every row."""
+
+
 @dataclass(frozen=True)
 class Subject:
     """What completes prompts: the resident model, or several on it, under a change."""
 
     model: LanguageModel
     change: Change
+
+    def beginning(self, tokens: Sequence[int], rows: int) -> DynamicCache:
+        """Return the cache of some rows that all begin with these tokens; the change has to be entered."""
+        ids, mask = self.model.pad([tokens])
+        cache = DynamicCache()
+        self.model.hidden_states(ids, mask, packing.prompt_positions(mask), cache=cache)
+        cache.batch_repeat_interleave(rows)
+        return cache
 
 
 class Resident:
@@ -48,6 +63,7 @@ class Resident:
     ) -> None:
         self.model, self._settings, self._seed = model, settings, seed
         longest = max(len(example.tokens) for example in examples)
+        self._shared = beginning_of([example.tokens for example in examples])
         size = settings.batch_size
         if size == "auto":
             free = free_bytes(model.device)
@@ -88,12 +104,15 @@ class Resident:
         if each > 1 and not subject.model.packs(max(map(len, prompts)) + settings.max_new_tokens):
             prompts = [prompt for prompt in prompts for _ in range(each)]
             randoms, group = [[random] for row in randoms for random in row], 1
-        ids, mask = subject.model.pad(prompts)
+        shared = self._shared if subject.model.packs(max(map(len, prompts)) + settings.max_new_tokens) else ()
+        ids, mask = subject.model.pad([prompt[len(shared) :] for prompt in prompts])
+        mask = torch.cat([mask.new_ones(len(mask), len(shared)), mask], dim=1)
         with subject.change:
             completions = sample(
                 subject.model,
                 ids,
                 mask,
+                beginning=subject.beginning(shared, len(prompts)) if shared else None,
                 max_new_tokens=settings.max_new_tokens,
                 temperature=settings.temperature,
                 stop_ids=subject.model.stop_ids,
@@ -140,6 +159,14 @@ class Resident:
         """Return the random numbers of a completion: the same at every point and in any batch."""
         seed = generator_for(self._seed, f"evaluation/{example.id}", number).initial_seed()
         return torch.Generator(self.model.device).manual_seed(seed)
+
+
+def beginning_of(prompts: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """Return the tokens that several prompts begin with, each with one to follow; nothing if that is hardly any."""
+    first, last = min(prompts), max(prompts)
+    count = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False)))
+    count = min(count, min(map(len, prompts)) - 1)
+    return first[:count] if len(prompts) > 1 and count >= SHORTEST_BEGINNING else ()
 
 
 def _numbers(values: Tensor | None, count: int) -> list[float | None]:

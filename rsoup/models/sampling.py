@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from transformers import DynamicCache
 
 from rsoup.models import packing
 from rsoup.models.language_model import LanguageModel
@@ -61,14 +62,17 @@ def sample(
     group: int = 1,
     choose: Choose | None = None,
     keep_states: bool = False,
+    beginning: DynamicCache | None = None,
 ) -> Completions:
     """Complete left-padded prompts (P, L).
+
+    A ``beginning`` that all prompts share may be in a cache already: ``prompt_mask`` covers it, ``prompt_ids`` not.
 
     ``uniforms`` (P, G, max_new_tokens) are the random numbers of each token and set the group size G; without them
     decoding is greedy and G is 1, unless ``choose`` picks the tokens of ``group`` completions. A completion ends after
     ``lengths`` (P, G) tokens or after a token of ``stop_ids``, and is padded with ``model.pad_id``.
     """
-    prompts, length = prompt_ids.shape
+    prompts, length = prompt_mask.shape
     group = group if uniforms is None else uniforms.shape[1]
     if uniforms is not None and group > 1 and not model.packs(length + max_new_tokens):
         rows = sample(
@@ -86,10 +90,9 @@ def sample(
     stops = torch.tensor(list(stop_ids), dtype=torch.long, device=prompt_ids.device)
     ids = prompt_ids.new_full((prompts, group, max_new_tokens), model.pad_id)
     mask = torch.zeros_like(ids, dtype=torch.bool)
-    cache = model.new_cache(group)
-    hidden = model.hidden_states(
-        prompt_ids, prompt_mask, packing.prompt_positions(prompt_mask), cache=cache
-    )  # (P, L, d)
+    cache = model.new_cache(group) if beginning is None else beginning
+    positions = packing.prompt_positions(prompt_mask)[:, length - prompt_ids.shape[1] :]
+    hidden = model.hidden_states(prompt_ids, prompt_mask, positions, cache=cache)  # (P, L, d)
     state = hidden[:, -1:].expand(-1, group, -1)  # (P, G, d)
     states = state.new_zeros(prompts, group, max_new_tokens, state.shape[-1]) if keep_states else None
     alive = torch.arange(prompts, device=prompt_ids.device)  # the prompts that still have rows

@@ -38,6 +38,23 @@ def test_any_batch_size_leaves_the_same_completions_and_scores(
     assert found[0] == found[1] == found[2]
 
 
+@pytest.mark.parametrize("settings", [{}, {"compare": ["mod"]}, {"temperature": 1.0, "samples": 2}])
+def test_a_long_beginning_that_prompts_share_is_read_once_and_changes_nothing(
+    content: dict[str, Any], experts: list[Path], tiny_model: Path, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    """A sweep over one prompt shares nothing with others: each prompt has to come out as it does alone."""
+    content["task"]["template"] = "good great bad awful love hate fine cheap : {post} :"
+    _, together = sweep(content, experts[:2], tmp_path / "together", **settings)
+    lines = Path(content["task"]["data"]).read_text().splitlines(keepends=True)
+    for row in range(4):
+        own = tmp_path / f"{row}.jsonl"
+        own.write_text(lines[row])
+        alone = {**content, "task": {**content["task"], "eval_data": str(own)}}
+        _, samples = sweep(alone, experts[:2], tmp_path / f"alone-{row}", **settings)
+        for name, point in together.points.items():
+            assert samples.points[name].completions == point.completions[row : row + 1], name
+
+
 def test_several_samples_of_each_prompt(content: dict[str, Any], experts: list[Path], tmp_path: Path) -> None:
     """The mean is over all of them; its error counts a prompt once, since its samples are not independent."""
     out = tmp_path / "eval"

@@ -11,6 +11,7 @@ from scipy.stats import chisquare
 from torch import Tensor
 
 from rsoup.evaluation.decoding import Chooser
+from rsoup.evaluation.generation import beginning_of
 from rsoup.models.language_model import LanguageModel
 from rsoup.models.load import load_language_model
 from rsoup.models.sampling import Completions, draw, generator_for, sample
@@ -119,3 +120,10 @@ def test_the_order_of_the_prompts_does_not_matter(torn: LanguageModel) -> None:
     there = complete(torn, PROMPTS, 1.0).ids[:, 0].tolist()
     back = complete(torn, PROMPTS[::-1], 1.0).ids[:, 0].tolist()
     assert back[::-1] == there
+
+
+def test_the_beginning_of_prompts_is_what_all_share_but_for_a_last_token() -> None:
+    assert beginning_of([(1, 2, 3, 4, 5, 6), (1, 2, 3, 4, 5, 7, 8), (1, 2, 3, 4, 5, 6)]) == (1, 2, 3, 4, 5)
+    assert beginning_of([(1, 2, 3, 4, 5), (1, 2, 3, 4, 5, 7, 8)]) == (1, 2, 3, 4)
+    assert beginning_of([(1, 2, 3, 4), (1, 2, 3, 4)]) == ()  # three tokens are hardly worth it
+    assert beginning_of([(1, 2, 3, 4, 5, 6)]) == ()
