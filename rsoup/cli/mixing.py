@@ -174,18 +174,30 @@ def _show_check(report: CheckReport) -> None:
         joined = [", ".join(map(str, cell)) for cell in cells]
         table.add_row(escape(adapter.name), f"{weight:g}", *joined, escape(", ".join(adapter.targets)))
     out.print(table)
-    out.print(f"same base: {_known(report.same_base)}   same start: {_known(report.same_start)}")
-    for first, row in zip(report.adapters, report.cosines, strict=True):
-        cosines = "  ".join("    -" if cosine is None else f"{cosine:5.2f}" for cosine in row)
-        out.print(f"cosine of updates  {cosines}  {first.name}", markup=False)
+    out.print(f"\nsame base: {_known(report.same_base)}   same start: {_known(report.same_start)}")
+    if report.layers:
+        out.print(_cosines(report))
     if report.factors_distance is not None:
-        out.print(f"factors against the exact mix: relative difference {report.factors_distance:.3f}")
+        out.print(f"\nfactors lies {report.factors_distance:.3f} of the exact mix's norm away from it; furthest:")
         apart = [layer for layer in report.layers if layer.factors_distance is not None]
         for layer in sorted(apart, key=lambda layer: -(layer.factors_distance or 0))[:3]:
-            out.print(f"  {layer.factors_distance:.3f} {layer.module}", markup=False)
+            out.print(f"  {layer.factors_distance:.3f}  {layer.module}", markup=False)
+    out.print("\n[bold]method[/]")
     for method, reason in report.methods.items():
         out.print(f"{method:<8}{'fits' if reason is None else reason}", markup=False, soft_wrap=True)
     _warn(report.warnings)
+
+
+def _cosines(report: CheckReport) -> Table:
+    """Return the table of cosines between the adapters' updates."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("cosine of updates")
+    for adapter in report.adapters:
+        table.add_column(escape(adapter.name), justify="right")
+    for adapter, row in zip(report.adapters, report.cosines, strict=True):
+        cells = ["-" if cosine is None else f"{round(cosine, 2) + 0.0:.2f}" for cosine in row]
+        table.add_row(escape(adapter.name), *cells)
+    return table
 
 
 def _known(answer: bool | None) -> str:

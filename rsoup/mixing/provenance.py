@@ -72,7 +72,7 @@ def model_card(soup: Soup, name: str, *, merged_into: str | None = None) -> str:
 |---|---|---|
 {rows}
 
-Base model: {_cell(base or "not named")}. Method: `{soup.method}`{_options_text(soup)}.
+Base model: {_cell(base or "not named")}. Method: `{soup.method}`{_options_text(soup)}.{_discarded_text(soup)}
 """
 
 
@@ -108,6 +108,12 @@ def _front_matter(soup: Soup, base: str | None, *, merged: bool) -> str:
 def _options_text(soup: Soup) -> str:
     options = _settings(soup)["options"]
     return "".join(f", {key} {value:g}" for key, value in options.items() if key != "seed" or soup.method == "dare")
+
+
+def _discarded_text(soup: Soup) -> str:
+    if not soup.discarded:
+        return ""
+    return f" The cut to a rank leaves out at most {max(soup.discarded.values()):.2%} of an update's energy."
 
 
 def _cell(text: str) -> str:

@@ -28,7 +28,8 @@ def check_weights(weights: Sequence[float], count: int, base_weight: float = 0.0
         return
     if any(weight < 0 for weight in everything):
         raise AdapterError(
-            f"The weights {_list(everything)} include a negative one.", f"Use weights in [0, 1], or {_ALLOW}."
+            f"The weights {_list([*weights, *([base_weight] if base_weight else [])])} include a negative one.",
+            f"Use weights in [0, 1], or {_ALLOW}.",
         )
     total = math.fsum(everything)
     if abs(total - 1) > _TOLERANCE:
