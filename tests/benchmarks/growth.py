@@ -1,11 +1,14 @@
 """Time of a PPO step against prompts, group size, prompt length and completion length: one varied at a time.
 
-python tests/benchmarks/growth.py     (with OMP_NUM_THREADS=1 it reads the processor's seconds, not the wall's)
+python tests/benchmarks/growth.py [prompts group prompt_tokens tokens]
+
+With OMP_NUM_THREADS=1 it reads the processor's seconds, not the wall's.
 """
 
 from __future__ import annotations
 
 import statistics
+import sys
 from dataclasses import replace
 
 import torch
@@ -18,16 +21,16 @@ VARIED = {
     "prompt_tokens": (40, 80, 160, 320),
     "tokens": (5, 10, 20, 40),
 }
-STEPS = 4
+STEPS = 3
 
 
 def main() -> None:
-    """Print a row per value: seconds of a step (median of three after the first), and what a completion takes."""
+    """Print a row per value: seconds of a step (median of two after the first), and what a completion takes."""
     policy = make_policy()
     key = "cpu" if torch.get_num_threads() == 1 else "seconds"
     print(f"{'':24}  s/step   ms/completion")
-    for name, values in VARIED.items():
-        for value in values:
+    for name in sys.argv[1:] or VARIED:
+        for value in VARIED[name]:
             work = replace(BASE, **{name: value})
             lines = run_ppo(policy, examples_for(work), work, STEPS)
             seconds = statistics.median(line[key] for line in lines[1:])

@@ -57,12 +57,12 @@ class Work:
 
 
 def examples_for(work: Work) -> list[Example]:
-    """Return the reviews whose prompts are nearest to the length asked for, longer ones made of several reviews."""
+    """Return reviews whose prompts have the length asked for, within two tokens, or else cuts of all of them."""
     tokenizer = load_tokenizer(BASE, None)
     rows = load_examples(resolve_task(TaskSection(name="reviews")), tokenizer, "train").rows
-    longest = max(len(row.tokens) for row in rows)
-    if work.prompt_tokens <= longest:
-        return sorted(rows, key=lambda row: (abs(len(row.tokens) - work.prompt_tokens), row.id))[: work.prompts]
+    near = [row for row in rows if abs(len(row.tokens) - work.prompt_tokens) <= 2]
+    if len(near) >= work.prompts:
+        return sorted(near, key=lambda row: (abs(len(row.tokens) - work.prompt_tokens), row.id))[: work.prompts]
     text = [token for row in rows for token in row.tokens]
     cut = [tuple(text[i * work.prompt_tokens : (i + 1) * work.prompt_tokens]) for i in range(work.prompts)]
     return [Example(str(i), "", tokenizer.decode(tokens), tokens) for i, tokens in enumerate(cut)]
