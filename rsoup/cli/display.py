@@ -22,14 +22,15 @@ if TYPE_CHECKING:
 FOLLOWS = os.environ.get("RANK", "0") != "0"
 """Whether this is one of several processes and another one speaks for all."""
 
-out = Console(highlight=False, quiet=FOLLOWS)
-err = Console(stderr=True, highlight=False)
+out = Console(highlight=False, emoji=False, quiet=FOLLOWS)
+err = Console(stderr=True, highlight=False, emoji=False)
 
 
 def show_error(problem: RsoupError) -> None:
     """Print one line what is wrong and one line what to do."""
-    err.print(f"[bold red]error:[/] {escape(problem.message)}", soft_wrap=True)
-    err.print(f"[bold]try:[/]   {escape(problem.hint)}", soft_wrap=True)
+    message, hint = (escape(" ".join(text.split())) for text in (problem.message, problem.hint))
+    err.print(f"[bold red]error:[/] {message}", soft_wrap=True)
+    err.print(f"[bold]try:[/]   {hint}", soft_wrap=True)
 
 
 def say(text: str) -> None:

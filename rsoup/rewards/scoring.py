@@ -49,7 +49,7 @@ def load_function(where: str) -> Scorer:
         raise RewardError(f"{where}: there is no file {source}.", "Check the path.") from problem
     except ModuleNotFoundError as problem:
         raise RewardError(f"{where}: cannot be imported ({problem}).", hint) from problem
-    except Exception as problem:
+    except (Exception, SystemExit) as problem:
         raise RewardError(
             f"{where}: importing it raised {type(problem).__name__}: {problem}.", f"Mend {source}."
         ) from problem
@@ -87,7 +87,7 @@ def score(name: str, scorer: Scorer, prompts: Sequence[str], completions: Sequen
         values = scorer(list(prompts), list(completions))
     except RewardError:
         raise
-    except Exception as problem:
+    except (Exception, SystemExit) as problem:
         raise RewardError(
             f"The reward {name} raised {type(problem).__name__}: {problem}.",
             "Mend it; rsoup rewards tries a reward on a text.",

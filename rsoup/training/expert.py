@@ -234,17 +234,22 @@ def ensure_start(recipe: Recipe, team: Team, progress: Progress, *, overwrite: b
     folder = adapter_folder(recipe, START)
     fingerprint = start_fingerprint(recipe)
     with _turn(recipe, START, team, progress):
-        try:
-            if _is_done(folder, fingerprint):
-                return read_adapter(folder)
-        except AdapterError:
-            if not overwrite:
-                raise
-        if team.leads:
-            progress.say(f"Making the shared start of all adapters: {folder}")
-            _make_start(recipe, folder, fingerprint)
-        team.wait()
+        missing = team.leads and not _start_is_there(folder, fingerprint, overwrite=overwrite)
+        if team.agree("missing" if missing else "there") == "missing":
+            if team.leads:
+                progress.say(f"Making the shared start of all adapters: {folder}")
+                _make_start(recipe, folder, fingerprint)
+            team.wait()
     return read_adapter(folder)
+
+
+def _start_is_there(folder: Path, fingerprint: str, *, overwrite: bool) -> bool:
+    try:
+        return _is_done(folder, fingerprint)
+    except AdapterError:
+        if not overwrite:
+            raise
+        return False
 
 
 def _make_start(recipe: Recipe, folder: Path, fingerprint: str) -> None:
