@@ -75,7 +75,7 @@ def plan(recipe: Recipe) -> list[Stage]:
         if training.kind == "expert":
             words = ["train", str(written), "--reward", training.name]
         else:
-            words = ["morl", str(written), "--weights", ",".join(f"{k}={v:g}" for k, v in training.weights.items())]
+            words = ["morl", str(written), "--weights", ",".join(f"{k}={v!r}" for k, v in training.weights.items())]
         stages.append(Stage(training.name, ("rsoup", *words, *there), ()))
     trained = tuple(stage.name for stage in stages)
     stages.append(Stage("eval", ("rsoup", "eval", str(written), *there), trained))

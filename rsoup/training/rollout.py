@@ -41,7 +41,7 @@ class Rollout:
     def kls(self) -> np.ndarray:
         """The KL divergence from the start, estimated from the sampled tokens of each completion. (P * G,)."""
         apart = (self.thoughts.logprobs.detach() - self.ref_logprobs) * self.mask
-        result: np.ndarray = apart.sum(-1).flatten().double().cpu().numpy()
+        result: np.ndarray = apart.sum(-1).flatten().cpu().double().numpy()
         return result
 
 

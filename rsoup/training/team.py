@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType, broadcast_object_list
+from accelerate.utils import AutocastKwargs, DistributedType, broadcast_object_list
 from torch import Tensor, nn
 
 from rsoup.errors import MissingPackageError, RecipeError
@@ -100,7 +100,8 @@ class Team:
 
     def autocast(self) -> AbstractContextManager[None]:
         """Compute in the precision that accelerate is set to within the block."""
-        context: AbstractContextManager[None] = self._accelerator.autocast()
+        uncached = AutocastKwargs(cache_enabled=False)  # factors change in place within the block
+        context: AbstractContextManager[None] = self._accelerator.autocast(autocast_handler=uncached)
         return context
 
     def agree(self, choice: str) -> str:
