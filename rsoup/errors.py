@@ -42,6 +42,14 @@ class AdapterError(RsoupError):
     """An adapter cannot be read, or adapters cannot be combined as asked."""
 
 
+class FailedSampleError(RewardError):
+    """A reward fails on one completion, which it names."""
+
+    def __init__(self, message: str, hint: str, *, reward: str, prompt: str, completion: str) -> None:
+        super().__init__(message, hint)
+        self.reward, self.prompt, self.completion = reward, prompt, completion
+
+
 class ResultsError(RsoupError):
     """A results or samples file cannot be read or compared."""
 

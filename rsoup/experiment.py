@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from rsoup.errors import AdapterError
 from rsoup.evaluation.sweep import RESULTS, evaluate
@@ -16,21 +18,35 @@ from rsoup.rewards.scoring import make_scorers
 from rsoup.tasks import resolve_task
 from rsoup.tasks.loading import posts_sha256
 from rsoup.training.expert import adapter_folder, is_trained, morl_name, train_adapter
+from rsoup.training.team import Team
+from rsoup.training.trl_settings import check_trl
+from rsoup.training.turns import is_taken, lock_file
+
+RECIPE = "recipe.yaml"
 
 
-def run(recipe: Recipe, progress: Progress, *, overwrite: bool = False) -> Report:
-    """Make everything a recipe describes and return the report; stages that are done are not repeated."""
-    experts = {reward: {reward: 1.0} for reward in recipe.rewards}
-    baselines = {morl_name(weights, recipe.rewards): weights for weights in recipe.morl}
+def run(recipe: Recipe, progress: Progress, *, overwrite: bool = False) -> Report | None:
+    """Make everything a recipe describes and return the report; stages that are done are not repeated.
+
+    Several workers may run one recipe in a folder they share: each takes trainings that no other has begun, and
+    all wait for the last one. Processes started by ``accelerate launch`` train together; the leading one evaluates
+    and returns the report, the others return None.
+    """
     check_inputs(recipe)
+    trainings = trainings_of(recipe)
     if not overwrite:
-        for name, weights in {**experts, **baselines}.items():
-            is_trained(recipe, name, weights)  # refuses what was made from other inputs
-    write_text(recipe.folder / "recipe.yaml", dump_recipe(recipe))
-    for name, weights in experts.items():
-        train_adapter(recipe, name, weights, "expert", progress, overwrite=overwrite)
-    for name, weights in baselines.items():
-        train_adapter(recipe, name, weights, "morl", progress, overwrite=overwrite)
+        for training in trainings:
+            is_trained(recipe, training.name, training.weights)  # refuses what was made from other inputs
+    team = Team()
+    if team.leads:
+        write_text(recipe.folder / RECIPE, dump_recipe(recipe))
+    waiting = {training.name: training for training in trainings}
+    while waiting:
+        free = (name for name in waiting if not is_taken(lock_file(recipe.folder, name)))
+        training = waiting.pop(team.agree(next(free, next(iter(waiting)))))
+        train_adapter(recipe, training.name, training.weights, training.kind, progress, overwrite=overwrite)
+    if not team.leads:
+        return None
     evaluation = recipe.folder / "eval"
     evaluate(recipe, adapters_of(recipe), evaluation, progress)
     progress.start("report", 1)
@@ -40,8 +56,54 @@ def run(recipe: Recipe, progress: Progress, *, overwrite: bool = False) -> Repor
     return report
 
 
+@dataclass(frozen=True)
+class Stage:
+    """A part of a run as a command of its own, to be started once the stages in ``waits_for`` are done."""
+
+    name: str
+    command: tuple[str, ...]
+    waits_for: tuple[str, ...]
+
+
+def plan(recipe: Recipe) -> list[Stage]:
+    """Return a run as independent commands, after writing the recipe they read into the run's folder."""
+    written = recipe.folder / RECIPE
+    write_text(written, dump_recipe(recipe))
+    there = "-o", str(recipe.folder)
+    stages = []
+    for training in trainings_of(recipe):
+        if training.kind == "expert":
+            words = ["train", str(written), "--reward", training.name]
+        else:
+            words = ["morl", str(written), "--weights", ",".join(f"{k}={v!r}" for k, v in training.weights.items())]
+        stages.append(Stage(training.name, ("rsoup", *words, *there), ()))
+    trained = tuple(stage.name for stage in stages)
+    stages.append(Stage("eval", ("rsoup", "eval", str(written), *there), trained))
+    results, report = recipe.folder / "eval" / RESULTS, recipe.folder / "report"
+    command = ("rsoup", "pareto", str(results), "-o", str(report), "--seed", str(recipe.seed))
+    stages.append(Stage("report", command, ("eval",)))
+    return stages
+
+
+@dataclass(frozen=True)
+class Training:
+    """An adapter of a recipe: an expert on one reward, or a baseline (morl) on several."""
+
+    name: str
+    weights: dict[str, float]
+    kind: Literal["expert", "morl"]
+
+
+def trainings_of(recipe: Recipe) -> list[Training]:
+    """Return what a recipe trains, in order."""
+    experts = [Training(reward, {reward: 1.0}, "expert") for reward in recipe.rewards]
+    baselines = [Training(morl_name(weights, recipe.rewards), weights, "morl") for weights in recipe.morl]
+    return [*experts, *baselines]
+
+
 def check_inputs(recipe: Recipe) -> None:
     """Raise RsoupError, before anything is written, if a run would later miss its model, its data or a reward."""
+    check_trl(recipe.training, recipe.generation)
     load_tokenizer(recipe.model.base, recipe.model.revision)
     task = resolve_task(recipe.task)
     for split in ("train", "test"):
@@ -50,10 +112,10 @@ def check_inputs(recipe: Recipe) -> None:
 
 
 def adapters_of(recipe: Recipe) -> list[Path]:
-    """Return the folders of a recipe's experts and baselines that are trained; AdapterError if none is."""
-    names = [*recipe.rewards, *(morl_name(weights, recipe.rewards) for weights in recipe.morl)]
-    folders = [adapter_folder(recipe, name) for name in names]
-    trained = [folder for folder in folders if folder.is_dir()]
+    """Return the trained adapters of a run: the recipe's, then other baselines there; AdapterError if there is none."""
+    planned = [adapter_folder(recipe, training.name) for training in trainings_of(recipe)]
+    others = sorted((recipe.folder / "adapters").glob("morl-*"))
+    trained = [folder for folder in dict.fromkeys([*planned, *others]) if folder.is_dir()]
     if not trained:
         raise AdapterError(f"{recipe.folder}: holds no trained adapter.", "Train them first, or give --adapters A B.")
     return trained

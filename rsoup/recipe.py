@@ -19,6 +19,9 @@ NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 TEMPLATE_FIELDS = {"post", "completion", "bos", "eos", "sep", "cls"}
 """What a classifier's template may fill in."""
 
+ResponseRule = Literal["whole", "first_sentence"]
+"""What rewards read of an answer."""
+
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 """What a reward may be called: its name becomes a folder."""
 
@@ -56,9 +59,11 @@ class ModelSection(Section):
     """Branch, tag or commit of a hub id."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Weights while training; auto is bfloat16 where the device computes in it, else float32."""
+    quantization: Literal["8bit", "4bit"] | None = None
+    """Load the base in 8 or 4 bits through bitsandbytes; the adapters stay in full precision."""
     lora: LoraSection = LoraSection()
     start: str | None = None
-    """An adapter (folder) that training continues and that is the KL reference; none: a fresh one."""
+    """An adapter (folder or hub id) that training continues and that is the KL reference; none: a fresh one."""
 
     @model_validator(mode="after")
     def _lora_of_start(self) -> ModelSection:
@@ -72,6 +77,8 @@ class TaskSection(Section):
 
     name: str | None = None
     """A bundled task (see README); the other keys override its settings."""
+    dataset: str | None = None
+    """One of the data sets of the bundled task; none: its first."""
     data: str | None = None
     """Training rows: a JSONL, CSV or Parquet file, a folder saved by datasets, or a hub id."""
     eval_data: str | None = None
@@ -79,13 +86,28 @@ class TaskSection(Section):
     eval_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Share of the rows held out when there is no eval_data."""
     column: str | None = None
-    """The column that holds the post."""
+    """The column that holds the post. Rows of a bundled task's data set need none."""
+    reference: str | None = None
+    """The column that holds a reference answer, if there is one."""
+    id: str | None = None
+    """The column that tells rows apart (default id); without it a row is known by its number."""
     template: str | None = None
     """The prompt, with {post} in the place of the post. None: the post alone."""
     chat: bool | None = None
     """Put the prompt into the tokenizer's chat template as the user's turn."""
     max_prompt_tokens: Count | None = None
     """Rows with a longer prompt are left out and counted."""
+    prefix: Annotated[list[Count], Field(min_length=2, max_length=2)] | Literal[False] | None = None
+    """End prompts with the first tokens of the reference answer, [least, most] of them; false: do not."""
+    response: ResponseRule | None = None
+    """What rewards read of an answer: the whole of it (the default) or its first sentence."""
+
+    @field_validator("prefix")
+    @classmethod
+    def _ordered_prefix(cls, prefix: list[int] | Literal[False] | None) -> list[int] | Literal[False] | None:
+        if prefix and prefix[0] > prefix[1]:
+            raise ValueError(f"the least number of tokens ({prefix[0]}) exceeds the most ({prefix[1]})")
+        return prefix
 
 
 class RewardSection(Section):
@@ -94,15 +116,25 @@ class RewardSection(Section):
     use: str | None = None
     """An entry of the registry (``rsoup rewards``); the default is the entry of the reward's own name."""
     model: str | None = None
-    """A sequence classifier: a local folder or a hub id. It reads with its own tokenizer."""
+    """A sequence classifier: a local folder or a hub id. It reads with its own tokenizer. One that the registry knows
+    takes from there what is not given here."""
     function: str | None = None
     """``module:function`` or ``path/to/file.py:function``, called as f(prompts, completions) -> list of floats."""
     revision: str | None = None
     """Branch, tag or commit of a hub id."""
-    format: str = "0"
-    """For a classifier: a label (index or name), or a difference of two, as in ``1-0``."""
-    template: str = "{post}{sep}{completion}"
-    """For a classifier: the text it reads. {post} {completion} {bos} {eos} {sep} {cls} are filled in."""
+    trust_remote_code: bool = False
+    """Run code from the repository of a hub id. Without it nothing of a repository is ever run."""
+    format: str | None = None
+    """For a classifier: a label (index or name), or a difference or sum of them, as in ``1-0``. Default: 0."""
+    template: str | None = None
+    """For a classifier: the text it reads. {post} {completion} {bos} {eos} {sep} {cls} are filled in. Default:
+    ``{post}{sep}{completion}``."""
+    max_tokens: Count | None = None
+    """For a classifier: longer texts are cut, at the post's end of them. Default: what the model can read."""
+    pattern: str | None = None
+    """For ``regex``: the regular expression to look for in the completion."""
+    target: Count | None = None
+    """For ``length``: the number of words to aim at."""
     batch_size: Count = 32
     """Texts scored at once."""
 
@@ -110,15 +142,23 @@ class RewardSection(Section):
     def _one_source(self) -> RewardSection:
         if sum(source is not None for source in (self.use, self.model, self.function)) > 1:
             raise ValueError("give only one of use, model and function")
-        fields = type(self).model_fields
-        for key in ("format", "template", "revision"):
-            if self.model is None and getattr(self, key) != fields[key].default:
-                raise ValueError(f"{key} is for a classifier, and no model is given")
         return self
+
+    @field_validator("pattern")
+    @classmethod
+    def _valid_pattern(cls, pattern: str | None) -> str | None:
+        if pattern is not None:
+            try:
+                re.compile(pattern)
+            except re.error as problem:
+                raise ValueError(f"it is not a regular expression ({problem})") from problem
+        return pattern
 
     @field_validator("template")
     @classmethod
-    def _known_fields(cls, template: str) -> str:
+    def _known_fields(cls, template: str | None) -> str | None:
+        if template is None:
+            return None
         unknown = set(re.findall(r"\{(\w*)\}", template)) - TEMPLATE_FIELDS
         if unknown:
             raise ValueError(
@@ -152,15 +192,19 @@ class PPOSection(Section):
     """KL per completion that the adaptive coefficient aims at; null keeps the coefficient fixed."""
     kl_horizon: Positive = 10_000.0
     """Completions over which the adaptive coefficient reacts."""
+    entropy_coef: NonNegative = 0.0
+    """Weight of a bonus for the entropy of the policy; 0 leaves it out."""
 
 
 class TrainingSection(Section):
     """How an expert or a baseline is trained."""
 
-    algo: Literal["ppo"] = "ppo"
-    """The algorithm."""
+    algo: Literal["ppo", "grpo", "rloo"] = "ppo"
+    """PPO is rsoup's own; GRPO and RLOO are TRL's trainers. All share the settings of this section but ``ppo``."""
     steps: Count = 100
     """Rollout-and-update rounds."""
+    epochs: Count | None = None
+    """Passes over the training rows; if given, steps follows from it and from the number of rows."""
     prompts_per_step: Count = 16
     """Different prompts in a round."""
     completions_per_prompt: Count = 8
@@ -169,9 +213,31 @@ class TrainingSection(Section):
     """Of Adam, constant."""
     max_grad_norm: Positive = 1.0
     """Gradients are scaled down to this norm."""
+    score_scaling: Literal["raw", "running", "normalize_then_sum"] = "raw"
+    """What the weights of rewards apply to: raw scores; scores shifted and scaled by their running mean and deviation;
+    or scores normalised among the completions of a prompt, as in GDPO (arXiv 2601.05242)."""
+    score_clip: Positive | None = None
+    """Scores, scaled as above, are clipped to -+ this before they are weighted."""
+    missing_eos_penalty: NonNegative = 0.0
+    """Subtracted from the reward of a completion that does not end by itself."""
     checkpoint_every: Count = 5
     """Steps between checkpoints; an interrupted training continues from the last one."""
+    save_every: Count | None = None
+    """Steps between adapters kept in trajectory/NAME, for ``rsoup eval --trajectory``; none: only the last is kept."""
+    prompts_per_pass: Count | None = None
+    """Prompts whose completions pass the model at once while gradients are taken; none: all of a mini-batch. Smaller
+    needs less memory and gives the same gradients."""
+    gradient_checkpointing: bool = False
+    """Compute activations again in the backward pass instead of keeping them."""
+    report_to: list[Literal["tensorboard", "wandb", "trackio"]] = []
+    """Trackers that get the metrics as well; metrics.jsonl is always written."""
     ppo: PPOSection = PPOSection()
+
+    def for_rows(self, count: int) -> TrainingSection:
+        """Return the settings with the steps that ``epochs`` means for so many training rows."""
+        if self.epochs is None:
+            return self
+        return self.model_copy(update={"steps": max(1, self.epochs * count // self.prompts_per_step), "epochs": None})
 
     @model_validator(mode="after")
     def _even_mini_batches(self) -> TrainingSection:
@@ -180,6 +246,12 @@ class TrainingSection(Section):
                 f"prompts_per_step ({self.prompts_per_step}) is not a multiple of "
                 f"ppo.mini_batches ({self.ppo.mini_batches})"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _groups_to_normalize(self) -> TrainingSection:
+        if self.score_scaling == "normalize_then_sum" and self.completions_per_prompt == 1:
+            raise ValueError("score_scaling normalize_then_sum needs completions_per_prompt of 2 or more")
         return self
 
 
@@ -209,16 +281,52 @@ class EvaluationSection(Section):
     """The first so many held-out prompts (all, if there are fewer)."""
     lambdas: Annotated[int, Field(ge=2)] = 11
     """Points on the line between two experts; with more experts, points on each edge of the simplex lattice."""
+    random: Annotated[int, Field(ge=0)] = 0
+    """If set, so many random points of the simplex in the place of the lattice, uniformly distributed."""
+    at: list[dict[str, Annotated[float, Field(allow_inf_nan=False)]]] = []
+    """If set, these weights by adapter name in the place of the lattice; they sum to 1, and may be negative."""
+    extrapolate: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """How far the line between two experts goes on beyond both, in steps of the same size."""
+    uniform: bool = False
+    """Also the average of all experts with equal weights."""
+    with_base: bool = False
+    """Mix with the base model too: it is an ingredient called base, so that lines lead back to it."""
+    mix_morl: bool = False
+    """Mix the baselines (morl) too, instead of evaluating each by itself only."""
+    refine: Annotated[int, Field(ge=0)] = 0
+    """So many more mixes where a model of the rewards expects the largest gain in hypervolume."""
+    compare: list[Literal["ensemble", "mod"]] = []
+    """At the weights of each soup, also: ensemble (average of the experts' predictions), mod (of their logits)."""
     method: Literal["factors", "cat"] = "factors"
     """How adapters are mixed (see ``rsoup mix``)."""
     max_new_tokens: Count = 32
     """The longest completion."""
     temperature: NonNegative = 0.0
     """0 is greedy decoding, as in the paper's code."""
-    batch_size: Count = 32
-    """Prompts generated at once."""
+    samples: Count = 1
+    """Completions of each prompt; more than one needs a temperature."""
+    batch_size: Count | Literal["auto"] = "auto"
+    """Prompts generated at once; auto finds it from the memory. Halved when memory runs out."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Weights while evaluating; auto is float32 on the CPU (the same at any batch size), else model.dtype."""
+    measures: bool = True
+    """Measure KL to the start and perplexity under the base too; they take about a quarter of the time."""
+    engine: Literal["transformers", "vllm"] = "transformers"
+    """What generates; vllm (GPU) has not been tried yet."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> EvaluationSection:
+        if self.samples > 1 and self.temperature == 0:
+            raise ValueError("samples: several greedy completions of a prompt are all the same\nSet temperature too.")
+        if self.random and self.at:
+            raise ValueError("random and at both say which mixes to evaluate\nGive one of them.")
+        if self.extrapolate and (self.random or self.at):
+            raise ValueError("extrapolate goes on with a line\nLeave it out; weights in at may be negative.")
+        if self.engine == "vllm" and self.compare:
+            raise ValueError("compare needs the experts' logits, which vllm does not give\nUse engine transformers.")
+        if len(set(self.compare)) < len(self.compare):
+            raise ValueError("compare lists a baseline twice")
+        return self
 
 
 def _rewards_from_list(value: Any) -> Any:
@@ -258,6 +366,12 @@ class Recipe(Section):
     morl: list[Weights] = []
     """The baselines: for each, the weights of the rewards in one training."""
     evaluation: EvaluationSection = EvaluationSection()
+
+    @model_validator(mode="after")
+    def _penalty_can_be_avoided(self) -> Recipe:
+        if self.training.missing_eos_penalty and not self.generation.stop_at_eos:
+            raise ValueError("training.missing_eos_penalty would hit every completion: generation.stop_at_eos is off")
+        return self
 
     @model_validator(mode="after")
     def _usable_names(self) -> Recipe:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from rsoup.errors import RecipeError, did_you_mean
 from rsoup.recipe import Recipe, RewardSection
+from rsoup.rewards import complete_reward
 
 CHECKOUT_RECIPES = Path(__file__).parent.parent / "recipes"
 INSTALLED_RECIPES = Path(sysconfig.get_path("data")) / "share" / "rewarded-soups" / "recipes"
@@ -57,6 +58,10 @@ def _parse_yaml(text: str, where: str) -> Any:
         raise RecipeError(f"{where}{line}: not valid YAML: {what}.", "Mend the line and try again.") from problem
 
 
+EITHER = {"training.steps": "epochs", "training.epochs": "steps"}
+"""Keys that replace a neighbour."""
+
+
 def _set(content: dict[str, Any], dotted: str, value: Any) -> None:
     *sections, key = dotted.split(".")
     for section in sections:
@@ -69,6 +74,7 @@ def _set(content: dict[str, Any], dotted: str, value: Any) -> None:
             raise RecipeError(f"--set {dotted}: {section} is not a section.", "Give section.key=value.")
         content = inner
     content[key] = value
+    content.pop(EITHER.get(dotted, ""), None)
 
 
 def _describe(problem: ValidationError, where: str) -> RecipeError:
@@ -118,11 +124,16 @@ def _known_keys(loc: tuple[str | int, ...]) -> list[str]:
 
 
 def parse_recipe(content: Mapping[str, Any], where: str) -> Recipe:
-    """Validate the content of a recipe; ``where`` names it in errors."""
+    """Validate the content of a recipe and fill in what the registry knows; ``where`` names it in errors."""
     try:
-        return Recipe.model_validate(content)
+        recipe = Recipe.model_validate(content)
     except ValidationError as problem:
         raise _describe(problem, where) from problem
+    try:
+        rewards = {name: complete_reward(name, section, recipe.task.name) for name, section in recipe.rewards.items()}
+    except RecipeError as problem:
+        raise RecipeError(f"{where}: {problem.message}", problem.hint) from problem
+    return recipe.model_copy(update={"rewards": rewards})
 
 
 def load_recipe(path: Path | None, settings: Iterable[str] = (), flags: Mapping[str, Any] | None = None) -> Recipe:
@@ -138,9 +149,11 @@ def source_name(path: Path | None) -> str:
     return str(path) if path else "the flags"
 
 
-def recipe_content(path: Path | None, settings: Iterable[str], flags: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a recipe's content with settings and flags applied, not yet validated."""
-    content: Any = {}
+def recipe_content(
+    path: Path | None, settings: Iterable[str], flags: Mapping[str, Any], start: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return a recipe's content (or that of ``start``) with settings and flags applied, not yet validated."""
+    content: Any = dict(start or {})
     where = source_name(path)
     if path is not None:
         try:

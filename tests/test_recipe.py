@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from rsoup.errors import RecipeError
 from rsoup.recipe import Recipe
-from rsoup.recipe_file import bundled_recipes, dump_recipe, find_recipe, load_recipe, parse_recipe
+from rsoup.recipe_file import dump_recipe, find_recipe, load_recipe, parse_recipe
 
 MINIMAL: dict[str, Any] = {"model": {"base": "m"}, "task": {"name": "reviews"}, "rewards": ["positive", "faithful"]}
 
@@ -112,7 +112,7 @@ def test_numbers_are_read_as_people_write_them(tmp_path: Path, number: str) -> N
             "Known: bos",
         ),
         ({"rewards": {"own": {"model": "a/b", "template": "{post}"}}}, "has no {completion}", "Correct the recipe"),
-        ({"rewards": {"brief": {"format": "1"}}}, "format is for a classifier", "Correct the recipe"),
+        ({"rewards": {"brief": {"format": "1"}}}, "format is for a classifier", "Leave format out."),
         ({"model": {"base": "m", "start": "a", "lora": {"r": 2}}}, "lora is that of the adapter start", ""),
         ({"name": "a b"}, "name is 'a b'", "Correct the recipe"),
         ({"seed": -1}, "seed is -1", "Correct the recipe"),
@@ -210,16 +210,6 @@ def test_settings_leave_the_given_content_alone(tmp_path: Path) -> None:
 def test_what_is_written_is_read_back(changes: dict[str, Any]) -> None:
     recipe = parse(**copy.deepcopy(changes))
     assert parse_recipe(yaml.safe_load(dump_recipe(recipe)), "again") == recipe
-
-
-@pytest.mark.parametrize("name", bundled_recipes())
-def test_bundled_recipes_are_valid_and_open_with_what_they_need(name: str) -> None:
-    path = find_recipe(name)
-    recipe = load_recipe(path)
-    assert recipe.name == name
-    header = path.read_text(encoding="utf-8").partition("\nname:")[0]
-    assert "needs" in header
-    assert f"rsoup run recipes/{name}.yaml" in header
 
 
 def test_an_unknown_recipe_gets_the_nearest_bundled_one() -> None:

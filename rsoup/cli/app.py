@@ -36,7 +36,7 @@ app.command("morl")(training.morl)
 app.command("mix")(mixing.mix)
 app.command("eval")(evaluating.evaluate)
 app.command("pareto")(reporting.pareto)
-app.command("rewards")(info.rewards)
+app.add_typer(info.rewards, name="rewards")
 app.command("recipes")(info.recipes)
 
 

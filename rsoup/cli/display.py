@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -17,19 +19,24 @@ if TYPE_CHECKING:
     from rsoup.report import Report
     from rsoup.report.schema import ScoreEstimate, Volume
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+FOLLOWS = os.environ.get("RANK", "0") != "0"
+"""Whether this is one of several processes and another one speaks for all."""
+
+out = Console(highlight=False, emoji=False, quiet=FOLLOWS)
+err = Console(stderr=True, highlight=False, emoji=False)
 
 
 def show_error(problem: RsoupError) -> None:
     """Print one line what is wrong and one line what to do."""
-    err.print(f"[bold red]error:[/] {escape(problem.message)}", soft_wrap=True)
-    err.print(f"[bold]try:[/]   {escape(problem.hint)}", soft_wrap=True)
+    message, hint = (escape(" ".join(text.split())) for text in (problem.message, problem.hint))
+    err.print(f"[bold red]error:[/] {message}", soft_wrap=True)
+    err.print(f"[bold]try:[/]   {hint}", soft_wrap=True)
 
 
 def say(text: str) -> None:
     """Print a remark to stderr."""
-    err.print(escape(text), soft_wrap=True)
+    if not FOLLOWS:
+        err.print(escape(text), soft_wrap=True)
 
 
 class Bars:
@@ -49,7 +56,7 @@ class Bars:
         """Begin a bar."""
         self._bar = Progress(
             TextColumn(f"{escape(stage):<14}"),
-            BarColumn(bar_width=10),
+            BarColumn(bar_width=8),
             MofNCompleteColumn(),
             _TimeColumn(),
             TextColumn("{task.fields[note]}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
@@ -57,6 +64,7 @@ class Bars:
             expand=True,
             speed_estimate_period=600,
             refresh_per_second=1,  # drawing takes a core from the computation
+            disable=FOLLOWS,
         )
         self._task = self._bar.add_task(stage, total=total, completed=done, note="")
         self._bar.start()
@@ -86,19 +94,27 @@ class _TimeColumn(ProgressColumn):
         return Text(f"took {shown}" if task.finished else f"{shown} left")
 
 
-def results_table(results: Results) -> Table:
-    """Return the table of an evaluation: a row per point, every reward with its standard error."""
+def results_table(results: Results, timing: Mapping[str, float]) -> Table:
+    """Return the table of an evaluation: a row per point, every reward with its standard error.
+
+    The milliseconds per token are shown where baselines are compared that take more of them.
+    """
     table = Table(box=None, pad_edge=False, header_style="bold")
     line = any(point.lam is not None for point in results.points)
+    costs = any("passes_per_token" in point.extras for point in results.points) and bool(timing)
+    extras = {"tokens": ("completion_tokens", 1), "KL": ("kl", 2)}
+    extras = {title: own for title, own in extras.items() if any(own[0] in point.extras for point in results.points)}
     table.add_column("lambda" if line else "point")
-    for reward in results.rewards:
-        table.add_column(reward, justify="right")
-    table.add_column("tokens", justify="right")
-    table.add_column("model")
+    for title in [*results.rewards, *extras, *(["ms/token"] if costs else [])]:
+        table.add_column(title, justify="right")
+    if line:
+        table.add_column("model", overflow="fold")
     for point in results.points:
-        scores = [_score(point.scores[reward]) for reward in results.rewards]
-        first = f"{point.lam:.2f}" if point.lam is not None else "" if line else point.id
-        table.add_row(first, *scores, f"{point.extras['completion_tokens']:.1f}", escape(point.id))
+        cells = [_score(point.scores[reward]) for reward in results.rewards]
+        cells += [f"{point.extras[name]:.{n}f}" if name in point.extras else "" for name, n in extras.values()]
+        cells += [f"{timing.get(point.id, 0.0):.1f}"] if costs else []
+        first = "" if point.lam is None else f"{point.lam:.2f}"
+        table.add_row(*([first, *cells, escape(point.id)] if line else [escape(point.id), *cells]))
     return table
 
 

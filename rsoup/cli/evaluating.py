@@ -12,6 +12,8 @@ from rsoup.cli.display import Bars, out, results_table
 from rsoup.cli.options import (
     ColumnOption,
     DataOption,
+    DatasetOption,
+    FormatsOption,
     JsonOption,
     ModelOption,
     OutputOption,
@@ -23,6 +25,9 @@ from rsoup.cli.options import (
     TemplateOption,
     make_recipe,
 )
+from rsoup.cli.training import parse_weights
+
+WHERE, HOW = "Which mixes", "How they are measured"
 
 
 def evaluate(
@@ -32,25 +37,140 @@ def evaluate(
         typer.Option(
             "--adapters",
             metavar="A B ...",
-            help="Adapter folders; baselines (morl) are recognised. Default: those of the run.",
+            help="Adapter folders, or NAME=FOLDER; baselines (morl) are recognised. Default: those of the run.",
             show_default=False,
         ),
     ] = None,
-    lambdas: Annotated[int | None, typer.Option("--lambdas", help="Points on the line.", show_default=False)] = None,
-    prompts: Annotated[int | None, typer.Option("--prompts", help="Held-out prompts.", show_default=False)] = None,
     reward: RewardsOption = None,
+    format_: FormatsOption = None,
     output: OutputOption = None,
     model: ModelOption = None,
     task: TaskOption = None,
+    dataset: DatasetOption = None,
     data: DataOption = None,
     column: ColumnOption = None,
     template: TemplateOption = None,
-    method: Annotated[str | None, typer.Option("--method", help="factors or cat.", show_default=False)] = None,
     seed: SeedOption = None,
     settings: SetOption = None,
+    lambdas: Annotated[
+        int | None,
+        typer.Option(
+            "--lambdas",
+            help="Points on the line of two, on each edge of the lattice of more.",
+            show_default=False,
+            rich_help_panel=WHERE,
+        ),
+    ] = None,
+    random: Annotated[
+        int | None,
+        typer.Option(
+            "--random",
+            metavar="K",
+            help="K random points instead of the lattice.",
+            show_default=False,
+            rich_help_panel=WHERE,
+        ),
+    ] = None,
+    at: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--at",
+            metavar="A=W,B=W",
+            help="These weights instead of the lattice; repeat for more. They sum to 1, and may be negative.",
+            show_default=False,
+            rich_help_panel=WHERE,
+        ),
+    ] = None,
+    extrapolate: Annotated[
+        float | None,
+        typer.Option(
+            "--extrapolate",
+            metavar="X",
+            help="Let the line of two go on to -X and 1 + X.",
+            show_default=False,
+            rich_help_panel=WHERE,
+        ),
+    ] = None,
+    uniform: Annotated[
+        bool | None,
+        typer.Option("--uniform", help="Also the plain average of all.", show_default=False, rich_help_panel=WHERE),
+    ] = None,
+    with_base: Annotated[
+        bool | None,
+        typer.Option(
+            "--with-base", help="The base is an ingredient too, called base.", show_default=False, rich_help_panel=WHERE
+        ),
+    ] = None,
+    mix_morl: Annotated[
+        bool | None,
+        typer.Option(
+            "--mix-morl", help="The baselines are ingredients too.", show_default=False, rich_help_panel=WHERE
+        ),
+    ] = None,
+    refine: Annotated[
+        int | None,
+        typer.Option(
+            "--refine",
+            metavar="K",
+            help="K more mixes where a Gaussian process expects the largest gain in hypervolume.",
+            show_default=False,
+            rich_help_panel=WHERE,
+        ),
+    ] = None,
+    trajectory: Annotated[
+        Path | None,
+        typer.Option(
+            "--trajectory",
+            metavar="DIR",
+            help="Also the checkpoints of a training in this folder.",
+            show_default=False,
+            rich_help_panel=WHERE,
+        ),
+    ] = None,
+    compare: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--compare",
+            metavar="ensemble|mod",
+            help="Beside each soup: the average of the experts' predictions (ensemble) or logits (mod).",
+            show_default=False,
+            rich_help_panel=WHERE,
+        ),
+    ] = None,
+    method: Annotated[
+        str | None, typer.Option("--method", help="factors or cat.", show_default=False, rich_help_panel=WHERE)
+    ] = None,
     allow_different_starts: Annotated[
-        bool, typer.Option("--allow-different-starts", help="Mix adapters that began elsewhere.", show_default=False)
+        bool,
+        typer.Option(
+            "--allow-different-starts",
+            help="Mix adapters that began elsewhere.",
+            show_default=False,
+            rich_help_panel=WHERE,
+        ),
     ] = False,
+    prompts: Annotated[
+        int | None, typer.Option("--prompts", help="Held-out prompts.", show_default=False, rich_help_panel=HOW)
+    ] = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option("--temperature", help="0 is greedy decoding.", show_default=False, rich_help_panel=HOW),
+    ] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            "--samples", metavar="K", help="Completions of each prompt.", show_default=False, rich_help_panel=HOW
+        ),
+    ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            "--engine",
+            help="transformers, or vllm (needs a GPU; written to its documentation, untested).",
+            show_default=False,
+            rich_help_panel=HOW,
+        ),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Score every lambda on every reward: the base, the experts, the soups between them, the baselines."""
@@ -59,28 +179,48 @@ def evaluate(
         "seed": seed,
         "model.base": model,
         "task.name": task,
+        "task.dataset": dataset,
         "task.eval_data": data,
         "task.column": column,
         "task.template": template,
         "evaluation.lambdas": lambdas,
-        "evaluation.prompts": prompts,
+        "evaluation.random": random,
+        "evaluation.at": [parse_weights(text, "--at") for text in at] if at else None,
+        "evaluation.extrapolate": extrapolate,
+        "evaluation.uniform": uniform,
+        "evaluation.with_base": with_base,
+        "evaluation.mix_morl": mix_morl,
+        "evaluation.refine": refine,
+        "evaluation.compare": compare or None,
         "evaluation.method": method,
+        "evaluation.prompts": prompts,
+        "evaluation.temperature": temperature,
+        "evaluation.samples": samples,
+        "evaluation.engine": engine,
     }
     if data is not None and task is None and recipe is None:
         flags["task.data"] = data
-    resolved, names = make_recipe(recipe, settings, flags, reward or ())
+    resolved, names = make_recipe(recipe, settings, flags, reward or (), format_ or ())
     from rsoup.evaluation.sweep import RESULTS
     from rsoup.evaluation.sweep import evaluate as sweep
+    from rsoup.evaluation.timing import read_timing
     from rsoup.experiment import adapters_of
 
-    folders = [Path(folder) for folder in adapters] if adapters else adapters_of(resolved)
+    sources = list(adapters) if adapters else adapters_of(resolved)
     if names:
         resolved = resolved.model_copy(update={"rewards": {name: resolved.rewards[name] for name in names}})
     folder = resolved.folder / "eval"
     with Bars() as progress:
-        results = sweep(resolved, folders, folder, progress, allow_different_starts=allow_different_starts)
+        results = sweep(
+            resolved,
+            sources,
+            folder,
+            progress,
+            trajectory=trajectory,
+            allow_different_starts=allow_different_starts,
+        )
     if json:
         typer.echo(jsonlib.dumps(results.model_dump(mode="json", by_alias=True), indent=2))
     else:
-        out.print(results_table(results))
+        out.print(results_table(results, read_timing(folder)))
         out.print(folder / RESULTS, soft_wrap=True)

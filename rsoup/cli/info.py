@@ -2,47 +2,177 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import math
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
+from typer.core import TyperGroup
 
-from rsoup.cli.display import out
+from rsoup.cli.display import Bars, out, say
+from rsoup.errors import RecipeError
+
+if TYPE_CHECKING:
+    from rsoup.rewards.tryout import Check, RewardCheck, Trial
 
 
-def rewards(
+class _ShowUnlessCommand(TyperGroup):
+    """Takes a word that is no command of the group for the name of a reward to show."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        known = not args or args[0] in self.commands
+        return super().resolve_command(ctx, args if known else ["show", *args])
+
+
+rewards = typer.Typer(
+    cls=_ShowUnlessCommand,
+    invoke_without_command=True,
+    help="The registry of rewards; with a name: what it reads, what it returns, its score for a text.",
+    subcommand_metavar="[NAME | check RECIPE]",
+)
+
+
+@rewards.callback()
+def list_rewards(ctx: typer.Context) -> None:
+    """List the registry if nothing else is asked."""
+    if ctx.invoked_subcommand is not None:
+        return
+    from rsoup.rewards import REWARDS
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("reward", "reads", "returns"):
+        table.add_column(heading, overflow="fold")
+    for name, entry in REWARDS.items():
+        table.add_row(name, entry.reads, entry.returns)
+    out.print(table)
+
+
+@rewards.command("show")
+def show_reward(
     name: Annotated[
-        str | None,
-        typer.Argument(metavar="[NAME]", help="A registry entry, a classifier (folder or hub id), or module:function."),
-    ] = None,
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="A registry entry, a classifier (folder or hub id), module:function; with --recipe one of its.",
+        ),
+    ],
     prompt: Annotated[str, typer.Option("--prompt", help="The post that the completion answers.")] = (
         "The kettle boils fast, but the lid broke in a week and the handle gets hot."
     ),
     completion: Annotated[str, typer.Option("--completion", help="The text to score.")] = (
         "A quick kettle with a lid that breaks."
     ),
+    recipe: Annotated[
+        str | None, typer.Option("--recipe", help="Take the reward as this recipe has it.", show_default=False)
+    ] = None,
+    format_: Annotated[
+        str | None,
+        typer.Option(
+            "--format", help="Of a classifier: the label that counts, 0, or a difference, 1-0.", show_default=False
+        ),
+    ] = None,
+    template: Annotated[
+        str | None,
+        typer.Option("--template", help="Of a classifier: the text it reads.", show_default=False),
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option("--task", help="Read as in this bundled task.", show_default=False),
+    ] = None,
 ) -> None:
-    """The registry; with a name: what the reward reads, what it returns, and its score for a text."""
-    from rsoup.rewards import REWARDS, parse_reward
+    """What a reward reads, what it returns, and its score for a text: rsoup rewards NAME."""
+    from rsoup.errors import did_you_mean
+    from rsoup.recipe import RewardSection
+    from rsoup.recipe_file import find_recipe, load_recipe
+    from rsoup.rewards import REWARDS, complete_reward, parse_reward
 
-    if name is None:
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for heading in ("reward", "reads", "returns"):
-            table.add_column(heading)
-        for entry_name, entry in REWARDS.items():
-            table.add_row(entry_name, entry.reads, entry.returns)
-        out.print(table)
-        return
-    reward_name, section = parse_reward(name)
-    from rsoup.rewards.scoring import make_scorer, score
+    if recipe is not None:
+        known = load_recipe(find_recipe(recipe)).rewards
+        if name not in known:
+            raise RecipeError(f"{recipe}: has no reward {name!r}.", did_you_mean(name, known))
+        section = known[name]
+    else:
+        name, section = parse_reward(name)
+    given = {"format": format_, "template": template}
+    section = RewardSection(
+        **{**section.model_dump(exclude_unset=True), **{key: text for key, text in given.items() if text is not None}}
+    )
+    section = complete_reward(name, section, task)
+    from rsoup.rewards.tryout import try_reward
 
-    if reward_name in REWARDS and name == reward_name:
-        out.print(f"reads       {REWARDS[name].reads}")
-        out.print(f"returns     {REWARDS[name].returns}")
-    value = score(reward_name, make_scorer(reward_name, section), [prompt], [completion])[0]
-    out.print(f"prompt      {prompt}", markup=False)
-    out.print(f"completion  {completion}", markup=False)
-    out.print(f"score       {value:.4f}")
+    trial = try_reward(name, section, prompt, completion)
+    entry = REWARDS.get(section.use or name)
+    if entry is not None and section.model is None and section.function is None:
+        out.print(f"reads       {entry.reads}", markup=False, soft_wrap=True)
+        out.print(f"returns     {entry.returns}", markup=False, soft_wrap=True)
+    if section.model is not None:
+        out.print(f"model       {section.model}", markup=False, soft_wrap=True)
+        out.print(f"template    {section.template}", markup=False, soft_wrap=True)
+        out.print(f"format      {section.format}", markup=False, soft_wrap=True)
+    _show_trial(trial, prompt, completion)
+
+
+def _show_trial(trial: Trial, prompt: str, completion: str) -> None:
+    out.print(f"prompt      {prompt}", markup=False, soft_wrap=True)
+    out.print(f"completion  {completion}", markup=False, soft_wrap=True)
+    if (reading := trial.reading) is not None:
+        out.print(f"text        {reading.text}", markup=False, soft_wrap=True)
+        pairs = " ".join(f"{number}:{token}" for number, token in zip(reading.ids, reading.tokens, strict=True))
+        out.print(f"tokens      {pairs}", markup=False, soft_wrap=True)
+        if reading.cut:
+            out.print(f"cut         {reading.cut} tokens of the post: the model reads no more", markup=False)
+        logits = "  ".join(f"{label} {value:.4f}" for label, value in reading.logits.items())
+        out.print(f"logits      {logits}", markup=False, soft_wrap=True)
+    out.print(f"score       {trial.score:.4f}")
+
+
+@rewards.command("check")
+def check_recipe(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of a bundled one.")],
+    rows: Annotated[int, typer.Option("--rows", min=2, help="Held-out rows to score.")] = 64,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a value of the recipe.", show_default=False),
+    ] = None,
+) -> None:
+    """Before any training: does each reward prefer reference answers, and how do the rewards compare."""
+    from rsoup.recipe_file import find_recipe, load_recipe
+
+    resolved = load_recipe(find_recipe(recipe), settings or ())
+    from rsoup.rewards.tryout import check_rewards, remarks
+
+    with Bars() as progress:
+        check = check_rewards(resolved, rows, progress)
+    _show_check(check)
+    for remark in remarks(check, list(resolved.rewards)):
+        say(f"note: {remark}")
+
+
+def _show_check(check: Check) -> None:
+    """Print a row for each reward, and how their scores correlate."""
+    answers = "reference answers" if check.references else "first sentences of posts"
+    out.print(f"{check.rows} {answers}, each under its own post and under another")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("reward")
+    for heading in ("own preferred", "mean", "deviation", "least", "most", "texts/s"):
+        table.add_column(heading, justify="right")
+    for name, reward in check.rewards.items():
+        table.add_row(name, *_cells(reward))
+    out.print(table)
+    out.print("\nrank correlation of scores")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("")
+    for name in check.rewards:
+        table.add_column(name, justify="right")
+    for name, row in check.correlations.items():
+        table.add_row(name, *("-" if math.isnan(value) else f"{value:.2f}" for value in row.values()))
+    out.print(table)
+
+
+def _cells(reward: RewardCheck) -> list[str]:
+    preferred = "-" if reward.preferred is None else f"{reward.preferred[0]:.0%} ± {reward.preferred[1]:.0%}"
+    numbers = (reward.mean, reward.deviation, reward.least, reward.most)
+    return [preferred, *(f"{number:.3f}" for number in numbers), f"{reward.per_second:.0f}"]
 
 
 def recipes(

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rsoup.cli.display import say
+from rsoup.errors import RecipeError
+
 if TYPE_CHECKING:
-    from rsoup.recipe import Recipe
+    from rsoup.recipe import Recipe, RewardSection
 
 RecipeArgument = Annotated[
     str | None,
@@ -30,7 +33,14 @@ ModelOption = Annotated[
     str | None,
     typer.Option("--model", help="Base model: bundled name, folder or hub id.", show_default=False),
 ]
-TaskOption = Annotated[str | None, typer.Option("--task", help="A bundled task: reviews.", show_default=False)]
+TaskOption = Annotated[
+    str | None,
+    typer.Option("--task", help="A bundled task: reviews, summary, stack, review or assistant.", show_default=False),
+]
+DatasetOption = Annotated[
+    str | None,
+    typer.Option("--dataset", help="A data set of the task; of summary: news or reddit.", show_default=False),
+]
 DataOption = Annotated[
     str | None,
     typer.Option("--data", help="Rows: JSONL, CSV, Parquet, a saved data set, a hub id.", show_default=False),
@@ -53,28 +63,93 @@ RewardsOption = Annotated[
         show_default=False,
     ),
 ]
+FormatsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--format",
+        metavar="LABELS",
+        help="Of a classifier, one per --reward: the label that counts, 0, or a difference, 1-0.",
+        show_default=False,
+    ),
+]
 
 
 def make_recipe(
-    name: str | None, settings: Sequence[str] | None, flags: Mapping[str, Any], rewards: Sequence[str] = ()
-) -> tuple[Recipe, list[str]]:
-    """Return the recipe that a file, settings, flags and rewards make, and the names of these rewards in it."""
-    from rsoup.recipe_file import find_recipe, parse_recipe, recipe_content, source_name
-    from rsoup.rewards import parse_reward
+    name: str | None,
+    settings: Sequence[str] | None,
+    flags: Mapping[str, Any],
+    rewards: Sequence[str] = (),
+    formats: Sequence[str] = (),
+    *,
+    weigh: bool = False,
+) -> tuple[Recipe, dict[str, float]]:
+    """Return the recipe that a file, settings, flags and rewards make, and the names of these rewards in it.
 
-    path = find_recipe(name) if name is not None else None
+    Each comes with the weight that its format carries, else 1; ``weigh`` makes them the weights of the one baseline.
+    Without a file, a task of the paper takes the settings of its bundled recipe.
+    """
+    from rsoup.recipe_file import find_recipe, parse_recipe, recipe_content, source_name
+
     given = {key: str(value) if isinstance(value, Path) else value for key, value in flags.items()}
-    content = recipe_content(path, settings or (), given)
-    names = []
-    for reward in rewards:
-        known = content.get("rewards") or {}
-        if not isinstance(known, (list, dict)):
-            break  # and be refused below
-        if reward in known:
-            names.append(reward)
-            continue
-        reward_name, section = parse_reward(reward)
-        names.append(reward_name)
-        more = {reward_name: section.model_dump(exclude_unset=True)}
-        content["rewards"] = {**(known if isinstance(known, dict) else dict.fromkeys(known)), **more}
+    path = find_recipe(name) if name is not None else None
+    papers = _recipe_of_task(given) if path is None else None
+    content = recipe_content(papers or path, (), {})
+    if papers is not None:
+        _make_room(content, given, rewards)
+        say(f"No recipe is given: taking the settings of {papers.stem} (rsoup recipes {papers.stem}).")
+    content = recipe_content(None, settings or (), given, content)
+    names = _add_rewards(content, rewards, formats)
+    if weigh and names and given.get("morl") is None:
+        content["morl"] = [names]
     return parse_recipe(content, source_name(path)), names
+
+
+def _recipe_of_task(flags: Mapping[str, Any]) -> Path | None:
+    """Return the bundled recipe with the paper's settings for the task that the flags name, if there is one."""
+    from rsoup.recipe_file import bundled_recipes
+    from rsoup.tasks import TASKS
+
+    task = flags.get("task.name")
+    if task not in TASKS:
+        return None
+    data_set = flags.get("task.dataset") or next(iter(TASKS[task].data_sets))
+    bundled = bundled_recipes()
+    return bundled.get(f"paper-{task}-{data_set}", bundled.get(f"paper-{task}"))
+
+
+def _make_room(content: dict[str, Any], flags: Mapping[str, Any], rewards: Sequence[str]) -> None:
+    """Take out of a bundled recipe what the flags replace as a whole: its model, its rewards."""
+    if flags.get("model.base") is not None:
+        content["model"] = {}
+    if rewards:
+        content["rewards"], content["morl"] = {}, []
+
+
+def _add_rewards(content: dict[str, Any], rewards: Sequence[str], formats: Sequence[str]) -> dict[str, float]:
+    """Add rewards of the command line to a recipe's content, and return their names with their weights."""
+    from rsoup.rewards import parse_reward, split_weight
+
+    if formats and len(formats) != len(rewards):
+        raise RecipeError(
+            f"{len(formats)} formats are given for {len(rewards)} rewards.",
+            "Give a --format for each --reward, or none.",
+        )
+    weights: dict[str, float] = {}
+    for position, reward in enumerate(rewards):
+        known = content.get("rewards") or {}
+        if isinstance(known, list):
+            known = dict.fromkeys(known)
+        if not isinstance(known, dict):
+            break  # and be refused below
+        name, section = (reward, known[reward]) if reward in known else _parsed(*parse_reward(reward))
+        if name in weights or (reward not in known and known.get(name, section) != section):
+            raise RecipeError(
+                f"--reward {reward}: there is another reward called {name}.", "Give both a name in a recipe."
+            )
+        text, weights[name] = split_weight(formats[position]) if formats else ("", 1.0)
+        content["rewards"] = {**known, name: {**(section or {}), "format": text} if text else section}
+    return weights
+
+
+def _parsed(name: str, section: RewardSection) -> tuple[str, dict[str, Any]]:
+    return name, section.model_dump(exclude_unset=True)

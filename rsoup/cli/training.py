@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import json as jsonlib
+import shlex
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rsoup.cli.display import Bars, out, show_report
+from rsoup.cli.display import Bars, out, say, show_report
 from rsoup.cli.options import (
     ColumnOption,
     DataOption,
+    DatasetOption,
+    FormatsOption,
     JsonOption,
     ModelOption,
     OutputOption,
@@ -24,6 +29,22 @@ from rsoup.cli.options import (
 )
 from rsoup.errors import RecipeError
 
+if TYPE_CHECKING:
+    from rsoup.experiment import Stage
+
+ReportOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--report-to",
+        metavar="TRACKER",
+        help="A tracker that gets the metrics too: tensorboard, wandb or trackio.",
+        show_default=False,
+    ),
+]
+AlgoOption = Annotated[
+    str | None,
+    typer.Option("--algo", metavar="ALGO", help="ppo (the default), or TRL's grpo or rloo.", show_default=False),
+]
 StepsOption = Annotated[int | None, typer.Option("--steps", help="Rollout-and-update rounds.", show_default=False)]
 
 
@@ -32,15 +53,39 @@ def run(
     output: OutputOption = None,
     seed: SeedOption = None,
     settings: SetOption = None,
+    algo: AlgoOption = None,
+    report_to: ReportOption = None,
+    plan: Annotated[
+        bool,
+        typer.Option("--plan", help="Print the stages as commands of their own, for several machines, and stop."),
+    ] = False,
+    tiny: Annotated[
+        bool,
+        typer.Option(
+            "--tiny", help="Try it in a minute: random small models, made-up rows, few steps.", show_default=False
+        ),
+    ] = False,
     overwrite: OverwriteOption = False,
     json: JsonOption = False,
 ) -> None:
     """The whole experiment: experts, MORL baselines, soups, evaluation, report. Continues where it stopped."""
-    resolved, _ = make_recipe(recipe, settings, {"output": output, "seed": seed})
+    flags = {"output": output, "seed": seed, "training.algo": algo, "training.report_to": report_to}
+    resolved, _ = make_recipe(recipe, settings, flags)
     from rsoup import experiment
 
+    if tiny:
+        from rsoup.tiny import shrink
+
+        resolved = shrink(resolved, output)
+        say("Random small models and made-up rows stand in: the numbers mean nothing.")
+
+    if plan:
+        _show_plan(experiment.plan(resolved), json=json)
+        return
     with Bars() as progress:
         report = experiment.run(resolved, progress, overwrite=overwrite)
+    if report is None:  # one of several processes, not the leading one
+        return
     if json:
         typer.echo(report.model_dump_json(by_alias=True, indent=2))
     else:
@@ -51,18 +96,22 @@ def run(
 def train(
     recipe: RecipeArgument = None,
     reward: RewardsOption = None,
+    format_: FormatsOption = None,
     output: OutputOption = None,
     model: ModelOption = None,
     task: TaskOption = None,
+    dataset: DatasetOption = None,
     data: DataOption = None,
     column: ColumnOption = None,
     template: TemplateOption = None,
+    algo: AlgoOption = None,
     steps: StepsOption = None,
     seed: SeedOption = None,
     settings: SetOption = None,
+    report_to: ReportOption = None,
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Train one expert adapter per given reward with PPO, from the run's shared start. Prints the adapters' folders."""
+    """Train one expert adapter per given reward, from the run's shared start. Prints the adapters' folders."""
     if not reward:
         raise RecipeError("No reward is given.", "Name one or more: --reward positive. rsoup rewards lists them.")
     flags = {
@@ -70,12 +119,15 @@ def train(
         "seed": seed,
         "model.base": model,
         "task.name": task,
+        "task.dataset": dataset,
         "task.data": data,
         "task.column": column,
         "task.template": template,
+        "training.algo": algo,
         "training.steps": steps,
+        "training.report_to": report_to,
     }
-    resolved, names = make_recipe(recipe, settings, flags, reward)
+    resolved, names = make_recipe(recipe, settings, flags, reward, format_ or ())
     from rsoup.training.expert import train_adapter
 
     for name in names:
@@ -92,20 +144,34 @@ def morl(
             "--weights",
             "-w",
             metavar="NAME=W,NAME=W",
-            help="Weights of the rewards; repeat for several baselines. Default: those of the recipe.",
+            help="Weights of the rewards; repeat for several baselines. Default: those of --format or the recipe.",
+            show_default=False,
+        ),
+    ] = None,
+    sweep: Annotated[
+        int | None,
+        typer.Option(
+            "--sweep",
+            min=2,
+            metavar="K",
+            help="A whole baseline front: every weighting in steps of 1/K; its corners are the experts.",
             show_default=False,
         ),
     ] = None,
     reward: RewardsOption = None,
+    format_: FormatsOption = None,
     output: OutputOption = None,
     model: ModelOption = None,
     task: TaskOption = None,
+    dataset: DatasetOption = None,
     data: DataOption = None,
     column: ColumnOption = None,
     template: TemplateOption = None,
+    algo: AlgoOption = None,
     steps: StepsOption = None,
     seed: SeedOption = None,
     settings: SetOption = None,
+    report_to: ReportOption = None,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Train the baseline: one adapter on the weighted sum of rewards (divided by the sum of weights)."""
@@ -114,37 +180,51 @@ def morl(
         "seed": seed,
         "model.base": model,
         "task.name": task,
+        "task.dataset": dataset,
         "task.data": data,
         "task.column": column,
         "task.template": template,
+        "training.algo": algo,
         "training.steps": steps,
+        "training.report_to": report_to,
         "morl": [parse_weights(text) for text in weights] if weights else None,
     }
-    resolved, _ = make_recipe(recipe, settings, flags, reward or ())
-    if not resolved.morl:
-        raise RecipeError("No weights are given.", "For example: --weights positive=0.4,faithful=0.6")
-    from rsoup.training.expert import morl_name, train_adapter
+    if sweep is not None and weights:
+        raise RecipeError("Both --weights and --sweep are given.", "Give one of them.")
+    resolved, _ = make_recipe(recipe, settings, flags, reward or (), format_ or (), weigh=sweep is None)
+    from rsoup.training.expert import inner_weights, morl_name, train_adapter
 
-    for mu in resolved.morl:
+    baselines = resolved.morl if sweep is None else inner_weights(tuple(resolved.rewards), sweep)
+    if not baselines:
+        raise RecipeError("No weights are given.", "For example: --weights positive=0.4,faithful=0.6, or --sweep 4")
+    for mu in baselines:
         name = morl_name(mu, resolved.rewards)
         with Bars() as progress:
             folder = train_adapter(resolved, name, mu, "morl", progress, overwrite=overwrite)
         out.print(folder, soft_wrap=True)
 
 
-def parse_weights(text: str) -> dict[str, float]:
+def _show_plan(stages: list[Stage], *, json: bool) -> None:
+    """Print a run's stages: a shell script that could run as it is, or JSON."""
+    if json:
+        typer.echo(jsonlib.dumps([asdict(stage) for stage in stages], indent=2))
+        return
+    for stage in stages:
+        typer.echo(f"# {stage.name}: waits for {', '.join(stage.waits_for) or 'nothing'}")
+        typer.echo(shlex.join(stage.command))
+
+
+def parse_weights(text: str, flag: str = "--weights") -> dict[str, float]:
     """Read ``positive=0.4,faithful=0.6``."""
     weights: dict[str, float] = {}
     for part in text.split(","):
         name, equals, number = part.partition("=")
         if name.strip() in weights:
-            raise RecipeError(f"--weights {text}: {name.strip()} is given twice.", "Give each reward one weight.")
+            raise RecipeError(f"{flag} {text}: {name.strip()} is given twice.", "Give each name one weight.")
         try:
             weights[name.strip()] = float(number)
         except ValueError:
             equals = ""
         if not equals or not name.strip():
-            raise RecipeError(
-                f"--weights {text}: {part!r} is not NAME=WEIGHT.", "For example: positive=0.4,faithful=0.6"
-            )
+            raise RecipeError(f"{flag} {text}: {part!r} is not NAME=WEIGHT.", "For example: positive=0.4,faithful=0.6")
     return weights

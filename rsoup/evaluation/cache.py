@@ -1,42 +1,122 @@
-"""What a sweep has measured so far, a file per point, found again by its content."""
+"""What has been measured so far, found again by its content: a folder per model, a file of completions, one per reward.
+
+Sweeps may share the folder, one after another or at the same time: a file is whole or absent, none is ever changed by
+two at once, and a model that another sweep is working on is waited for instead of being measured twice.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import fcntl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from rsoup.errors import ResultsError
+from rsoup.evaluation.records import Record
 from rsoup.files import read_json, write_json
 
-SCHEMA = 1
+SCHEMA = 2
 FOLDER = "points"
 
 
-@dataclass
-class Measured:
-    """The completions of one point, how long they are, and its scores by the identity of the reward."""
+class Completion(Record):
+    """A completion: its text, its tokens, whether a stop token ended it, and how likely two models find it, in nats.
 
-    completions: list[str]
-    tokens: list[int]
-    ended_by_eos: list[bool]
-    seconds: float
-    scores: dict[str, list[float]] = field(default_factory=dict)
+    ``kl`` is the divergence from the start, ``surprise`` minus the base's log-probability; None where not measured.
+    """
 
-
-def read_measured(folder: Path, key: str) -> Measured | None:
-    """Return what is kept under a key, or None; a file that is not whole counts as none."""
-    path = folder / FOLDER / f"{key}.json"
-    if not path.is_file():
-        return None
-    try:
-        content: Mapping[str, Any] = read_json(path, schema=SCHEMA, what="a measured point", error=ResultsError)
-        return Measured(**{name: content[name] for name in Measured.__dataclass_fields__})
-    except (ResultsError, KeyError):
-        return None
+    text: str
+    tokens: tuple[int, ...]
+    ended_by_eos: bool
+    kl: float | None = None
+    surprise: float | None = None
 
 
-def write_measured(folder: Path, key: str, measured: Measured) -> None:
-    """Keep what was measured under a key."""
-    write_json(folder / FOLDER / f"{key}.json", {"schema": SCHEMA, **vars(measured)})
+_COMPLETIONS = TypeAdapter(dict[str, list[Completion]])
+_SCORES = TypeAdapter(dict[str, float])
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is kept of one model: a folder of files keyed by the content of prompts and texts."""
+
+    folder: Path
+
+    def completions(self) -> dict[str, list[Completion]]:
+        """Return the completions by the key of their prompt."""
+        rows: dict[str, list[Completion]] = self._read("completions", _COMPLETIONS)
+        return rows
+
+    def keep_completions(self, rows: Mapping[str, list[Completion]], seconds: float) -> None:
+        """Keep completions, and how long they took."""
+        content = {key: [own.model_dump() for own in row] for key, row in rows.items()}
+        self._write("completions", content, seconds=round(seconds, 3))
+
+    def seconds(self) -> float:
+        """Return how long the completions took."""
+        try:
+            return float(read_json(self._path("completions"), schema=SCHEMA, what="", error=ResultsError)["seconds"])
+        except (ResultsError, KeyError):
+            return 0.0
+
+    def scores(self, reward: str) -> dict[str, float]:
+        """Return the scores of a reward (its identity) by the key of what it read."""
+        rows: dict[str, float] = self._read(f"scores-{reward[:24]}", _SCORES)
+        return rows
+
+    def keep_scores(self, reward: str, rows: Mapping[str, float]) -> None:
+        """Keep the scores of a reward."""
+        self._write(f"scores-{reward[:24]}", rows)
+
+    @contextmanager
+    def held(self, *, wait: bool) -> Iterator[bool]:
+        """Keep other sweeps from this model within the block; yield False if another has it and we do not wait."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with locked(self.folder / ".lock", wait=wait) as mine:
+            yield mine
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{name}.json"
+
+    def _read(self, name: str, kind: TypeAdapter[Any]) -> Any:
+        """Return the rows of a file; one that is not there or not whole has none."""
+        if not self._path(name).is_file():
+            return {}
+        try:
+            content = read_json(self._path(name), schema=SCHEMA, what="a measured point", error=ResultsError)
+            return kind.validate_python(content["rows"], strict=False)
+        except (ResultsError, KeyError, ValidationError):
+            return {}
+
+    def _write(self, name: str, rows: Mapping[str, Any], **facts: float) -> None:
+        write_json(self._path(name), {"schema": SCHEMA, **facts, "rows": dict(rows)})
+
+
+def kept(folder: Path, key: str) -> Kept:
+    """Return what a folder keeps of the model of that key."""
+    return Kept(folder / FOLDER / key)
+
+
+@contextmanager
+def locked(path: Path, *, wait: bool) -> Iterator[bool]:
+    """Hold a lock, which the system lets go when the process ends, within the block; yield whether it is ours.
+
+    A file system without locks counts as one that nobody shares.
+    """
+    with path.open("a") as file:
+        mine = True
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            mine = False
+        except OSError:
+            pass
+        try:
+            yield mine
+        finally:
+            with suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_UN)

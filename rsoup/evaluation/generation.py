@@ -1,69 +1,175 @@
-"""Complete the prompts of a sweep with one resident base model, a mixed adapter folded into its weights."""
+"""Complete the prompts of a sweep with one resident base model, changed in place from point to point."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from transformers import DynamicCache
 
 from rsoup.adapters import Adapter
-from rsoup.evaluation.applying import applied
-from rsoup.evaluation.cache import Measured
-from rsoup.models.language_model import LanguageModel
-from rsoup.models.sampling import generator_for, sample
+from rsoup.evaluation.applying import Change, applied, side_by_side
+from rsoup.evaluation.cache import Completion
+from rsoup.evaluation.decoding import Chooser
+from rsoup.evaluation.ensembles import Rule, ensemble_of
+from rsoup.evaluation.measures import Reference, divergence, surprise
+from rsoup.evaluation.memory import Batches, automatic_batch_size, free_bytes
+from rsoup.models import packing
+from rsoup.models.language_model import LanguageModel, masked_tokens
+from rsoup.models.sampling import Completions, generator_for, sample
 from rsoup.recipe import EvaluationSection
 from rsoup.tasks.loading import Example
+from rsoup.tasks.responses import read_responses
+
+KEPT_SHARE = 1 / 8
+"""Of the free memory, for what the start makes of the prompts, which is the same at every point."""
+DECIMALS = 6
 
 
-def measure(
-    model: LanguageModel,
-    adapter: Adapter | None,
-    examples: Sequence[Example],
-    settings: EvaluationSection,
-    seed: int,
-    on_batch: Callable[[], None],
-) -> Measured:
-    """Complete every prompt with base plus adapter; prompts of similar length share a batch."""
-    began = time.perf_counter()
-    count = len(examples)
-    texts, tokens, ended = [""] * count, [0] * count, [False] * count
-    order = sorted(range(count), key=lambda index: len(examples[index].tokens))
-    stops = torch.tensor(model.stop_ids, device=model.device)
-    with torch.no_grad(), applied(model, adapter) if adapter is not None else nullcontext():
-        for start in range(0, count, settings.batch_size):
-            batch = order[start : start + settings.batch_size]
-            ids, mask = model.pad([examples[index].tokens for index in batch])
+SHORTEST_BEGINNING = 4
+"""Tokens that all prompts begin with from which on they are encoded once instead of in every row."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What completes prompts: the resident model, or several on it, under a change."""
+
+    model: LanguageModel
+    change: Change
+
+    def beginning(self, tokens: Sequence[int], rows: int) -> DynamicCache:
+        """Return the cache of some rows that all begin with these tokens; the change has to be entered."""
+        ids, mask = self.model.pad([tokens])
+        cache = DynamicCache()
+        self.model.hidden_states(ids, mask, packing.prompt_positions(mask), cache=cache)
+        cache.batch_repeat_interleave(rows)
+        return cache
+
+
+class Resident:
+    """The base model in memory, with what it takes to turn it into any point and to measure what that says."""
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        settings: EvaluationSection,
+        seed: int,
+        start: Adapter | None,
+        examples: Sequence[Example],
+        say: Callable[[str], None],
+    ) -> None:
+        self.model, self._settings, self._seed = model, settings, seed
+        longest = max(len(example.tokens) for example in examples)
+        self._shared = beginning_of([example.tokens for example in examples])
+        size = settings.batch_size
+        if size == "auto":
+            free = free_bytes(model.device)
+            size = automatic_batch_size(model, longest, settings.max_new_tokens, settings.samples, free)
+        self._batches = Batches(size, say)
+        budget = int(KEPT_SHARE * free_bytes(model.device))
+        self._start = Reference(model, applied(model, start), budget)
+        self._base = Reference(model, Change(), budget) if start is not None else self._start
+        self._stops = torch.tensor(model.stop_ids, device=model.device)
+
+    def subject(self, adapter: Adapter | None) -> Subject:
+        """Return base plus adapter."""
+        return Subject(self.model, applied(self.model, adapter))
+
+    def ensemble(self, rule: Rule, adapters: Mapping[str, Adapter], weights: Mapping[str, float]) -> Subject:
+        """Return the mix of what several adapters predict."""
+        own = [adapters[name] for name in weights]
+        return Subject(ensemble_of(self.model, rule, tuple(weights.values())), side_by_side(self.model, own))
+
+    def complete(
+        self, subject: Subject, examples: Sequence[Example], on_prompt: Callable[[], None]
+    ) -> dict[str, list[Completion]]:
+        """Complete prompts and measure the completions, by the id of the example; like lengths share a batch."""
+        done: dict[str, list[Completion]] = {}
+        order = sorted(examples, key=lambda example: (len(example.tokens), example.id))
+        for batch, rows in self._batches.work(order, lambda batch: self._batch(subject, batch)):
+            for example, row in zip(batch, rows, strict=True):
+                done[example.id] = row
+                on_prompt()
+        return done
+
+    @torch.no_grad()
+    def _batch(self, subject: Subject, examples: Sequence[Example]) -> list[list[Completion]]:
+        settings, each = self._settings, self._settings.samples
+        prompts = [example.tokens for example in examples]
+        randoms = [[self._random(example, number) for number in range(each)] for example in examples]
+        group = each
+        if each > 1 and not subject.model.packs(max(map(len, prompts)) + settings.max_new_tokens):
+            prompts = [prompt for prompt in prompts for _ in range(each)]
+            randoms, group = [[random] for row in randoms for random in row], 1
+        shared = self._shared if subject.model.packs(max(map(len, prompts)) + settings.max_new_tokens) else ()
+        ids, mask = subject.model.pad([prompt[len(shared) :] for prompt in prompts])
+        mask = torch.cat([mask.new_ones(len(mask), len(shared)), mask], dim=1)
+        with subject.change:
             completions = sample(
-                model,
+                subject.model,
                 ids,
                 mask,
+                beginning=subject.beginning(shared, len(prompts)) if shared else None,
                 max_new_tokens=settings.max_new_tokens,
                 temperature=settings.temperature,
-                uniforms=_uniforms([examples[index] for index in batch], settings, seed, model.device),
-                stop_ids=model.stop_ids,
+                stop_ids=subject.model.stop_ids,
+                group=group,
+                choose=Chooser(subject.model, prompts, settings.temperature, randoms),
+                keep_states=settings.measures,
             )
-            rows, kept = completions.ids[:, 0], completions.mask[:, 0]
-            last = rows.gather(1, kept.sum(1, keepdim=True) - 1).squeeze(1)
-            ends = torch.isin(last, stops).tolist()
-            for index, text, length, end in zip(
-                batch, model.decode(rows, kept), kept.sum(1).tolist(), ends, strict=True
-            ):
-                texts[index], tokens[index], ended[index] = text, length, end
-            on_batch()
-    return Measured(texts, tokens, ended, round(time.perf_counter() - began, 3))
+        kl, surprises = self._measured(subject, prompts, completions) if settings.measures else (None, None)
+        rows = self._rows([example for example in examples for _ in range(each)], completions, kl, surprises)
+        return [rows[start : start + each] for start in range(0, len(rows), each)]
+
+    def _measured(
+        self, subject: Subject, prompts: Sequence[Sequence[int]], completions: Completions
+    ) -> tuple[Tensor, Tensor]:
+        """Return the divergence from the start and the surprise of the base, per completion."""
+        read = self._start.states(prompts, completions.ids)
+        kl = divergence(
+            subject.model, subject.change, self._start, completions, read, self._settings.temperature or 1.0
+        )
+        if self._base is not self._start:
+            read = self._base.states(prompts, completions.ids)
+        return kl, surprise(self._base, completions, read)
+
+    def _rows(
+        self, examples: Sequence[Example], completions: Completions, kl: Tensor | None, surprises: Tensor | None
+    ) -> list[Completion]:
+        """Return the completions, one for each example."""
+        ids, mask = completions.ids.flatten(0, 1), completions.mask.flatten(0, 1)
+        last = ids.gather(1, mask.sum(1, keepdim=True) - 1).squeeze(1)
+        tokens = masked_tokens(ids, mask)
+        return [
+            Completion(text=text, tokens=tuple(row), ended_by_eos=ended, kl=own, surprise=base)
+            for text, row, ended, own, base in zip(
+                read_responses(self.model.tokenizer, examples, tokens),
+                tokens,
+                torch.isin(last, self._stops).tolist(),
+                _numbers(kl, len(tokens)),
+                _numbers(surprises, len(tokens)),
+                strict=True,
+            )
+        ]
+
+    def _random(self, example: Example, number: int) -> torch.Generator:
+        """Return the random numbers of a completion: the same at every point and in any batch."""
+        seed = generator_for(self._seed, f"evaluation/{example.id}", number).initial_seed()
+        return torch.Generator(self.model.device).manual_seed(seed)
 
 
-def _uniforms(
-    examples: Sequence[Example], settings: EvaluationSection, seed: int, device: torch.device
-) -> Tensor | None:
-    """Return the random numbers of each prompt, the same at every point of the sweep and in any batch."""
-    if settings.temperature == 0:
-        return None
-    rows = [
-        torch.rand(1, settings.max_new_tokens, generator=generator_for(seed, f"evaluation/{example.id}", 0))
-        for example in examples
-    ]
-    return torch.stack(rows).to(device)
+def beginning_of(prompts: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """Return the tokens that several prompts begin with, each with one to follow; nothing if that is hardly any."""
+    first, last = min(prompts), max(prompts)
+    count = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False)))
+    count = min(count, min(map(len, prompts)) - 1)
+    return first[:count] if len(prompts) > 1 and count >= SHORTEST_BEGINNING else ()
+
+
+def _numbers(values: Tensor | None, count: int) -> list[float | None]:
+    if values is None:
+        return [None] * count
+    return [round(value, DECIMALS) for value in values.flatten().tolist()]

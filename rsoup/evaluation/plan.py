@@ -1,48 +1,68 @@
-"""Which models a sweep evaluates: the base, every mix of the experts on a lattice, and the baselines."""
+"""Which models a sweep evaluates: the base, mixes of the experts, and the baselines."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rsoup import mixing
 from rsoup.adapters import Adapter
-from rsoup.errors import AdapterError
-from rsoup.evaluation.results import AdapterKind, Kind
+from rsoup.errors import AdapterError, RecipeError
+from rsoup.evaluation.layout import Weights, lay_out, name_of, rounded
+from rsoup.evaluation.records import AdapterKind, Kind
+from rsoup.evaluation.trajectory import Checkpoint
 from rsoup.files import sha256_json
 from rsoup.mixing.compatibility import check_compatible
-from rsoup.mixing.weights import point_name
+from rsoup.recipe import EvaluationSection
 
 BASE = "base"
-"""The id of the point without adapter."""
+"""The id of the point without adapter, and the name of the base as an ingredient."""
+MANY = 200
+"""Mixes beyond which other ways to choose them are worth a word."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PlannedPoint:
-    """A model to evaluate: a mix of ``adapters`` by ``weights``, or the base if there are none."""
+    """A model to evaluate: adapters mixed by ``weights`` and the base by ``base_weight``; the base if there are none.
+
+    A ``kind`` ensemble or mod mixes what they predict instead.
+    """
 
     id: str
     kind: Kind
     weights: dict[str, float]
     lam: float | None = None
+    base_weight: float = 0.0
+    facts: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def used(self) -> dict[str, float]:
+        """The weights that are not 0."""
+        return {name: weight for name, weight in self.weights.items() if weight}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The adapters of a sweep by name, its points, and what could not be verified of the adapters."""
+    """The adapters of a sweep by name, its points, and what could not be verified of the adapters.
+
+    ``ingredients`` are the names that mixes are made of, the base's among them if it takes part.
+    """
 
     adapters: dict[str, Adapter]
+    ingredients: tuple[str, ...]
     points: tuple[PlannedPoint, ...]
-    method: str
+    settings: EvaluationSection
     warnings: tuple[str, ...] = ()
     allow_different_starts: bool = False
 
     def identity(self, point: PlannedPoint) -> str:
-        """Return a hash of what decides the weights of a point's model, beside the base."""
-        used = {name: weight for name, weight in point.weights.items() if weight}
-        parts = sorted([*self._adapter_identity(name), weight] for name, weight in used.items())
-        return sha256_json([self.method if len(used) > 1 else None, parts])
+        """Return a hash of what decides a point's model, beside the base."""
+        parts = sorted([*self._adapter_identity(name), round(weight, 12)] for name, weight in point.used.items())
+        mixed = len(parts) > 1 or bool(parts and point.base_weight)
+        how = self.settings.method if point.kind not in ("ensemble", "mod") else point.kind
+        return sha256_json([how if mixed else None, parts])
 
     def _adapter_identity(self, name: str) -> list[str]:
         adapter = self.adapters[name]
@@ -51,15 +71,29 @@ class Plan:
 
     def mixed(self, point: PlannedPoint) -> mixing.Soup | None:
         """Return the mix of a point, or None for the base."""
-        used = {name: weight for name, weight in point.weights.items() if weight}
-        if not used:
+        if not point.used:
             return None
         return mixing.mix(
-            [self.adapters[name] for name in used],
-            list(used.values()),
-            method=self.method,
+            [self.adapters[name] for name in point.used],
+            list(point.used.values()),
+            method=self.settings.method,
+            base_weight=point.base_weight,
+            allow_extrapolation=True,  # the layout has checked the weights
             allow_different_starts=self.allow_different_starts,
         )
+
+    def point_at(self, weights: Weights) -> PlannedPoint:
+        """Return the point of these weights of the ingredients."""
+        return _mix_point(dict(zip(self.ingredients, weights, strict=True)), self.adapters, self.settings)
+
+    def position(self, point: PlannedPoint) -> Weights | None:
+        """Return where a point lies among the ingredients, None for one that is not a mix of them."""
+        if point.kind in ("ensemble", "mod", "checkpoint") or not set(point.used) <= set(self.ingredients):
+            return None
+        if not point.used and BASE not in self.ingredients:
+            return None
+        share = point.base_weight if point.used else 1.0
+        return tuple(share if name == BASE else point.weights.get(name, 0.0) for name in self.ingredients)
 
 
 def kind_of(adapter: Adapter) -> AdapterKind:
@@ -70,33 +104,75 @@ def kind_of(adapter: Adapter) -> AdapterKind:
 
 
 def plan_sweep(
-    folders: Sequence[str | Path], lambdas: int, method: str, *, allow_different_starts: bool = False
+    sources: Sequence[str | Path],
+    settings: EvaluationSection,
+    *,
+    seed: int = 0,
+    trajectory: Sequence[Checkpoint] = (),
+    allow_different_starts: bool = False,
 ) -> Plan:
-    """Read adapters and lay out a sweep: the lattice between the experts, each baseline (morl) by itself."""
-    adapters: dict[str, Adapter] = {}
-    for folder in folders:
-        adapter = mixing.read(folder)
-        if adapter.name in adapters:
-            raise AdapterError(f"Two adapters are called {adapter.name}.", "Rename one of the folders.")
-        if adapter.name == BASE:
-            raise AdapterError(f"{folder}: an adapter called {BASE} would be taken for the base.", "Rename the folder.")
-        adapters[adapter.name] = adapter
-    ingredients = [name for name, adapter in adapters.items() if kind_of(adapter) != "morl"]
-    mixed = [adapters[name] for name in ingredients]
-    warnings = check_compatible(mixed, method, allow_different_starts=allow_different_starts)
-    points = [PlannedPoint(BASE, "base", {})]
-    if len(ingredients) > 1:
-        for weights in mixing.lattice(len(ingredients), lambdas - 1):
-            points.append(_lattice_point(dict(zip(ingredients, weights, strict=True)), lambdas - 1))
-    else:
-        points += [PlannedPoint(name, "expert", {name: 1.0}) for name in ingredients]
+    """Read adapters (folders, hub ids, or NAME=FOLDER) and lay out a sweep: mixes, baselines, checkpoints."""
+    adapters = _read(sources)
+    mixable = [name for name, adapter in adapters.items() if settings.mix_morl or kind_of(adapter) != "morl"]
+    ingredients = (*mixable, BASE) if settings.with_base and mixable else tuple(mixable)
+    if settings.refine and len(ingredients) < 2:
+        raise RecipeError("evaluation.refine chooses mixes, and there is one ingredient.", "Give two adapters or more.")
+    warnings = check_compatible(
+        [adapters[name] for name in mixable], settings.method, allow_different_starts=allow_different_starts
+    )
+    plan = Plan(adapters, ingredients, (), settings, (), allow_different_starts)
+    places = lay_out(ingredients, settings, seed)
+    if len(places) > MANY and not settings.at:
+        warnings.append(f"There are {len(places):,} mixes to measure; --random K or --refine K measures fewer.")
+    mixes = [plan.point_at(weights) for weights in places if ingredients]
+    points = [PlannedPoint(BASE, "base", {}), *(point for point in mixes if point.id != BASE)]
     points += [PlannedPoint(name, "morl", {name: 1.0}) for name in adapters if name not in ingredients]
-    return Plan(adapters, tuple(points), method, tuple(warnings), allow_different_starts)
+    points += [compared for point in mixes for compared in compared_with(point, settings)]
+    for checkpoint in trajectory:
+        name = checkpoint.adapter.name
+        adapters[name] = checkpoint.adapter
+        points.append(PlannedPoint(name, "checkpoint", {name: 1.0}, facts={"step": float(checkpoint.step)}))
+    return replace(plan, points=tuple(points), warnings=tuple(warnings))
 
 
-def _lattice_point(weights: dict[str, float], steps: int) -> PlannedPoint:
-    lam = list(weights.values())[1] if len(weights) == 2 else None
-    corner = [name for name, weight in weights.items() if weight == 1]
-    if corner:
-        return PlannedPoint(corner[0], "expert", weights, lam)
-    return PlannedPoint(point_name(list(weights.values()), steps), "soup", weights, lam)
+def compared_with(point: PlannedPoint, settings: EvaluationSection) -> list[PlannedPoint]:
+    """Return the baselines that mix predictions by the weights of a soup; they have none for negative weights."""
+    if point.kind != "soup" or point.base_weight or min(point.weights.values()) < 0 or len(point.used) < 2:
+        return []
+    return [
+        replace(point, id=name_of(rule, list(point.weights.values()), settings.lambdas - 1), kind=rule)
+        for rule in settings.compare
+    ]
+
+
+def _read(sources: Sequence[str | Path]) -> dict[str, Adapter]:
+    adapters: dict[str, Adapter] = {}
+    for source in sources:
+        name, equals, folder = str(source).partition("=")
+        named = bool(equals) and not Path(source).exists()
+        adapter = mixing.read(folder if named else source)
+        if named:
+            adapter = replace(adapter, name=name)
+        if adapter.name in adapters:
+            raise AdapterError(
+                f"Two adapters are called {adapter.name}.", "Name them: --adapters first=FOLDER second=FOLDER."
+            )
+        if adapter.name == BASE:
+            raise AdapterError(f"{source}: an adapter called {BASE} would be taken for the base.", "Rename the folder.")
+        adapters[adapter.name] = adapter
+    return adapters
+
+
+def _mix_point(shares: dict[str, float], adapters: dict[str, Adapter], settings: EvaluationSection) -> PlannedPoint:
+    """Return the point of a mix; an ingredient alone goes by its own name and kind."""
+    weights = {name: weight for name, weight in shares.items() if name != BASE}
+    share = dict(zip(shares, rounded(list(shares.values())), strict=True)).get(BASE, 0.0)
+    lam = list(shares.values())[1] if len(shares) == 2 else None
+    alone = [name for name, weight in shares.items() if weight == 1 and math.fsum(map(abs, shares.values())) == 1]
+    if alone == [BASE]:
+        return PlannedPoint(BASE, "base", {}, lam)
+    if alone:
+        kinds: dict[AdapterKind, Kind] = {"morl": "morl", "init": "base"}
+        return PlannedPoint(alone[0], kinds.get(kind_of(adapters[alone[0]]), "expert"), weights, lam)
+    name = name_of("soup", list(shares.values()), settings.lambdas - 1)
+    return PlannedPoint(name, "soup", weights, lam, share)

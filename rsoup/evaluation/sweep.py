@@ -2,45 +2,28 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
 from rsoup import __version__, adapters
-from rsoup.errors import AdapterError
-from rsoup.evaluation.cache import Measured, read_measured, write_measured
-from rsoup.evaluation.generation import measure
+from rsoup.errors import AdapterError, DataError
+from rsoup.evaluation.bench import Bench, Measured
+from rsoup.evaluation.measures import distinct, perplexity
 from rsoup.evaluation.plan import Plan, PlannedPoint, kind_of, plan_sweep
-from rsoup.evaluation.results import (
-    Adapter,
-    Base,
-    Generation,
-    Point,
-    PointSamples,
-    Prompts,
-    Results,
-    Samples,
-    write_results,
-)
-from rsoup.files import sha256_json
-from rsoup.models.language_model import LanguageModel
-from rsoup.models.load import (
-    load_language_model,
-    load_tokenizer,
-    model_sha256,
-    pick_device,
-    pick_dtype,
-    settings_sha256,
-)
+from rsoup.evaluation.refining import next_point
+from rsoup.evaluation.results import Adapter, Base, Generation, Point, Prompts, Results, Samples, write_results
+from rsoup.evaluation.start import START, start_of
+from rsoup.evaluation.timing import write_timing
+from rsoup.evaluation.trajectory import read_trajectory
+from rsoup.evaluation.vllm import require_vllm
+from rsoup.models.load import context_length, load_tokenizer, model_sha256
 from rsoup.progress import Progress
-from rsoup.recipe import Recipe
-from rsoup.rewards import reward_identity
-from rsoup.rewards.scoring import Scorer, make_scorer, score
-from rsoup.tasks import resolve_task
+from rsoup.recipe import EvaluationSection, Recipe
+from rsoup.tasks import Task, resolve_task
 from rsoup.tasks.loading import Example, load_examples
 
 RESULTS = "results.json"
@@ -48,126 +31,126 @@ RESULTS = "results.json"
 
 def evaluate(
     recipe: Recipe,
-    folders: Sequence[str | Path],
+    sources: Sequence[str | Path],
     out: Path,
     progress: Progress,
     *,
+    trajectory: Path | None = None,
     allow_different_starts: bool = False,
 ) -> Results:
-    """Evaluate the base, the mixes of some adapters and the baselines among them; write results and samples to ``out``.
+    """Evaluate the base, mixes of some adapters, baselines and checkpoints; write results and samples to ``out``.
 
     ``out`` also keeps what was measured at each point, found again by content (adapters, weights, base model,
-    prompts, generation settings; rewards for the scores), so only what is new is computed.
+    prompts, generation settings; rewards for the scores), so only what is new is computed. ``results.json`` holds no
+    clock reading: the same evaluation gives the same bytes. What it took is in ``timing.json``.
     """
     settings = recipe.evaluation
-    plan = plan_sweep(folders, settings.lambdas, settings.method, allow_different_starts=allow_different_starts)
+    if settings.engine == "vllm":
+        require_vllm()
+    plan = plan_sweep(
+        sources,
+        settings,
+        seed=recipe.seed,
+        trajectory=read_trajectory(trajectory) if trajectory is not None else (),
+        allow_different_starts=allow_different_starts,
+    )
     for warning in plan.warnings:
         progress.say(f"warning: {warning}")
     base_sha256 = model_sha256(recipe.model.base, recipe.model.revision)
     _check_base(plan, recipe.model.base, base_sha256)
     task = resolve_task(recipe.task)
-    held_out = load_examples(task, load_tokenizer(recipe.model.base, recipe.model.revision), "test")
-    if held_out.too_long:
-        progress.say(f"{held_out.too_long} held-out rows are left out: their prompts are too long.")
-    examples = held_out.rows[: settings.prompts]
-    if len(examples) < settings.prompts:
-        progress.say(f"There are only {len(examples)} held-out prompts of the {settings.prompts} asked for.")
-    bench = _Bench(recipe, plan, examples, base_sha256, out, progress)
-    measured = bench.run()
-    samples = _samples(recipe, plan, examples, measured)
+    examples, left_out = _held_out(recipe, task, progress)
+    start, remark = start_of(plan.adapters.values()) if settings.measures else (None, None)
+    if remark is not None:
+        progress.say(remark)
+    bench = Bench(recipe, plan, examples, start, base_sha256, out, progress)
+    measured = _in_order(plan, _measure(recipe, plan, bench))
     results = Results(
         recipe=recipe.name,
         task=task.name,
         seed=recipe.seed,
         base_model=Base(name=recipe.model.base, sha256=base_sha256),
-        generation=Generation(
-            max_new_tokens=settings.max_new_tokens, temperature=settings.temperature, dtype=bench.dtype
-        ),
-        prompts=Prompts(count=len(examples), sha256=bench.prompts_sha256, split="test"),
+        generation=_generation(settings, bench.dtype, START if start is not None else "base"),
+        prompts=Prompts(count=len(examples), sha256=bench.prompts_sha256, split="test", left_out=left_out),
         rewards=tuple(recipe.rewards),
-        adapters={name: _adapter(adapter, out) for name, adapter in plan.adapters.items()},
+        adapters={name: _adapter(adapter, out, plan) for name, adapter in plan.adapters.items()},
         method=settings.method,
-        points=tuple(_point(point, samples.points[point.id], measured[point.id]) for point in plan.points),
-        seconds=round(sum(entry.seconds for entry in measured.values()), 1),
+        points=tuple(_point(point, own) for point, own in measured.items()),
         versions={"rsoup": __version__, **{name: version(name) for name in ("torch", "transformers")}},
     )
+    samples = Samples(
+        tuple(example.id for example in examples),
+        tuple(example.post for example in examples),
+        {point.id: own.samples() for point, own in measured.items()},
+    )
     write_results(out / RESULTS, results, samples)
+    write_timing(out, {point.id: own for point, own in measured.items()})
     return results
 
 
-class _Bench:
-    """Measures points; the model and the scorers are loaded when the first point needs them."""
-
-    def __init__(
-        self,
-        recipe: Recipe,
-        plan: Plan,
-        examples: Sequence[Example],
-        base_sha256: str,
-        out: Path,
-        progress: Progress,
-    ) -> None:
-        self.dtype = _resolved_dtype(recipe)
-        self.prompts_sha256 = sha256_json([[example.id, example.prompt] for example in examples])
-        self._tokens_sha256 = sha256_json([[example.id, *example.tokens] for example in examples])
-        self._recipe, self._plan, self._examples = recipe, plan, examples
-        self._base_sha256, self._out, self._progress = base_sha256, out, progress
-        self._scorers: dict[str, Scorer] = {}
-        self._model: LanguageModel | None = None
-
-    def run(self) -> dict[str, Measured]:
-        """Return what was measured at each point, now or earlier."""
-        batches = math.ceil(len(self._examples) / self._recipe.evaluation.batch_size)
-        kept = {point.id: read_measured(self._out, self._key(point)) for point in self._plan.points}
-        done = sum(entry is not None for entry in kept.values())
-        self._progress.start("eval", len(kept) * batches, done * batches)
-        measured = {point.id: self._complete(point, kept[point.id]) for point in self._plan.points}
-        self._progress.finish()
-        return measured
-
-    def _complete(self, point: PlannedPoint, measured: Measured | None) -> Measured:
-        """Generate what has not been generated, score what has not been scored, and keep both."""
-        if measured is None:
-            soup = self._plan.mixed(point)
-            measured = measure(
-                self._loaded_model(),
-                soup.adapter if soup else None,
-                self._examples,
-                self._recipe.evaluation,
-                self._recipe.seed,
-                lambda: self._progress.advance(point.id),
-            )
-            write_measured(self._out, self._key(point), measured)
-        posts = [example.post for example in self._examples]
-        for name, section in self._recipe.rewards.items():
-            identity = sha256_json(reward_identity(name, section))
-            if identity not in measured.scores:
-                if name not in self._scorers:
-                    self._scorers[name] = make_scorer(name, section)
-                measured.scores[identity] = score(name, self._scorers[name], posts, measured.completions).tolist()
-                write_measured(self._out, self._key(point), measured)
-        return measured
-
-    def _loaded_model(self) -> LanguageModel:
-        if self._model is None:
-            model = self._recipe.model
-            self._model = load_language_model(model.base, revision=model.revision, dtype=self.dtype)
-        return self._model
-
-    def _key(self, point: PlannedPoint) -> str:
-        settings = self._recipe.evaluation
-        generation = [settings.max_new_tokens, settings.temperature, self.dtype]
-        seed = self._recipe.seed if settings.temperature else None
-        model = [self._base_sha256, settings_sha256(self._recipe.model.base, self._recipe.model.revision)]
-        return sha256_json([self._plan.identity(point), model, self._tokens_sha256, generation, seed])
+def _measure(recipe: Recipe, plan: Plan, bench: Bench) -> dict[PlannedPoint, Measured]:
+    """Measure the planned points, and then those that refinement chooses one by one."""
+    measured = bench.measure(plan.points)
+    for _ in range(recipe.evaluation.refine):
+        point = _next(recipe, plan, measured)
+        if point is None:
+            break
+        measured |= bench.measure([point])
+    return measured
 
 
-def _resolved_dtype(recipe: Recipe) -> str:
-    """Return the dtype of the weights: float32 on the CPU and that of training elsewhere, unless the recipe says it."""
-    device, name = pick_device(), recipe.evaluation.dtype
-    if name == "auto" and device.type != "cpu":
-        name = recipe.model.dtype
-    return str(pick_dtype(name, device, exact=True)).removeprefix("torch.")
+def _generation(settings: EvaluationSection, dtype: str, start: str) -> Generation:
+    facts: dict[str, str] = {"engine": settings.engine} if settings.engine != "transformers" else {}
+    if settings.measures:
+        facts["kl_to"] = start
+    return Generation(
+        max_new_tokens=settings.max_new_tokens,
+        temperature=settings.temperature,
+        dtype=dtype,
+        samples_per_prompt=settings.samples,
+        **facts,
+    )
+
+
+def _held_out(recipe: Recipe, task: Task, progress: Progress) -> tuple[list[Example], int]:
+    """Return the prompts to complete, and how many held-out rows are left out; the reasons are told."""
+    settings = recipe.evaluation
+    held_out = load_examples(task, load_tokenizer(recipe.model.base, recipe.model.revision), "test", recipe.seed)
+    for remark in held_out.remarks("held-out"):
+        progress.say(remark)
+    context = context_length(recipe.model.base, recipe.model.revision)
+    room = None if context is None else context - settings.max_new_tokens
+    fitting = [row for row in held_out.rows if room is None or len(row.tokens) <= room]
+    too_long = len(held_out.rows) - len(fitting)
+    reason = f"prompts that leave no room for {settings.max_new_tokens} new tokens in the model's context of {context}"
+    if not fitting:
+        raise DataError(
+            f"task: all {too_long} held-out rows have {reason}.",
+            "Lower evaluation.max_new_tokens, or give shorter rows.",
+        )
+    if too_long:
+        progress.say(f"{too_long} held-out rows are left out: {reason}.")
+    examples = fitting[: settings.prompts]
+    if len(examples) < settings.prompts:
+        progress.say(f"There are only {len(examples)} held-out prompts of the {settings.prompts} asked for.")
+    return examples, sum(held_out.dropped.values()) + too_long
+
+
+def _next(recipe: Recipe, plan: Plan, measured: dict[PlannedPoint, Measured]) -> PlannedPoint | None:
+    """Return the mix to measure next, None when there is none left."""
+    found = {plan.position(point): own for point, own in measured.items()}
+    places = [place for place in found if place is not None]
+    scores = [[found[place].mean(name) for name in recipe.rewards] for place in places]
+    weights = next_point(np.array(places), np.array(scores), recipe.seed)
+    return None if weights is None else plan.point_at(weights)
+
+
+def _in_order(plan: Plan, measured: dict[PlannedPoint, Measured]) -> dict[PlannedPoint, Measured]:
+    """Return the points as planned, those of a line by their lambda."""
+    line = [point for point in measured if point.lam is not None and plan.position(point) is not None]
+    along = iter(sorted(line, key=lambda point: point.lam or 0.0))
+    order = [next(along) if point in line else point for point in measured]
+    return {point: measured[point] for point in order}
 
 
 def _check_base(plan: Plan, name: str, sha256: str) -> None:
@@ -181,34 +164,30 @@ def _check_base(plan: Plan, name: str, sha256: str) -> None:
             )
 
 
-def _samples(recipe: Recipe, plan: Plan, examples: Sequence[Example], measured: Mapping[str, Measured]) -> Samples:
-    identities = {name: sha256_json(reward_identity(name, section)) for name, section in recipe.rewards.items()}
-    points = {
-        point.id: PointSamples(
-            completions=tuple(entry.completions),
-            scores={name: np.array(entry.scores[identity]) for name, identity in identities.items()},
-            tokens=np.array(entry.tokens, dtype=np.int32),
-            ended_by_eos=np.array(entry.ended_by_eos),
-        )
-        for point in plan.points
-        for entry in [measured[point.id]]
-    }
-    return Samples(tuple(example.id for example in examples), tuple(example.post for example in examples), points)
-
-
-def _point(point: PlannedPoint, samples: PointSamples, measured: Measured) -> Point:
+def _point(point: PlannedPoint, measured: Measured) -> Point:
+    samples, tokens = measured.samples(), [own.tokens for own in measured.completions]
     extras = {
         "completion_tokens": float(samples.tokens.mean()),
         "ended_by_eos": float(samples.ended_by_eos.mean()),
-        "seconds": measured.seconds,
+        "distinct_1": distinct(tokens, 1),
+        "distinct_2": distinct(tokens, 2),
+        **point.facts,
     }
+    if "kl" in samples.measures:
+        extras["kl"] = float(samples.measures["kl"].mean())
+    if "surprise" in samples.measures:
+        extras["base_perplexity"] = perplexity(samples.measures["surprise"].tolist(), int(samples.tokens.sum()))
+    if point.kind in ("ensemble", "mod"):
+        extras["passes_per_token"] = float(len(point.used))
     return Point(
         id=point.id, kind=point.kind, weights=point.weights, lam=point.lam, scores=samples.summary(), extras=extras
     )
 
 
-def _adapter(adapter: adapters.Adapter, out: Path) -> Adapter:
-    rewards = adapter.provenance.raw.get("rewards") if adapter.provenance and kind_of(adapter) == "morl" else None
+def _adapter(adapter: adapters.Adapter, out: Path, plan: Plan) -> Adapter:
+    checkpoint = any(point.kind == "checkpoint" and adapter.name in point.weights for point in plan.points)
+    rewards = adapter.provenance.raw.get("rewards") if adapter.provenance and not checkpoint else None
     assert adapter.path is not None
     path = os.path.relpath(adapter.path, out)  # a run may be moved as a whole
-    return Adapter(path=path, sha256=adapter.sha256, kind=kind_of(adapter), rewards=rewards)
+    kind = "checkpoint" if checkpoint else kind_of(adapter)
+    return Adapter(path=path, sha256=adapter.sha256, kind=kind, rewards=rewards)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from rsoup.models import packing
-from rsoup.models.logprobs import token_logprobs
+from rsoup.models.logprobs import token_logprobs, token_logprobs_and_entropies
 
 LOGIT_SCALES = {"logit_scale": 1, "logits_scaling": -1}
 """Configuration keys of factors on the logits, and whether they multiply (1) or divide (-1)."""
@@ -73,6 +73,10 @@ class LanguageModel:
         """Return an empty cache; a packed row is longer than its completions, so no layer may drop its beginning."""
         return DynamicCache(config=self.config) if group == 1 else DynamicCache()
 
+    def keep_rows(self, cache: DynamicCache, rows: Tensor, _count: int) -> None:
+        """Drop all but some of the ``_count`` rows of a cache."""
+        cache.batch_select_indices(rows)
+
     def hidden_states(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache | None = None) -> Tensor:
         """Return the last hidden states, after the final norm. (B, N) -> (B, N, d)."""
         if mask.dim() == 4 and self.config._attn_implementation == "eager":
@@ -124,9 +128,25 @@ class LanguageModel:
         """Return the log-probability of each completion token. (P, G, T, d), (P, G, T) -> (P, G, T)."""
         flat, targets = states.flatten(0, 2), completion_ids.flatten()
         if self.finishes_logits:
-            logits = self.logits(flat).float() / temperature  # (P * G * T, V)
-            return logits.log_softmax(-1).gather(-1, targets[:, None]).view_as(completion_ids)
+            return self._plain_logprobs(flat, targets, temperature)[0].view_as(completion_ids)
         return token_logprobs(flat, self.head, targets, temperature).view_as(completion_ids)
+
+    def logprobs_and_entropies(
+        self, states: Tensor, completion_ids: Tensor, temperature: float
+    ) -> tuple[Tensor, Tensor]:
+        """Return log-probabilities and the entropy (nats) of the distribution each token was drawn from."""
+        flat, targets = states.flatten(0, 2), completion_ids.flatten()
+        if self.finishes_logits:
+            logprobs, logs = self._plain_logprobs(flat, targets, temperature)
+            entropies = -(logs.exp() * logs).sum(-1)
+        else:
+            logprobs, entropies = token_logprobs_and_entropies(flat, self.head, targets, temperature)
+        return logprobs.view_as(completion_ids), entropies.view_as(completion_ids)
+
+    def _plain_logprobs(self, flat: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+        """Return the targets' log-probabilities (n,) and those of all tokens (n, V)."""
+        logs = (self.logits(flat).float() / temperature).log_softmax(-1)
+        return logs.gather(-1, targets[:, None]).squeeze(-1), logs
 
     def pad(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         """Return token ids and mask of prompts, padded on the left. n rows -> (n, L), (n, L)."""
@@ -135,11 +155,20 @@ class LanguageModel:
         mask = torch.tensor([[False] * (length - len(row)) + [True] * len(row) for row in rows], device=self.device)
         return ids, mask
 
+    def ends(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Tell which completions end by themselves, with a stop token. (..., T), (..., T) -> (...)."""
+        last = ids.gather(-1, mask.sum(-1, keepdim=True) - 1).squeeze(-1)
+        return torch.isin(last, torch.tensor(self.stop_ids, dtype=torch.long, device=ids.device))
+
     def decode(self, ids: Tensor, mask: Tensor) -> list[str]:
         """Return the text of each row's masked tokens, without special tokens. (n, T) -> n texts."""
-        rows = [row[keep].tolist() for row, keep in zip(ids.cpu(), mask.cpu(), strict=True)]
-        texts: list[str] = self.tokenizer.batch_decode(rows, skip_special_tokens=True)
+        texts: list[str] = self.tokenizer.batch_decode(masked_tokens(ids, mask), skip_special_tokens=True)
         return [text.strip() for text in texts]
+
+
+def masked_tokens(ids: Tensor, mask: Tensor) -> list[list[int]]:
+    """Return the masked tokens of each row. (n, T) -> n lists."""
+    return [row[keep].tolist() for row, keep in zip(ids.cpu(), mask.cpu(), strict=True)]
 
 
 def _takes_positions(decoder: Any) -> bool:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from accelerate import PartialState
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import logging as transformers_logging
 
-from rsoup.errors import ModelError, RsoupError, did_you_mean, first_line
+from rsoup.errors import MissingPackageError, ModelError, RsoupError, did_you_mean, first_line
 from rsoup.files import sha256_file, sha256_json, weights_sha256
+from rsoup.hub import hub_trouble
 from rsoup.models.bundled import BUNDLED, bundled_folder
 from rsoup.models.language_model import LanguageModel
 from rsoup.models.probe import probe
@@ -26,13 +29,15 @@ UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, ImportError, Safetens
 
 transformers_logging.disable_progress_bar()  # its bars would run through ours
 
+Quantization = Literal["8bit", "4bit"]
+
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def pick_device() -> torch.device:
-    """Return the first accelerator, or the CPU."""
-    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    return accelerator or torch.device("cpu")
+    """Return the device of this process: its accelerator, or the CPU, as accelerate sees it."""
+    device: torch.device = PartialState().device
+    return device
 
 
 def pick_dtype(name: str, device: torch.device, *, exact: bool) -> torch.dtype:
@@ -89,8 +94,18 @@ def model_sha256(name: str, revision: str | None) -> str:
     if Path(source).is_dir():
         return weights_sha256(Path(source))
     with _explained(name, source):
-        commit: str | None = AutoConfig.from_pretrained(source, revision=revision)._commit_hash
+        commit: str | None = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)._commit_hash
     return commit or f"{name}@{revision}"
+
+
+@cache
+def context_length(name: str, revision: str | None) -> int | None:
+    """Return how many tokens a model's text may have, None if its configuration does not say."""
+    source = model_source(name)
+    with _explained(name, source):
+        config = AutoConfig.from_pretrained(source, revision=revision).get_text_config()
+    length: int | None = getattr(config, "max_position_embeddings", None)
+    return length
 
 
 @cache
@@ -103,19 +118,29 @@ def settings_sha256(name: str, revision: str | None) -> str:
     return sha256_json([[file.name, sha256_file(file)] for file in files])
 
 
-def load_language_model(name: str, *, revision: str | None, dtype: str, exact: bool = False) -> LanguageModel:
-    """Load a causal model and its tokenizer onto the device rsoup computes on, frozen and in evaluation mode."""
+def load_language_model(
+    name: str, *, revision: str | None, dtype: str, exact: bool = False, quantization: Quantization | None = None
+) -> LanguageModel:
+    """Load a causal model and its tokenizer onto the device rsoup computes on, frozen and in evaluation mode.
+
+    ``quantization`` narrows the weights to 8 or 4 bits while loading.
+    """
     keep_large_buffers()
     source = model_source(name)
     device = pick_device()
+    if quantization == "8bit" and dtype == "auto":
+        dtype = "float16"  # what bitsandbytes multiplies in, whatever it is given
+    weights = pick_dtype(dtype, device, exact=exact)
+    options = quantization_options(quantization, weights, device) if quantization else {}
     with _explained(name, source):
-        if getattr(AutoConfig.from_pretrained(source, revision=revision), "quantization_config", None):
+        config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
+        if getattr(config, "quantization_config", None):
             raise ModelError(f"{name}: the model is quantised.", "Give the original weights it was quantised from.")
-        model = load_weights(AutoModelForCausalLM, source, revision, dtype=pick_dtype(dtype, device, exact=exact))
+        model = load_weights(AutoModelForCausalLM, source, revision, dtype=weights, **options)
     model.requires_grad_(False)
     model.eval()
     loaded = LanguageModel(
-        model=model.to(device),
+        model=model if quantization else model.to(device),
         tokenizer=load_tokenizer(name, revision),
         name=name,
         path=source,
@@ -129,16 +154,35 @@ def load_language_model(name: str, *, revision: str | None, dtype: str, exact: b
     return probed
 
 
+def quantization_options(quantization: Quantization, weights: torch.dtype, device: torch.device) -> dict[str, Any]:
+    """Return what tells ``from_pretrained`` to load 8 or 4 bits through bitsandbytes (LLM.int8 and NF4)."""
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise MissingPackageError("bitsandbytes", f"model.quantization {quantization}", "pip install bitsandbytes")
+    if quantization == "8bit" and device.type == "cpu":  # the products write into what attention keeps for its gradient
+        raise ModelError("model.quantization 8bit: cannot be trained through on a CPU.", "Use 4bit, or a GPU.")
+    if quantization == "8bit":
+        config = BitsAndBytesConfig(load_in_8bit=True)
+    else:
+        config = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=weights,
+        )
+    return {"quantization_config": config, "device_map": {"": device}}
+
+
 def load_tokenizer(name: str, revision: str | None) -> Any:
     """Load the tokenizer of a model."""
     source = model_source(name)
     with _explained(name, source):
-        return AutoTokenizer.from_pretrained(source, revision=revision)
+        return AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
 
 
 def load_weights(loader: Any, source: str, revision: str | None, **options: Any) -> Any:
     """Load a model as ``loader`` does, silently; ValueError if the folder lacks weights, which would be random."""
     transformers_logging.set_verbosity_error()
+    options = {"trust_remote_code": False, **options}  # without it, a terminal is asked whether to run it
     model, notes = loader.from_pretrained(source, revision=revision, output_loading_info=True, **options)
     if notes["missing_keys"]:
         raise ValueError(f"it lacks the weights {min(notes['missing_keys'])}")
@@ -155,6 +199,5 @@ def _explained(name: str, source: str) -> Iterator[None]:
         where = (
             "Check the folder" if Path(source).is_dir() else "Check the name, the network, and your access on the hub"
         )
-        raise ModelError(
-            f"{name}: cannot be loaded: {reason}", f"{where}; it has to hold a causal language model."
-        ) from problem
+        told = f"{name}: cannot be loaded: {reason}", f"{where}; it has to hold a causal language model."
+        raise ModelError(*(hub_trouble(problem, name, "model") or told)) from problem

@@ -1,4 +1,4 @@
-"""Log-probabilities of given tokens without keeping logits over the vocabulary."""
+"""Log-probabilities of given tokens, and entropies, without keeping logits over the vocabulary."""
 
 from __future__ import annotations
 
@@ -12,36 +12,67 @@ CHUNK = 128
 
 
 class _TokenLogprobs(torch.autograd.Function):
-    """log softmax(h W^T / temperature)[y] for a frozen head W.
+    """log softmax(z)[y] and the entropy of softmax(z), with z = (h W^T + b) / temperature, for a frozen head W.
 
-    The gradient with respect to h, (W[y] - softmax(...) W) / temperature, is one vector per row; it is computed
-    while the logits are at hand, so that nothing of the vocabulary's size is kept for the backward pass.
+    The gradients with respect to h, (W[y] - p W) / temperature and -(p * (log p + H)) W / temperature, are one
+    vector per row each; they are computed while the logits are at hand, so that nothing of the vocabulary's size is
+    kept for the backward pass.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, temperature: float
-    ) -> Tensor:
-        logprobs, directions = [], []
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        temperature: float,
+        wants_entropy: bool,
+    ) -> tuple[Tensor, Tensor]:
+        logprobs, entropies = [], []
+        directions, spreads = [], []
         for rows, wanted in zip(hidden.split(CHUNK), targets.split(CHUNK), strict=True):
-            logits = torch.nn.functional.linear(rows, weight, bias).float() / temperature  # (chunk, V)
-            total = logits.logsumexp(-1, keepdim=True)
-            logprobs.append(logits.gather(-1, wanted[:, None]).sub_(total).squeeze(-1))
+            logits = torch.nn.functional.linear(rows, weight, bias).float()  # (chunk, V); changed in place from here
+            logits = logits if temperature == 1 else logits.div_(temperature)
+            logits.sub_(logits.amax(-1, keepdim=True))
+            chosen = logits.gather(-1, wanted[:, None])
+            odds = logits.exp() if wants_entropy else logits.exp_()
+            total = odds.sum(-1, keepdim=True)
+            logprobs.append(chosen.sub_(total.log()).squeeze(-1))
+            if wants_entropy:
+                logs = logits.sub_(total.log())
+                entropy = -(odds * logs).sum(-1, keepdim=True) / total
+                entropies.append(entropy.squeeze(-1))
+                if ctx.needs_input_grad[0]:
+                    slope = odds * (logs + entropy)
+                    spreads.append((slope.to(weight.dtype) @ weight).float() / (-temperature * total))
             if ctx.needs_input_grad[0]:
-                expected = logits.sub_(total).exp_().to(weight.dtype) @ weight  # (chunk, d)
-                directions.append((weight[wanted].float() - expected.float()) / temperature)
+                expected = (odds.to(weight.dtype) @ weight).float() / total  # (chunk, d)
+                directions.append((weight[wanted].float() - expected) / temperature)
         if directions:
-            ctx.save_for_backward(torch.cat(directions))
+            ctx.save_for_backward(torch.cat(directions), torch.cat(spreads) if spreads else None)
             ctx.dtype = hidden.dtype
-        return torch.cat(logprobs)
+        found = torch.cat(logprobs)
+        return found, torch.cat(entropies) if wants_entropy else torch.zeros_like(found)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (directions,) = ctx.saved_tensors
-        return (grads[0][:, None] * directions).to(ctx.dtype), None, None, None, None
+        directions, spreads = ctx.saved_tensors
+        gradient = grads[0][:, None] * directions
+        if spreads is not None:
+            gradient = gradient + grads[1][:, None] * spreads
+        return gradient.to(ctx.dtype), None, None, None, None, None
 
 
 def token_logprobs(hidden: Tensor, head: torch.nn.Linear, targets: Tensor, temperature: float = 1.0) -> Tensor:
     """Return the float32 log-probability of each target under a frozen linear head. (n, d), (n,) -> (n,)."""
-    result: Tensor = _TokenLogprobs.apply(hidden, head.weight, head.bias, targets, temperature)
-    return result
+    logprobs: Tensor = _TokenLogprobs.apply(hidden, head.weight, head.bias, targets, temperature, False)[0]
+    return logprobs
+
+
+def token_logprobs_and_entropies(
+    hidden: Tensor, head: torch.nn.Linear, targets: Tensor, temperature: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """Return log-probabilities as ``token_logprobs`` does, and the entropy (nats) of each row. (n,), (n,)."""
+    logprobs, entropies = _TokenLogprobs.apply(hidden, head.weight, head.bias, targets, temperature, True)
+    return logprobs, entropies

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from transformers import DynamicCache
 
 from rsoup.models import packing
 from rsoup.models.language_model import LanguageModel
@@ -15,10 +16,18 @@ from rsoup.models.language_model import LanguageModel
 
 @dataclass(frozen=True)
 class Completions:
-    """Token ids (P, G, T) and a mask that is true up to and including the end of each completion."""
+    """Token ids (P, G, T) and a mask that is true up to and including the end of each completion.
+
+    ``states`` (P, G, T, d) are the hidden states that predicted the tokens, if they were asked for.
+    """
 
     ids: Tensor
     mask: Tensor
+    states: Tensor | None = None
+
+
+Choose = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+"""Picks tokens: f(logits (n * G, V), prompts (n,), running (n, G), ids so far (P, G, step)) -> (n * G,)."""
 
 
 def generator_for(seed: int, purpose: str, index: int) -> torch.Generator:
@@ -50,15 +59,21 @@ def sample(
     uniforms: Tensor | None = None,
     lengths: Tensor | None = None,
     stop_ids: Sequence[int] = (),
+    group: int = 1,
+    choose: Choose | None = None,
+    keep_states: bool = False,
+    beginning: DynamicCache | None = None,
 ) -> Completions:
     """Complete left-padded prompts (P, L).
 
+    A ``beginning`` that all prompts share may be in a cache already: ``prompt_mask`` covers it, ``prompt_ids`` not.
+
     ``uniforms`` (P, G, max_new_tokens) are the random numbers of each token and set the group size G; without them
-    decoding is greedy and G is 1. A completion ends after ``lengths`` (P, G) tokens or after a token of
-    ``stop_ids``, and is padded with ``model.pad_id``.
+    decoding is greedy and G is 1, unless ``choose`` picks the tokens of ``group`` completions. A completion ends after
+    ``lengths`` (P, G) tokens or after a token of ``stop_ids``, and is padded with ``model.pad_id``.
     """
-    prompts, length = prompt_ids.shape
-    group = 1 if uniforms is None else uniforms.shape[1]
+    prompts, length = prompt_mask.shape
+    group = group if uniforms is None else uniforms.shape[1]
     if uniforms is not None and group > 1 and not model.packs(length + max_new_tokens):
         rows = sample(
             model,
@@ -73,23 +88,36 @@ def sample(
         return Completions(rows.ids.view(prompts, group, -1), rows.mask.view(prompts, group, -1))
     limit = torch.full((prompts, group), max_new_tokens, device=prompt_ids.device) if lengths is None else lengths
     stops = torch.tensor(list(stop_ids), dtype=torch.long, device=prompt_ids.device)
-    cache = model.new_cache(group)
-    hidden = model.hidden_states(
-        prompt_ids, prompt_mask, packing.prompt_positions(prompt_mask), cache=cache
-    )  # (P, L, d)
+    ids = prompt_ids.new_full((prompts, group, max_new_tokens), model.pad_id)
+    mask = torch.zeros_like(ids, dtype=torch.bool)
+    cache = model.new_cache(group) if beginning is None else beginning
+    positions = packing.prompt_positions(prompt_mask)[:, length - prompt_ids.shape[1] :]
+    hidden = model.hidden_states(prompt_ids, prompt_mask, positions, cache=cache)  # (P, L, d)
     state = hidden[:, -1:].expand(-1, group, -1)  # (P, G, d)
+    states = state.new_zeros(prompts, group, max_new_tokens, state.shape[-1]) if keep_states else None
+    alive = torch.arange(prompts, device=prompt_ids.device)  # the prompts that still have rows
     running = torch.ones_like(limit, dtype=torch.bool)
-    ids, mask = [], []
+    step = 0
     for step in range(max_new_tokens):
-        uniform = None if uniforms is None else uniforms[:, :, step].reshape(-1)
-        tokens = draw(model.logits(state.reshape(prompts * group, -1)), temperature, uniform).view(prompts, group)
-        tokens = torch.where(running, tokens, model.pad_id)
-        ids.append(tokens)
-        mask.append(running)
-        running = running & ~torch.isin(tokens, stops) & (step + 1 < limit)
-        if step + 1 == max_new_tokens or not bool(running.any()):
+        logits = model.logits(state.reshape(len(alive) * group, -1))
+        if choose is not None:
+            tokens = choose(logits, alive, running, ids[:, :, :step])
+        else:
+            uniform = None if uniforms is None else uniforms[alive, :, step].reshape(-1)
+            tokens = draw(logits, temperature, uniform)
+        tokens = torch.where(running, tokens.view(-1, group), model.pad_id)
+        ids[alive, :, step], mask[alive, :, step] = tokens, running
+        if states is not None:
+            states[alive, :, step] = state
+        running = running & ~torch.isin(tokens, stops) & (step + 1 < limit[alive])
+        unfinished = running.any(1)
+        if step + 1 == max_new_tokens or not bool(unfinished.any()):
             break
-        seen = packing.attention_mask(prompt_mask, group, step + 1, queries=group)
-        positions = packing.completion_positions(prompt_mask, group, step, 1)
+        if 2 * int(unfinished.sum()) <= len(alive):  # going on with the rest alone pays for copying its cache
+            model.keep_rows(cache, unfinished.nonzero().squeeze(1), len(alive))
+            alive, running, tokens = alive[unfinished], running[unfinished], tokens[unfinished]
+        seen = packing.attention_mask(prompt_mask[alive], group, step + 1, queries=group)
+        positions = packing.completion_positions(prompt_mask[alive], group, step, 1)
         state = model.hidden_states(tokens, seen, positions, cache=cache)
-    return Completions(torch.stack(ids, dim=-1), torch.stack(mask, dim=-1))
+    used = step + 1
+    return Completions(ids[:, :, :used], mask[:, :, :used], None if states is None else states[:, :, :used])

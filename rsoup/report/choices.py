@@ -46,7 +46,11 @@ def mix_command(measured: Measured, weights: Mapping[str, float]) -> str:
     words = ["rsoup", "mix", *(measured.adapters.get(name, name) for name in parts)]
     for weight in parts.values():
         words += ["-w", f"{weight:.10g}"]
-    if min(parts.values(), default=0.0) < 0 or abs(sum(parts.values()) - 1) > 1e-6:
+    rest = 1 - sum(parts.values())
+    if abs(rest) > 1e-6 and measured.method is not None:  # an evaluation gives the base what the adapters leave
+        words += ["--base-weight", f"{rest:.10g}"]
+        rest = 0.0 if rest > 0 else rest
+    if min(parts.values(), default=0.0) < 0 or abs(rest) > 1e-6:
         words.append("--allow-extrapolation")
     if measured.method is not None:
         words += ["--method", measured.method]

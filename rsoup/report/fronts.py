@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 
 from rsoup.evaluation.results import Kind
@@ -20,11 +22,14 @@ from rsoup.report.measured import Measured
 from rsoup.report.schema import ReportPoint, Volume
 
 GROUPS: dict[str, tuple[Kind, ...]] = {
-    "all": ("base", "expert", "soup", "morl"),
+    "all": get_args(Kind),
     "soup": ("soup", "expert"),  # an expert is the soup with all weight on it
     "expert": ("expert",),
     "morl": ("morl",),
     "base": ("base",),
+    "ensemble": ("ensemble",),
+    "mod": ("mod",),
+    "checkpoint": ("checkpoint",),
 }
 
 

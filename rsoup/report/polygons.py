@@ -15,7 +15,15 @@ from rsoup.report.schema import Report, ReportPoint
 from rsoup.report.style import CHOSEN, COLUMN_INCHES, FAINT, LOOKS, drawing
 
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#000000")
-DASHES: dict[Kind, str] = {"expert": "--", "soup": "-", "morl": "-.", "base": ":"}
+DASHES: dict[Kind, str] = {
+    "expert": "--",
+    "soup": "-",
+    "morl": "-.",
+    "base": ":",
+    "ensemble": "-.",
+    "mod": "-.",
+    "checkpoint": ":",
+}
 POLYGONS = 10  # that a radar can show
 MARKED = 200  # soups that a triangle can mark
 CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, np.sqrt(3) / 2]])

@@ -35,6 +35,9 @@ LOOKS: dict[Kind, Look] = {
     "expert": Look("#0072B2", "D", 5.0, "expert"),
     "morl": Look("#D55E00", "^", 5.5, "MORL"),
     "base": Look("#555555", "s", 4.5, "base"),
+    "ensemble": Look("#009E73", "v", 5.0, "ensemble of predictions"),
+    "mod": Look("#CC79A7", "P", 5.0, "MOD"),
+    "checkpoint": Look("#E69F00", "X", 5.0, "checkpoint"),
 }
 
 SETTINGS = {

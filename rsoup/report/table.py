@@ -1,9 +1,9 @@
 """Read a CSV of points.
 
-Columns: ``id``, ``kind`` (base, expert, soup, morl) or ``method``, ``lambda`` (weight of the second expert) or
-``weight:EXPERT`` for each, ``mu`` (weight of the second reward in a MORL training) or ``mu:REWARD`` for each, ``seed``,
-``step`` (only the ``final`` one of a training counts). Rewards are the columns ``score:REWARD``, or pairs such as
-``reward1_name`` and ``reward1``, or else every other column.
+Columns: ``id``, ``kind`` (base, expert, soup, morl, ensemble, mod, checkpoint) or ``method``, ``lambda`` (weight of the
+second expert) or ``weight:EXPERT`` for each, ``mu`` (weight of the second reward in a MORL training) or ``mu:REWARD``
+for each, ``seed``, ``step`` (only the ``final`` one of a training counts). Rewards are the columns ``score:REWARD``, or
+pairs such as ``reward1_name`` and ``reward1``, or else every other column.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ KINDS: dict[str, Kind] = {
     "soup": "soup",
     "rs": "soup",
     "morl": "morl",
+    "ensemble": "ensemble",
+    "mod": "mod",
+    "checkpoint": "checkpoint",
 }
 LAMBDAS = ("lambda", "lambda_paper")
 DESCRIBING = {"id", "kind", "method", "mu", "seed", "step", "dataset", "n", "lambda_readme", *LAMBDAS}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.util
 import re
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,55 @@ from rsoup.recipe import NAME_PATTERN, RewardSection
 
 
 @dataclass(frozen=True)
+class Judge:
+    """A reward model of the hub: the text it reads (by task, where that differs), its labels, its length.
+
+    ``architecture`` is transformers' name of its kind, ``revision`` the commit that is known to work.
+    """
+
+    model: str
+    architecture: str
+    template: str
+    labels: tuple[str, ...] = ("LABEL_0",)
+    format: str = "0"
+    max_tokens: int = 512
+    revision: str | None = None
+    templates: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class RewardEntry:
-    """A registry entry: what a reward reads and returns, and the scorer class ``module:attribute`` that computes it."""
+    """A registry entry: what a reward reads and returns, and the scorer class ``module:attribute`` that computes it.
+
+    ``settings`` are the keys of a recipe that it takes, with their defaults.
+    """
 
     scorer: str
     reads: str
     returns: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    judge: Judge | None = None
+
+
+CLASSIFIER = "rsoup.rewards.classifier:Classifier"
+DEFAULT_TEMPLATE = "{post}{sep}{completion}"
+
+
+def _judge(reads: str, returns: str, **settings: Any) -> RewardEntry:
+    return RewardEntry(CLASSIFIER, reads, returns, judge=Judge(**settings))
+
+
+def _answer_judge(model: str, architecture: str, **settings: Any) -> RewardEntry:
+    """Return the entry of a model trained by OpenAssistant on human preferences between answers."""
+    return _judge(
+        "the post and the completion",
+        f"logit for an answer that people prefer, of {model}",
+        model=model,
+        architecture=architecture,
+        template=DEFAULT_TEMPLATE,
+        templates={"review": "{cls}{post}{sep}{completion}"},  # as in the paper's code
+        **settings,
+    )
 
 
 REWARDS = {
@@ -32,15 +76,70 @@ REWARDS = {
     ),
     "faithful": RewardEntry(
         scorer="rsoup.rewards.similarity:Similarity",
-        reads="the prompt's post and the completion",
+        reads="the post and the completion",
         returns="cosine of their MiniLM embeddings, -1 to 1",
     ),
     "brief": RewardEntry(
-        scorer="rsoup.rewards.lexicon:Brevity",
+        scorer="rsoup.rewards.words:Brevity",
         reads="the completion",
         returns="minus the number of its words",
     ),
+    "length": RewardEntry(
+        scorer="rsoup.rewards.words:Length",
+        reads="the completion",
+        returns="minus the distance of the number of its words from target",
+        settings={"target": 20},
+    ),
+    "varied": RewardEntry(
+        scorer="rsoup.rewards.words:Variety",
+        reads="the completion",
+        returns="minus the share of its word triples that repeat an earlier one, -1 to 0",
+    ),
+    "regex": RewardEntry(
+        scorer="rsoup.rewards.words:Pattern",
+        reads="the completion",
+        returns="1 if pattern is found in it, else 0",
+        settings={"pattern": None},
+    ),
+    "readable": RewardEntry(
+        scorer="rsoup.rewards.words:ReadingEase",
+        reads="the completion",
+        returns="Flesch reading ease of English text; the higher the easier, mostly 0 to 100",
+    ),
+    "summary-gpt2": _judge(
+        "the completion, then the post",
+        "logit for a summary that people prefer, of Tristan/gpt2_reward_summarization",
+        model="Tristan/gpt2_reward_summarization",
+        architecture="gpt2",
+        template="{completion} {bos} {post}",
+        max_tokens=1024,
+    ),
+    "faithful-bart": _judge(
+        "the completion, then the post",
+        "logit for faithful minus that for hallucinated, of CogComp/bart-faithful-summary-detector",
+        model="CogComp/bart-faithful-summary-detector",
+        revision="9ee8dc596655cde178f27a956659c4402bf6355f",
+        architecture="bart",
+        template="{completion}{eos}{eos}{post}",
+        labels=("HALLUCINATED", "FAITHFUL"),
+        format="1-0",
+        max_tokens=1024,
+    ),
+    "answer-deberta-base": _answer_judge(
+        "OpenAssistant/reward-model-deberta-v3-base",
+        "deberta-v2",
+        labels=("REWARD",),
+        revision="7dab4156e63944834c3aae169c3fe83955672cff",
+    ),
+    "answer-electra-large": _answer_judge(
+        "OpenAssistant/reward-model-electra-large-discriminator", "electra", labels=("REWARD",)
+    ),
+    "answer-deberta-large-v2": _answer_judge("OpenAssistant/reward-model-deberta-v3-large-v2", "deberta-v2"),
+    "answer-deberta-base-v2": _answer_judge("theblackcat102/reward-model-deberta-v3-base-v2", "deberta-v2"),
 }
+
+JUDGES = {entry.judge.model: entry.judge for entry in REWARDS.values() if entry.judge}
+"""The reward models of the registry by their hub id."""
 
 
 def registry_entry(name: str) -> RewardEntry:
@@ -53,9 +152,42 @@ def registry_entry(name: str) -> RewardEntry:
     return REWARDS[name]
 
 
+def complete_reward(name: str, section: RewardSection, task: str | None = None) -> RewardSection:
+    """Fill in what the registry knows of a reward, and the defaults of a classifier; ``task`` may change what it reads.
+
+    A name that the registry does not know is left as it is.
+    """
+    entry = None if section.model or section.function else REWARDS.get(section.use or name)
+    judge = JUDGES.get(section.model or "") or (entry.judge if entry else None)
+    model = section.model or (judge.model if judge else None)
+    _check_keys(name, section, {} if entry is None else entry.settings, is_classifier=model is not None)
+    if model is None:
+        known = {} if entry is None else {key: value for key, value in entry.settings.items() if value is not None}
+        missing = {key: value for key, value in known.items() if getattr(section, key) is None}
+        return section.model_copy(update=missing)
+    known = {"format": "0", "template": DEFAULT_TEMPLATE}
+    if judge is not None:
+        template = judge.templates.get(task or "", judge.template)
+        known = {"format": judge.format, "template": template, "max_tokens": judge.max_tokens}
+        known["revision"] = judge.revision
+    missing = {key: value for key, value in known.items() if getattr(section, key) is None}
+    return section.model_copy(update={"use": None, "model": model, **missing})
+
+
+def _check_keys(name: str, section: RewardSection, settings: Mapping[str, Any], *, is_classifier: bool) -> None:
+    """Refuse keys that the source of a reward does not read."""
+    for key in ("format", "template", "revision", "max_tokens", "trust_remote_code"):
+        if getattr(section, key) and not is_classifier:
+            raise RecipeError(f"rewards.{name}: {key} is for a classifier, and this is none.", f"Leave {key} out.")
+    for key in ("pattern", "target"):
+        if getattr(section, key) is not None and key not in settings:
+            raise RecipeError(f"rewards.{name}: {key} is not read by this reward.", f"Leave {key} out.")
+
+
 def reward_identity(name: str, section: RewardSection) -> dict[str, Any]:
     """Return what decides the scores of a reward, to be hashed; a function's file counts by its content."""
-    identity = section.model_dump(exclude={"batch_size"})
+    section = complete_reward(name, section)
+    identity = section.model_dump(exclude={"batch_size"}, exclude_none=True)
     if section.model is None and section.function is None:
         identity["use"] = section.use or name
     if section.function is not None:
@@ -109,3 +241,12 @@ def _usable_name(text: str) -> str:
             f"{text!r} cannot name a reward.", "Give it a name in a recipe: rewards: {name: {model: ...}}."
         )
     return text
+
+
+WEIGHTED = re.compile(r"(?P<format>.+)x(?P<weight>\d+(\.\d*)?|\.\d+)")
+
+
+def split_weight(text: str) -> tuple[str, float]:
+    """Read a format of the command line that may carry a weight: ``1-0x0.6`` is the format 1-0 with the weight 0.6."""
+    match = WEIGHTED.fullmatch(text)
+    return (match["format"], float(match["weight"])) if match else (text, 1.0)

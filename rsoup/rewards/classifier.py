@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from rsoup.errors import RewardError, did_you_mean, first_line
+from rsoup.hub import hub_trouble
 from rsoup.models.load import UNREADABLE, folder_or_hub_id, load_weights, pick_device
 from rsoup.recipe import RewardSection
+from rsoup.rewards import DEFAULT_TEMPLATE, WEIGHTED
 
 DEFAULT_MAX_TOKENS = 512
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a classifier reads of a post and a completion, and what it makes of it."""
+
+    text: str
+    ids: list[int]
+    tokens: list[str]
+    cut: int
+    logits: dict[str, float]
 
 
 class Classifier:
@@ -22,21 +38,27 @@ class Classifier:
     def __init__(self, name: str, section: RewardSection) -> None:
         source = section.model
         assert source is not None
-        location = folder_or_hub_id(source, f"The reward {name}: {source}", RewardError)
+        what = f"The reward {name}: {source}"
+        location = folder_or_hub_id(source, what, RewardError)
+        options: dict[str, Any] = {"trust_remote_code": section.trust_remote_code}
         try:
-            self._tokenizer = AutoTokenizer.from_pretrained(location, revision=section.revision)
-            model = load_weights(AutoModelForSequenceClassification, location, section.revision)
+            self._tokenizer = AutoTokenizer.from_pretrained(location, revision=section.revision, **options)
+            model = load_weights(AutoModelForSequenceClassification, location, section.revision, **options)
         except UNREADABLE as problem:
-            reason = first_line(problem)
-            raise RewardError(
-                f"The reward {name}: {source} cannot be loaded: {reason}",
+            told = (
+                f"{what} cannot be loaded: {first_line(problem)}",
                 "Check the name, the network and your access; it has to be a sequence classifier.",
-            ) from problem
+            )
+            raise RewardError(*(hub_trouble(problem, what, "reward model") or told)) from problem
         self._model = model.to(pick_device()).eval()
-        self._template = section.template
+        self._template = section.template or DEFAULT_TEMPLATE
+        self._special = _special_tokens(what, self._template, self._tokenizer)
         self._batch_size = section.batch_size
-        self._plus, self._minus = self._parse_format(name, section.format)
-        self._max_tokens = self._longest_input()
+        labels: Mapping[str, int] = self._model.config.label2id
+        self._labels = {index: str(label) for label, index in labels.items()}
+        self._signs = parse_format(name, section.format or "0", self._labels)
+        longest = self._longest_input()
+        self._max_tokens = min(longest, section.max_tokens or longest)
         # what does not fit is cut off the post, not off the completion
         self._tokenizer.truncation_side = "right" if self._completion_comes_first() else "left"
         if self._tokenizer.pad_token_id is None:
@@ -51,45 +73,86 @@ class Classifier:
         order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
         for start in range(0, len(order), self._batch_size):
             batch = order[start : start + self._batch_size]
-            scores[batch] = self._score([texts[index] for index in batch])
+            logits = self._logits([texts[index] for index in batch])
+            scores[batch] = sum(sign * logits[:, label] for label, sign in self._signs)
         return scores
 
     def text(self, prompt: str, completion: str) -> str:
         """Return the text the classifier reads."""
-        special = {key: getattr(self._tokenizer, f"{key}_token") or "" for key in ("bos", "eos", "sep", "cls")}
-        fields = {**special, "post": prompt, "completion": completion}
+        fields = {**self._special, "post": prompt, "completion": completion}
         return re.sub(r"\{(\w+)\}", lambda match: fields.get(match[1], match[0]), self._template)
+
+    def read(self, prompt: str, completion: str) -> Reading:
+        """Return the text, the tokens and the logits of one completion, and how many tokens were cut."""
+        text = self.text(prompt, completion)
+        ids = self._encode([text])["input_ids"][0].tolist()
+        logits = self._logits([text])[0]
+        return Reading(
+            text=text,
+            ids=ids,
+            tokens=self._tokenizer.convert_ids_to_tokens(ids),
+            cut=len(self._tokenizer(text, verbose=False)["input_ids"]) - len(ids),
+            logits={label: float(logits[index]) for index, label in sorted(self._labels.items())},
+        )
 
     def _completion_comes_first(self) -> bool:
         post = self._template.find("{post}")
         return post < 0 or self._template.find("{completion}") < post
 
-    @torch.no_grad()
-    def _score(self, texts: list[str]) -> np.ndarray:
-        inputs = self._tokenizer(
+    def _encode(self, texts: list[str]) -> Any:
+        return self._tokenizer(
             texts, padding=True, truncation=True, max_length=self._max_tokens, return_tensors="pt"
         ).to(self._model.device)
-        logits = self._model(**inputs).logits.float()  # (b, labels)
-        score = logits[:, self._plus]
-        if self._minus is not None:
-            score = score - logits[:, self._minus]
-        result: np.ndarray = score.cpu().double().numpy()
-        return result
+
+    @torch.no_grad()
+    def _logits(self, texts: list[str]) -> np.ndarray:
+        """Return the logits of each text, float64 (n, labels)."""
+        logits: np.ndarray = self._model(**self._encode(texts)).logits.float().cpu().double().numpy()
+        return logits
 
     def _longest_input(self) -> int:
-        limits = [self._tokenizer.model_max_length, getattr(self._model.config, "max_position_embeddings", None)]
-        known = [limit for limit in limits if limit is not None and limit < 1_000_000]
+        """Return the number of tokens the model can read: some tables of positions begin after the padding's."""
+        tables = [
+            module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+            for name, module in self._model.named_modules()
+            if name.endswith("position_embeddings") and isinstance(module, nn.Embedding)
+        ]
+        declared = getattr(self._model.config, "max_position_embeddings", None)
+        limits = [self._tokenizer.model_max_length, declared, *tables]
+        known = [limit for limit in limits if limit is not None and 0 < limit < 1_000_000]
         return min(known, default=DEFAULT_MAX_TOKENS)
 
-    def _parse_format(self, name: str, text: str) -> tuple[int, int | None]:
-        labels: dict[str, int] = {str(label): index for label, index in self._model.config.label2id.items()}
-        known = {**{str(index): index for index in labels.values()}, **labels}
-        if text in known:
-            return known[text], None
-        for cut in (index for index, character in enumerate(text) if character == "-"):
-            plus, minus = text[:cut], text[cut + 1 :]
-            if plus in known and minus in known:
-                return known[plus], known[minus]
-        raise RewardError(
-            f"The reward {name}: the format {text!r} names no label of the model.", did_you_mean(text, labels)
-        )
+
+def _special_tokens(what: str, template: str, tokenizer: Any) -> dict[str, str]:
+    """Return the special tokens that a template may fill in; RewardError if it names one that the model lacks."""
+    tokens = {key: getattr(tokenizer, f"{key}_token", None) for key in ("bos", "eos", "sep", "cls")}
+    for key, token in tokens.items():
+        if token is None and f"{{{key}}}" in template:
+            has = ", ".join(f"{{{name}}}" for name, found in tokens.items() if found is not None)
+            raise RewardError(
+                f"{what} reads the template {template!r}, and its tokenizer has no {key} token.",
+                f"Set template to the text it was trained on; it has {has or 'no special tokens'}.",
+            )
+    return {key: token for key, token in tokens.items() if token is not None}
+
+
+def parse_format(name: str, text: str, labels: Mapping[int, str]) -> list[tuple[int, int]]:
+    """Return the labels that a format names, by name or index, with their signs: ``1-0`` is [(1, 1), (0, -1)]."""
+    known = {**{str(index): index for index in labels}, **{label: index for index, label in labels.items()}}
+
+    def parse(part: str) -> list[tuple[int, int]] | None:
+        if part in known:
+            return [(known[part], 1)]
+        for cut in (index for index, character in enumerate(part) if character in "+-"):  # a label may have a hyphen
+            rest = part[cut + 1 :]
+            if rest in known and (first := parse(part[:cut])) is not None:
+                return [*first, (known[rest], 1 if part[cut] == "+" else -1)]
+        return None
+
+    signs = parse(text)
+    if signs is None:
+        hint = did_you_mean(text, [*known])
+        if (match := WEIGHTED.fullmatch(text)) and parse(match["format"]):
+            hint = f"A weight goes to morl: [{{{name}: {match['weight']}, ...}}], or to --format of rsoup morl."
+        raise RewardError(f"The reward {name}: the format {text!r} names no label of the model.", hint)
+    return signs

@@ -22,14 +22,3 @@ class Sentiment:
     def __call__(self, prompts: Sequence[str], completions: Sequence[str]) -> list[float]:
         """Return the compound score of each completion."""
         return [self._analyzer.polarity_scores(completion)["compound"] for completion in completions]
-
-
-class Brevity:
-    """Minus the number of words of the completion."""
-
-    def __init__(self, section: RewardSection) -> None:
-        pass
-
-    def __call__(self, prompts: Sequence[str], completions: Sequence[str]) -> list[float]:
-        """Return minus the number of words of each completion."""
-        return [-float(len(completion.split())) for completion in completions]

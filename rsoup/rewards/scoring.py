@@ -12,9 +12,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from rsoup.errors import RewardError
+from rsoup.errors import FailedSampleError, RewardError
 from rsoup.recipe import RewardSection
-from rsoup.rewards import registry_entry, search_working_folder
+from rsoup.rewards import complete_reward, registry_entry, search_working_folder
 
 
 class Scorer(Protocol):
@@ -25,6 +25,7 @@ class Scorer(Protocol):
 
 def make_scorer(name: str, section: RewardSection) -> Scorer:
     """Load what a reward needs; ``name`` is the registry entry if the section names no other source."""
+    section = complete_reward(name, section)
     if section.function is not None:
         return load_function(section.function)
     if section.model is not None:
@@ -48,7 +49,7 @@ def load_function(where: str) -> Scorer:
         raise RewardError(f"{where}: there is no file {source}.", "Check the path.") from problem
     except ModuleNotFoundError as problem:
         raise RewardError(f"{where}: cannot be imported ({problem}).", hint) from problem
-    except Exception as problem:
+    except (Exception, SystemExit) as problem:
         raise RewardError(
             f"{where}: importing it raised {type(problem).__name__}: {problem}.", f"Mend {source}."
         ) from problem
@@ -86,7 +87,7 @@ def score(name: str, scorer: Scorer, prompts: Sequence[str], completions: Sequen
         values = scorer(list(prompts), list(completions))
     except RewardError:
         raise
-    except Exception as problem:
+    except (Exception, SystemExit) as problem:
         raise RewardError(
             f"The reward {name} raised {type(problem).__name__}: {problem}.",
             "Mend it; rsoup rewards tries a reward on a text.",
@@ -111,11 +112,42 @@ def score(name: str, scorer: Scorer, prompts: Sequence[str], completions: Sequen
     return array
 
 
+def score_each(
+    name: str, scorer: Scorer, prompts: Sequence[str], completions: Sequence[str]
+) -> tuple[np.ndarray, RewardError | None]:
+    """Return the scores (n,), NaN where the reward fails, and the first failure, if there is one.
+
+    Where a batch fails it is halved until what fails stands alone: a FailedSampleError. If no half of a batch fails,
+    the failure is the batch's own.
+    """
+    try:
+        return score(name, scorer, prompts, completions), None
+    except RewardError as problem:
+        if len(completions) == 1:
+            return np.full(1, np.nan), _naming(problem, name, prompts[0], completions[0])
+        half = len(completions) // 2
+        first, error = score_each(name, scorer, prompts[:half], completions[:half])
+        second, other = score_each(name, scorer, prompts[half:], completions[half:])
+        return np.concatenate([first, second]), error or other or problem
+
+
+def _naming(problem: RewardError, name: str, prompt: str, completion: str) -> FailedSampleError:
+    message = problem.message
+    if repr(completion) not in message:
+        message = f"{message.rstrip('.')}, for the completion {completion!r} of the prompt {_shorten(prompt)!r}."
+    return FailedSampleError(message, problem.hint, reward=name, prompt=prompt, completion=completion)
+
+
 def score_all(
     scorers: Mapping[str, Scorer], prompts: Sequence[str], completions: Sequence[str]
 ) -> dict[str, np.ndarray]:
-    """Score completions with every reward."""
-    return {name: score(name, scorer, prompts, completions) for name, scorer in scorers.items()}
+    """Score completions with every reward; the error of one that fails names the completion."""
+    scores: dict[str, np.ndarray] = {}
+    for name, scorer in scorers.items():
+        scores[name], problem = score_each(name, scorer, prompts, completions)
+        if problem is not None:
+            raise problem
+    return scores
 
 
 def weighted_score(scores: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> np.ndarray:

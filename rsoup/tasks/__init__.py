@@ -1,56 +1,190 @@
 """What the model is asked: a template and rows of text.
 
-A bundled task is an entry of ``TASKS``; a recipe's own task gives the same keys. Reading the rows is in
-``rsoup.tasks.loading``.
+A bundled task is an entry of ``TASKS``; a recipe's own task gives the same keys. To add a task, write an entry, and,
+if the rows are not plain columns, a function that reads one:
+
+>>> from rsoup.recipe import TaskSection
+>>> from rsoup.tasks.rows import Row, UnusableRow, one_line
+>>> def read_ticket(row):
+...     if row["language"] != "en":
+...         raise UnusableRow("not in English")
+...     return Row(row["number"], one_line(row["body"]), reference=row["title"])
+>>> TASKS["tickets"] = BundledTask(
+...     template="Give this ticket a title: {post}",
+...     data_sets={"helpdesk": DataSet("someone/helpdesk-tickets", read=read_ticket)},
+...     prefix=(1, 3),
+... )
+>>> task = resolve_task(TaskSection(name="tickets"))
+>>> task.data, task.template
+('someone/helpdesk-tickets', 'Give this ticket a title: {post}')
+>>> task.read({"number": 7, "language": "en", "body": "My kettle\\nleaks.", "title": "Leak"})
+Row(id=7, post='My kettle leaks.', reference='Leak')
+
+Opening the data is in ``rsoup.tasks.sources``, prompts are made in ``rsoup.tasks.loading``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rsoup.errors import RecipeError, did_you_mean
-from rsoup.recipe import TaskSection
+from rsoup.recipe import ResponseRule, TaskSection
+from rsoup.tasks.rows import (
+    REVIEW,
+    RowReader,
+    read_assistant,
+    read_news,
+    read_reddit,
+    read_review,
+    read_stack,
+)
 
 DATA = Path(__file__).parent / "data"
 
 
 @dataclass(frozen=True)
+class Part:
+    """Where a data set keeps a split: the names it may have (the first found counts), a folder, rows to read."""
+
+    names: tuple[str, ...]
+    folder: str | None = None
+    limit: int | None = None
+
+
+TRAIN, TEST = Part(("train",)), Part(("test", "validation"))
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set of a task: a hub id or a path, where its splits are, and what reads a row (none: its columns).
+
+    ``unique`` names what no two rows may share, beside the id.
+    """
+
+    source: str
+    eval_source: str | None = None
+    train: Part = TRAIN
+    test: Part = TEST
+    read: RowReader | None = None
+    unique: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class BundledTask:
+    """An entry of ``TASKS``: how rows become prompts and what rewards read of the answers."""
+
+    template: str
+    data_sets: Mapping[str, DataSet]
+    chat: bool = False
+    max_prompt_tokens: int = 512
+    prefix: tuple[int, int] | None = None
+    response: ResponseRule = "whole"
+    post: str | None = None
+
+
+@dataclass(frozen=True)
 class Task:
-    """A task with every setting filled in; the keys are those of the recipe's ``task`` section."""
+    """A task with every setting filled in; most keys are those of the recipe's ``task`` section.
+
+    ``post``, if given, is that of every row; a row's column then holds the reference answer.
+    """
 
     name: str
     data: str
     eval_data: str | None = None
     eval_share: float = 0.2
     column: str = "post"
+    reference: str | None = None
+    id: str = "id"
     template: str = "{post}"
     chat: bool = False
     max_prompt_tokens: int = 512
+    prefix: tuple[int, int] | None = None
+    response: ResponseRule = "whole"
+    post: str | None = None
+    train: Part = TRAIN
+    test: Part = TEST
+    read: RowReader | None = None
+    unique: tuple[str, ...] = ()
 
+    def identity(self) -> dict[str, Any]:
+        """Return what decides prompts and what is read of completions, beside the rows."""
+        keys = ("template", "chat", "max_prompt_tokens", "prefix", "response")
+        return {key: getattr(self, key) for key in keys}
+
+
+INPUT_TEMPLATE = "### Instruction: {instruction} ### Input: {{post}} ### Response: "
+PLAIN_TEMPLATE = "### Instruction: {post} ### Response: "
+SUMMARIZE = "Generate a one-sentence summary of this post."
+FEW_TOKENS = (2, 7)
+"""How many tokens of the reference answer prompts end with, at least and at most, as in the paper's code."""
 
 TASKS = {
-    "reviews": Task(
-        name="reviews",
-        data=str(DATA / "reviews" / "train.jsonl"),
-        eval_data=str(DATA / "reviews" / "test.jsonl"),
-        template=("<|im_start|>user\nSummarize this review in one sentence: {post}<|im_end|>\n<|im_start|>assistant\n"),
+    "reviews": BundledTask(
+        template="<|im_start|>user\nSummarize this review in one sentence: {post}<|im_end|>\n<|im_start|>assistant\n",
+        data_sets={
+            "reviews": DataSet(str(DATA / "reviews" / "train.jsonl"), str(DATA / "reviews" / "test.jsonl")),
+        },
+    ),
+    "summary": BundledTask(
+        template=INPUT_TEMPLATE.format(instruction=SUMMARIZE),
+        data_sets={
+            "news": DataSet(  # the small split is called train: the paper's code swaps them
+                "argilla/news-summary", train=Part(("test",)), test=Part(("train",)), read=read_news
+            ),
+            "reddit": DataSet("trl-lib/tldr", test=Part(("validation", "test")), read=read_reddit, unique=("post",)),
+        },
+        prefix=FEW_TOKENS,
+        response="first_sentence",
+    ),
+    "stack": BundledTask(
+        template=PLAIN_TEMPLATE,
+        data_sets={
+            "stack": DataSet(
+                "lvwerra/stack-exchange-paired",
+                train=Part(("train",), "data/rl", 40_000),
+                test=Part(("test", "train"), "data/evaluation", 1_000),
+                read=read_stack,
+            ),
+        },
+        max_prompt_tokens=511,
+        prefix=FEW_TOKENS,
+    ),
+    "review": BundledTask(
+        template=PLAIN_TEMPLATE,
+        data_sets={"imdb": DataSet("stanfordnlp/imdb", test=Part(("test",)), read=read_review)},
+        prefix=FEW_TOKENS,
+        post=REVIEW,
+    ),
+    "assistant": BundledTask(
+        template=PLAIN_TEMPLATE,
+        data_sets={
+            "hh": DataSet(
+                "Anthropic/hh-rlhf",
+                train=Part(("train",), "helpful-base"),
+                test=Part(("test",), "helpful-base"),
+                read=read_assistant,
+            ),
+        },
+        prefix=FEW_TOKENS,
     ),
 }
 
 
 def resolve_task(section: TaskSection) -> Task:
     """Fill a recipe's task section with the settings of the bundled task it names, if any, and the defaults."""
-    given = {key: value for key, value in section.model_dump().items() if value is not None}
+    given = {key: value for key, value in section.model_dump(exclude={"dataset"}).items() if value is not None}
     if "eval_share" not in section.model_fields_set:
         del given["eval_share"]
-    if section.name is not None and section.name in TASKS:
-        base: dict[str, Any] = vars(TASKS[section.name])
-        if section.data is not None:  # held-out rows of other data would not be held out of these
-            base = {**base, "eval_data": None}
-    elif section.name is not None:
-        raise RecipeError(f"task.name: there is no task {section.name!r}.", did_you_mean(section.name, TASKS))
+    if section.prefix is not None:
+        given["prefix"] = tuple(section.prefix) if section.prefix else None
+    if section.name is not None:
+        base = _bundled_settings(section)
+    elif section.dataset is not None:
+        raise RecipeError("task.dataset: is for a bundled task, and task.name is not given.", "Set task.name as well.")
     elif section.data is None:
         raise RecipeError("task: neither a name nor data is given.", "Set task.name or task.data.")
     else:
@@ -59,3 +193,31 @@ def resolve_task(section: TaskSection) -> Task:
     if task.template.count("{post}") != 1:
         raise RecipeError("task.template: has to contain {post} exactly once.", 'For example: "Summarize: {post}"')
     return task
+
+
+def _bundled_settings(section: TaskSection) -> dict[str, Any]:
+    """Return the settings of a bundled task, with rows of its data set unless the section gives other ones."""
+    if section.name not in TASKS:
+        raise RecipeError(f"task.name: there is no task {section.name!r}.", did_you_mean(str(section.name), TASKS))
+    entry = TASKS[section.name]
+    choice = section.dataset or next(iter(entry.data_sets))
+    if choice not in entry.data_sets:
+        raise RecipeError(
+            f"task.dataset: the task {section.name} has no data set {choice!r}.",
+            f"{did_you_mean(choice, entry.data_sets)} Other rows: task.data.",
+        )
+    data_set = entry.data_sets[choice]
+    settings = {key: value for key, value in vars(entry).items() if key != "data_sets"}
+    settings["name"] = section.name
+    settings["data"], settings["eval_data"] = data_set.source, data_set.eval_source or data_set.source
+    if section.data is not None:  # held-out rows of other data would not be held out of these
+        settings["eval_data"] = section.data if data_set.read and _has_splits(section.data) else None
+    if section.column is None:
+        settings |= {key: getattr(data_set, key) for key in ("train", "test", "read", "unique")}
+    return settings
+
+
+def _has_splits(source: str) -> bool:
+    """Tell whether a copy of a data set has its splits: a folder of one split or a file has not."""
+    path = Path(source).expanduser()
+    return not path.is_file() and not (path / "state.json").is_file()

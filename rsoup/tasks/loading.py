@@ -2,58 +2,81 @@
 
 from __future__ import annotations
 
-import csv
-import json
+import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TextIO
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Any, Literal
 
-from rsoup.errors import DataError, did_you_mean, first_line
+from rsoup.errors import DataError, did_you_mean
 from rsoup.files import sha256_json
+from rsoup.recipe import ResponseRule
 from rsoup.tasks import Task
+from rsoup.tasks.rows import Row, RowReader, UnusableRow
+from rsoup.tasks.sources import is_remote, open_rows
 
 MARKER = re.compile(r"<\|\w+\|>")
 """A chat token in a template."""
 
+BROKEN = "\ufffd"
+"""What bytes that are no whole character are decoded to."""
+
+PATIENCE = 1000
+"""Rows without the columns of the task after which the rest is not searched."""
+
+Split = Literal["train", "test"]
+
 
 @dataclass(frozen=True)
 class Example:
-    """A row of a task: ``post`` is what rewards read, ``prompt`` what the model is given, as text and as tokens."""
+    """A row of a task: ``post`` is what rewards read, ``prompt`` what the model is given, as text and as tokens.
+
+    A prompt may end with ``prefix``, the first ``prefix_tokens`` of the reference answer: rewards then read these and
+    the completion as the answer, after the rule ``response``.
+    """
 
     id: str
     post: str
     prompt: str
     tokens: tuple[int, ...]
+    prefix: str = ""
+    prefix_tokens: tuple[int, ...] = ()
+    response: ResponseRule = "whole"
 
 
 @dataclass(frozen=True)
 class Examples:
-    """The rows of one split, and how many were left out because their prompt is too long."""
+    """The examples of one split, and how many rows were left out for which reason."""
 
     rows: tuple[Example, ...]
-    too_long: int = 0
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    without_reference: int = 0
 
-    @property
-    def sha256(self) -> str:
-        """Hash of what the model is given."""
-        return sha256_json([[row.id, row.prompt] for row in self.rows])
+    def remarks(self, what: str) -> list[str]:
+        """Return what a user should know of the rows; ``what`` they are: training, held-out."""
+        said = []
+        if self.dropped:
+            said.append(f"{sum(self.dropped.values())} {what} rows are left out: {_listed(self.dropped)}.")
+        if self.without_reference:
+            said.append(f"{self.without_reference} {what} rows have no reference answer for their prompt to end with.")
+        return said
 
 
-def load_examples(task: Task, tokenizer: Any, split: str) -> Examples:
-    """Read the ``train`` or the ``test`` split of a task."""
+@dataclass(frozen=True)
+class Rows:
+    """The usable rows of one split; each has an id."""
+
+    rows: tuple[Row, ...]
+    dropped: Mapping[str, int]
+
+
+def load_examples(task: Task, tokenizer: Any, split: Split, seed: int = 0) -> Examples:
+    """Read the ``train`` or the ``test`` split of a task; the seed decides how much of a reference prompts end with."""
     _check_markers(task, tokenizer)
-    rows = _read_split(task, split)
-    if task.eval_data is None:
-        held_out = max(1, round(len(rows) * task.eval_share))
-        if held_out >= len(rows):
-            raise DataError(
-                f"{task.data}: too few rows ({len(rows)}) to hold some out.", "Add rows, or give task.eval_data."
-            )
-        rows = rows[:-held_out] if split == "train" else rows[-held_out:]
-    examples = [_example(task, tokenizer, identifier, post) for identifier, post in rows]
+    found = read_rows(task, split)
+    examples = [_example(task, tokenizer, row, seed) for row in found.rows]
     kept = tuple(example for example in examples if len(example.tokens) <= task.max_prompt_tokens)
     if not kept:
         raise DataError(
@@ -61,7 +84,11 @@ def load_examples(task: Task, tokenizer: Any, split: str) -> Examples:
             f"{task.max_prompt_tokens} tokens.",
             "Raise task.max_prompt_tokens, or give shorter rows.",
         )
-    return Examples(kept, too_long=len(examples) - len(kept))
+    dropped = Counter(found.dropped)
+    if len(kept) < len(examples):
+        dropped[f"prompt longer than {task.max_prompt_tokens} tokens"] = len(examples) - len(kept)
+    bare = sum(not example.prefix_tokens for example in kept) if task.prefix else 0
+    return Examples(kept, dropped, bare)
 
 
 def _check_markers(task: Task, tokenizer: Any) -> None:
@@ -75,20 +102,147 @@ def _check_markers(task: Task, tokenizer: Any) -> None:
             )
 
 
-def posts_sha256(task: Task, split: str) -> str:
+def posts_sha256(task: Task, split: Split) -> str:
     """Return a hash of the rows a split is made of."""
-    return sha256_json([task.eval_data is None and task.eval_share, *_read_split(task, split)])
+    rows = [[row.id, row.post, row.reference if task.prefix else None] for row in _read_source(task, split).rows]
+    return sha256_json([task.eval_data is None and task.eval_share, *rows])
 
 
-def _read_split(task: Task, split: str) -> list[tuple[str, str]]:
-    """Read the rows that a split is made of: without held-out data, both come from the training rows."""
+def read_rows(task: Task, split: Split) -> Rows:
+    """Return the usable rows of a split; without held-out data, both splits come from the training rows."""
+    found = _read_source(task, split)
+    if task.eval_data is not None:
+        return found
+    held_out = max(1, round(len(found.rows) * task.eval_share))
+    if held_out >= len(found.rows):
+        raise DataError(
+            f"{task.data}: too few rows ({len(found.rows)}) to hold some out.", "Add rows, or give task.eval_data."
+        )
+    return replace(found, rows=found.rows[:-held_out] if split == "train" else found.rows[-held_out:])
+
+
+def _read_source(task: Task, split: Split) -> Rows:
+    """Return the rows that a split is made of."""
     if split == "test" and task.eval_data is not None:
-        return list(read_posts(task.eval_data, task.column, "test"))
-    return list(read_posts(task.data, task.column, "train"))
+        return _read(task, task.eval_data, "test")
+    return _read(task, task.data, "train")
 
 
-def _example(task: Task, tokenizer: Any, identifier: str, post: str) -> Example:
-    prompt = task.template.replace("{post}", post)
+def _read(task: Task, source: str, split: Split) -> Rows:
+    """Return the rows of a source; those of the hub are read once, since a run asks for them several times."""
+    return _read_once(task, source, split) if is_remote(source) else _read_now(task, source, split)
+
+
+@cache
+def _read_once(task: Task, source: str, split: Split) -> Rows:
+    return _read_now(task, source, split)
+
+
+def _read_now(task: Task, source: str, split: Split) -> Rows:
+    """Read the rows of a source; those that cannot be used are counted by the reason."""
+    part = task.train if split == "train" else task.test
+    rows: list[Row] = []
+    dropped: Counter[str] = Counter()
+    columns: dict[str, None] = {}
+    seen: dict[str, set[str]] = {key: set() for key in ("id", *task.unique)}
+    reader: RowReader | None = None
+    for number, raw in enumerate(_mappings(source, open_rows(source, part)), start=1):
+        columns.update(dict.fromkeys(map(str, raw)))
+        try:
+            reader = reader or _reader(task, raw)
+            row = _read_row(reader, raw)
+            row = replace(row, id=str(number) if row.id is None else str(row.id))
+            _check_unique(row, seen)
+            rows.append(row)
+        except UnusableRow as problem:
+            dropped[str(problem)] += 1
+        if len(rows) == part.limit or (reader is None and number == PATIENCE):
+            break
+    _check_found(task, source, rows, dropped, list(columns))
+    return Rows(tuple(rows), dropped)
+
+
+def _check_found(
+    task: Task, source: str, rows: Sequence[Row], dropped: Mapping[str, int], columns: Sequence[str]
+) -> None:
+    """Raise DataError if no row of a source is usable, or none has the column of reference answers."""
+    if not columns:
+        raise DataError(f"{source}: has no rows.", "Give a data set with at least one row.")
+    wanted = [("reference", task.reference)]
+    if not rows and all("no column" in reason for reason in dropped):
+        wanted = [("column", task.column)]
+    for key, column in wanted:
+        if column is not None and column not in columns:
+            what = f", and not the shape that the task {task.name} reads" if task.read and key == "column" else ""
+            raise DataError(
+                f"{source}: has no column {column!r}{what}.", f"Set task.{key}. {did_you_mean(column, columns)}"
+            )
+    if not rows:
+        raise DataError(
+            f"{source}: none of its rows is usable: {_listed(dropped)}.",
+            "Give a data set with at least one row that the task can use.",
+        )
+
+
+def _mappings(source: str, rows: Any) -> Iterator[Mapping[str, Any]]:
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, Mapping):
+            raise DataError(f"{source}, row {number}: is not a mapping of columns.", "Write one JSON object per line.")
+        yield row
+
+
+def _read_row(reader: RowReader, raw: Mapping[str, Any]) -> Row:
+    try:
+        return reader(raw)
+    except (KeyError, TypeError, AttributeError, IndexError) as problem:
+        missing = problem.args[0] if isinstance(problem, KeyError) else None
+        raise UnusableRow(f"no column {missing!r}" if missing else "another shape than the rest") from problem
+
+
+def _check_unique(row: Row, seen: Mapping[str, set[str]]) -> None:
+    for key, values in seen.items():
+        if getattr(row, key) in values:
+            raise UnusableRow(f"repeated {key}")
+    for key, values in seen.items():
+        values.add(getattr(row, key))
+
+
+def _reader(task: Task, row: Mapping[str, Any]) -> RowReader:
+    """Return what reads rows like this one: the data set's reader, or that of columns; UnusableRow if neither can."""
+    missing = task.column
+    if task.read is not None:
+        try:
+            task.read(row)
+        except KeyError as problem:
+            missing = str(problem.args[0])
+        except (UnusableRow, TypeError, AttributeError, IndexError):
+            return task.read
+        else:
+            return task.read
+    if task.column not in row:
+        raise UnusableRow(f"no column {missing!r}")
+    return lambda other: _read_columns(task, other)
+
+
+def _read_columns(task: Task, row: Mapping[str, Any]) -> Row:
+    """Read a row by the names of its columns."""
+    text, reference = row[task.column], row.get(task.reference) if task.reference else None
+    if not isinstance(text, str) or not text.strip():
+        raise UnusableRow("no text")
+    identifier = row.get(task.id)
+    identifier = None if identifier in (None, "") else str(identifier)
+    if task.post is not None:  # the same in every row; what differs is the answer
+        return Row(identifier, task.post, text.strip())
+    return Row(identifier, text.strip(), reference.strip() or None if isinstance(reference, str) else None)
+
+
+def _listed(dropped: Mapping[str, int]) -> str:
+    return ", ".join(f"{reason} ({count})" for reason, count in sorted(dropped.items()))
+
+
+def _example(task: Task, tokenizer: Any, row: Row, seed: int) -> Example:
+    assert row.id is not None
+    prompt = task.template.replace("{post}", row.post)
     if task.chat:
         if tokenizer.chat_template is None:
             raise DataError(
@@ -96,138 +250,36 @@ def _example(task: Task, tokenizer: Any, identifier: str, post: str) -> Example:
             )
         turn = [{"role": "user", "content": prompt}]
         prompt = tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
-    tokens = tokenizer(prompt, add_special_tokens=not task.chat)["input_ids"]
+    tokens, prefix = _encode(task, tokenizer, prompt), list[int]()
+    if task.prefix is not None and row.reference:
+        reference = row.reference if task.response == "whole" else row.reference.replace(".", ",")
+        count = draw_count(*task.prefix, seed, row.id)
+        tokens, prefix = _continued(tokens, _encode(task, tokenizer, prompt + reference), count, tokenizer)
+    text = tokenizer.decode(prefix).strip() if prefix else ""
+    return Example(row.id, row.post, prompt + text, tuple(tokens), text, tuple(prefix), task.response)
+
+
+def _encode(task: Task, tokenizer: Any, prompt: str) -> list[int]:
+    tokens: list[int] = tokenizer(prompt, add_special_tokens=not task.chat, verbose=False)["input_ids"]
     if tokens and tokens[-1] == tokenizer.eos_token_id and not prompt.endswith(tokenizer.eos_token):
         tokens = tokens[:-1]  # some tokenizers end every text, but a prompt is to be continued
-    return Example(id=identifier, post=post, prompt=prompt, tokens=tuple(tokens))
+    return tokens
 
 
-def read_posts(source: str, column: str, split: str) -> Iterator[tuple[str, str]]:
-    """Yield (id, post) of each row; the id is the row's ``id``, else its number."""
-    rows = _open(source, split)
-    seen: dict[str, int] = {}
-    for number, row in enumerate(rows, start=1):
-        if not isinstance(row, dict):
-            raise DataError(f"{source}, row {number}: is not a mapping of columns.", "Write one JSON object per line.")
-        if column not in row:
-            raise DataError(
-                f"{source}, row {number}: has no column {column!r}.",
-                f"Set task.column. {did_you_mean(column, [str(key) for key in row])}",
-            )
-        post = row[column]
-        if not isinstance(post, str) or not post.strip():
-            raise DataError(
-                f"{source}, row {number}: the column {column!r} holds no text.", "Fill it in, or remove the row."
-            )
-        identifier = str(number) if row.get("id") in (None, "") else str(row["id"])
-        if identifier in seen:
-            raise DataError(
-                f"{source}, row {number}: has the id {identifier!r} of row {seen[identifier]}.",
-                "Give every row an id of its own, or remove the id column.",
-            )
-        seen[identifier] = number
-        yield identifier, post.strip()
-    if not seen:
-        raise DataError(f"{source}: has no rows.", "Give a data set with at least one row.")
+def draw_count(least: int, most: int, seed: int, identifier: str) -> int:
+    """Return a number from ``least..most`` that depends on the seed and the row's id, and on nothing else."""
+    digest = hashlib.sha256(f"{seed}/prefix/{identifier}".encode()).digest()
+    return least + int.from_bytes(digest[:8], "little") % (most - least + 1)
 
 
-def _open(source: str, split: str) -> Iterable[Any]:
-    path = Path(source).expanduser()
-    if path.is_file():
-        if path.suffix not in READERS:
-            raise DataError(
-                f"{source}: a {path.suffix or 'nameless'} file is not data that rsoup reads.",
-                f"Give one of: {', '.join(READERS)}, a folder saved by datasets, or a hub id.",
-            )
-        return READERS[path.suffix](path)
-    if path.is_dir():
-        return _read_saved(path, split)
-    if path.exists() or path.suffix in READERS or source.count("/") != 1 or source.startswith((".", "/", "~")):
-        raise DataError(f"{source}: there is no such data file.", "Check the path (task.data, task.eval_data).")
-    return _read_hub(source, split)
+def _continued(prompt: list[int], whole: list[int], count: int, tokenizer: Any) -> tuple[list[int], list[int]]:
+    """Return the tokens of a prompt continued by ``count`` tokens of its reference answer, and these tokens.
 
-
-@contextmanager
-def _text(path: Path) -> Iterator[TextIO]:
-    """Open a text file, with or without a byte order mark."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            yield file
-    except OSError as problem:
-        raise DataError(f"{path}: cannot be read ({problem.strerror}).", "Check the rights of the file.") from problem
-    except UnicodeDecodeError as problem:
-        raise DataError(f"{path}: is not UTF-8 text ({problem.reason}).", "Save it as UTF-8.") from problem
-
-
-def _read_jsonl(path: Path) -> Iterator[Any]:
-    with _text(path) as file:
-        for number, line in enumerate(file, start=1):
-            if line.strip():
-                try:
-                    yield json.loads(line)
-                except ValueError as problem:
-                    raise DataError(
-                        f"{path}, line {number}: is not JSON ({problem}).", "Write one JSON object per line."
-                    ) from problem
-
-
-def _read_csv(path: Path) -> Iterator[Any]:
-    with _text(path) as file:
-        rows = csv.DictReader(file)
-        try:
-            yield from rows
-        except csv.Error as problem:
-            raise DataError(f"{path}, line {rows.line_num}: is not CSV ({problem}).", "Mend the line.") from problem
-
-
-def _read_parquet(path: Path) -> Iterator[Any]:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        yield from pyarrow.parquet.read_table(path).to_pylist()
-    except pyarrow.ArrowException as problem:
-        raise DataError(f"{path}: is not a Parquet file ({problem}).", "Write it again.") from problem
-
-
-READERS: dict[str, Callable[[Path], Iterator[Any]]] = {
-    ".jsonl": _read_jsonl,
-    ".csv": _read_csv,
-    ".parquet": _read_parquet,
-}
-
-
-def _read_saved(path: Path, split: str) -> Iterable[Any]:
-    from datasets import DatasetDict, load_from_disk
-
-    try:
-        saved = load_from_disk(str(path))
-    except (FileNotFoundError, ValueError) as problem:
-        raise DataError(
-            f"{path}: is not a folder saved by datasets.", "Save it with Dataset.save_to_disk."
-        ) from problem
-    return _split(saved, split, str(path)) if isinstance(saved, DatasetDict) else saved
-
-
-def _read_hub(source: str, split: str) -> Iterable[Any]:
-    from datasets import load_dataset
-
-    try:
-        return _split(load_dataset(source), split, source)
-    except (OSError, ValueError) as problem:
-        reason = first_line(problem)
-        raise DataError(
-            f"{source}: the data set cannot be loaded: {reason}", "Check the path or hub id, and the network."
-        ) from problem
-
-
-def _split(splits: Any, split: str, source: str) -> Iterable[Any]:
-    names = {"train": ("train",), "test": ("test", "validation")}[split]
-    for name in names:
-        if name in splits:
-            rows: Iterable[Any] = splits[name]
-            return rows
-    raise DataError(
-        f"{source}: has no split {names[0]!r}, only {', '.join(splits)}.",
-        "Give files for task.data and task.eval_data.",
-    )
+    ``whole`` are the tokens of both texts together: where they meet, a space may belong to the answer's first word.
+    """
+    shared = next((i for i, (one, other) in enumerate(zip(prompt, whole, strict=False)) if one != other), None)
+    shared = min(len(prompt), len(whole)) if shared is None else shared
+    end = min(shared + count, len(whole))
+    while end < len(whole) and tokenizer.decode(whole[shared:end]).endswith(BROKEN):
+        end += 1  # not within a character
+    return whole[:end], whole[shared:end]

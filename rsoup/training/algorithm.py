@@ -6,6 +6,7 @@ Shapes: B completions of at most T tokens, (B, T); ``mask`` is true on the token
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,10 +14,18 @@ from torch import Tensor
 
 from rsoup.recipe import PPOSection
 
+Sum = Callable[[Tensor], Tensor]
+"""Adds a scalar up over the processes that train together; a process alone leaves it as it is."""
 
-def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Return the mean over the tokens that exist."""
-    return (values * mask).sum() / mask.sum()
+
+def alone(value: Tensor) -> Tensor:
+    """Be the sum over one process."""
+    return value
+
+
+def masked_mean(values: Tensor, mask: Tensor, total: Sum = alone) -> Tensor:
+    """Return the mean over the tokens that exist, in all processes that ``total`` sums over."""
+    return total((values * mask).sum()) / total(mask.sum())
 
 
 def token_rewards(scores: Tensor, logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor, kl_coef: float) -> Tensor:
@@ -43,25 +52,27 @@ def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, gae_lambda:
     return advantages
 
 
-def whiten(values: Tensor, mask: Tensor) -> Tensor:
-    """Shift and scale the tokens that exist to mean 0 and variance 1."""
-    mean = masked_mean(values, mask)
-    variance = masked_mean((values - mean) ** 2, mask)
+def whiten(values: Tensor, mask: Tensor, total: Sum = alone) -> Tensor:
+    """Shift and scale the tokens that exist, in all processes, to mean 0 and variance 1."""
+    mean = masked_mean(values, mask, total)
+    variance = masked_mean((values - mean) ** 2, mask, total)
     return (values - mean) * torch.rsqrt(variance + 1e-8) * mask
 
 
 @dataclass(frozen=True)
 class Losses:
-    """Losses of a mini-batch (scalars) and how much was clipped (shares)."""
+    """Losses of a mini-batch, how much of it was clipped (shares), and its mean entropy; scalars."""
 
     policy: Tensor
     value: Tensor
     clipped: Tensor
     clipped_value: Tensor
+    entropy: Tensor | None = None
 
-    def total(self, vf_coef: float) -> Tensor:
+    def total(self, ppo: PPOSection) -> Tensor:
         """Return what is minimised."""
-        return self.policy + vf_coef * self.value
+        loss = self.policy + ppo.vf_coef * self.value
+        return loss if self.entropy is None else loss - ppo.entropy_coef * self.entropy
 
 
 def ppo_losses(
@@ -73,19 +84,31 @@ def ppo_losses(
     returns: Tensor,
     mask: Tensor,
     ppo: PPOSection,
+    *,
+    entropies: Tensor | None = None,
+    tokens: Tensor | None = None,
 ) -> Losses:
-    """Return the clipped policy and value losses, averaged over tokens. All inputs (B, T)."""
+    """Return the clipped policy and value losses, averaged over tokens. All inputs (B, T).
+
+    ``tokens`` is what sums are divided by: the tokens of the whole mini-batch, if this is a part of one.
+    """
+    count = mask.sum() if tokens is None else tokens
     ratio = torch.exp(logprobs - old_logprobs)
     surrogate = -advantages * ratio
     surrogate_clipped = -advantages * ratio.clamp(1 - ppo.cliprange, 1 + ppo.cliprange)
     near = old_values + (values - old_values).clamp(-ppo.cliprange_value, ppo.cliprange_value)
     error = (values - returns) ** 2
     error_clipped = (near - returns) ** 2
+
+    def mean(figures: Tensor) -> Tensor:
+        return (figures * mask).sum() / count
+
     return Losses(
-        policy=masked_mean(torch.maximum(surrogate, surrogate_clipped), mask),
-        value=0.5 * masked_mean(torch.maximum(error, error_clipped), mask),
-        clipped=masked_mean((surrogate_clipped > surrogate).float(), mask),
-        clipped_value=masked_mean((error_clipped > error).float(), mask),
+        policy=mean(torch.maximum(surrogate, surrogate_clipped)),
+        value=0.5 * mean(torch.maximum(error, error_clipped)),
+        clipped=mean((surrogate_clipped > surrogate).float()),
+        clipped_value=mean((error_clipped > error).float()),
+        entropy=None if entropies is None else mean(entropies),
     )
 
 

@@ -14,8 +14,8 @@ PAPER = "https://arxiv.org/abs/2306.04488"
 
 WHAT = {
     "init": "The untrained LoRA adapter from which all adapters of a run start",
-    "expert": "A LoRA adapter trained with PPO on one reward",
-    "morl": "A LoRA adapter trained with PPO on a weighted sum of rewards (the baseline of rewarded soups)",
+    "expert": "A LoRA adapter trained with {algo} on one reward",
+    "morl": "A LoRA adapter trained with {algo} on a weighted sum of rewards (the baseline of rewarded soups)",
 }
 
 
@@ -27,7 +27,8 @@ def training_card(recipe: Recipe, provenance: dict[str, Any], metrics: Path | No
     if hub_id.count("/") == 1 and not Path(base).exists():
         front = [f"base_model: {json.dumps(hub_id)}", "base_model_relation: adapter", *front]
     lines = ["---", *front, "---", "", f"# {provenance['name']}", ""]
-    lines += [f"{WHAT[provenance['kind']]}, by [rewarded soups]({PAPER}) with rsoup {__version__}.", ""]
+    what = WHAT[provenance["kind"]].format(algo=recipe.training.algo.upper())
+    lines += [f"{what}, by [rewarded soups]({PAPER}) with rsoup {__version__}.", ""]
     lines += [f"- base model: {base}", f"- seed: {provenance['seed']}"]
     if metrics is not None:
         weights = ", ".join(f"{name} {weight:g}" for name, weight in provenance["rewards"].items())

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -14,6 +17,7 @@ from torch import Tensor
 from rsoup.errors import AdapterError
 from rsoup.files import whole_file
 from rsoup.training.policy import Policy
+from rsoup.training.scores import Running
 
 KEPT = 2
 """Checkpoints that stay; older ones are removed."""
@@ -27,19 +31,43 @@ class TrainingState:
     kl_coef: float
     seconds: float
     fingerprint: str
+    running: Mapping[str, Running] = field(default_factory=dict)
+    negative_kl_steps: int = 0
+
+    @classmethod
+    def from_json(cls, text: str) -> TrainingState:
+        """Read what ``to_json`` wrote."""
+        content = json.loads(text)
+        running = {name: Running(**statistics) for name, statistics in content.pop("running").items()}
+        return cls(**content, running=running)
+
+    def to_json(self) -> str:
+        """Write the numbers; floats come back bit for bit."""
+        return json.dumps(asdict(self))
 
 
-def save_checkpoint(folder: Path, state: TrainingState, policy: Policy, optimizer: torch.optim.Optimizer) -> None:
-    """Write the policy, the value head, the optimiser and the state as one file, and remove the oldest ones."""
-    tensors = {f"factor/{name}": tensor for name, tensor in policy.factors().items()}
-    tensors |= {f"value_head/{name}": tensor for name, tensor in policy.value_head.state_dict().items()}
-    for index, slots in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer/{index}/{slot}": tensor for slot, tensor in slots.items()}
-    with whole_file(folder / f"step-{state.step:06d}.safetensors") as partial:
-        contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        save_file(contiguous, partial, metadata={"state": json.dumps(vars(state))})
-    for old in list_checkpoints(folder)[:-KEPT]:
-        old.unlink()
+@dataclass(frozen=True)
+class Checkpoint:
+    """A training between two steps: its numbers, and copies of the policy, the value head and the optimiser."""
+
+    state: TrainingState
+    tensors: Mapping[str, Tensor]
+
+    @classmethod
+    def of(cls, state: TrainingState, policy: Policy, optimizer: torch.optim.Optimizer) -> Checkpoint:
+        """Copy what a training is made of."""
+        tensors = {f"factor/{name}": tensor for name, tensor in policy.factors().items()}
+        tensors |= {f"value_head/{name}": tensor for name, tensor in policy.value_head.state_dict().items()}
+        for index, slots in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer/{index}/{slot}": tensor for slot, tensor in slots.items()}
+        return cls(state, {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()})
+
+    def save(self, folder: Path) -> None:
+        """Write one file, and remove the oldest ones."""
+        with whole_file(folder / f"step-{self.state.step:06d}.safetensors") as partial:
+            save_file(dict(self.tensors), partial, metadata={"state": self.state.to_json()})
+        for old in list_checkpoints(folder)[:-KEPT]:
+            old.unlink()
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
@@ -51,7 +79,7 @@ def read_state(path: Path) -> TrainingState:
     """Return the numbers of a checkpoint."""
     try:
         with safe_open(path, framework="pt") as file:
-            return TrainingState(**json.loads(file.metadata()["state"]))
+            return TrainingState.from_json(file.metadata()["state"])
     except (SafetensorError, KeyError, TypeError, ValueError) as problem:
         raise AdapterError(
             f"{path}: is not a checkpoint that this version of rsoup reads.", "Delete it; training then starts over."
@@ -79,3 +107,30 @@ def load_checkpoint(path: Path, policy: Policy, optimizer: torch.optim.Optimizer
     policy.value_head.load_state_dict(head)
     optimizer.load_state_dict({**optimizer.state_dict(), "state": slots})
     return state
+
+
+class Keep(Protocol):
+    """Takes the checkpoint of each step, and saves it if told to."""
+
+    def __call__(self, checkpoint: Checkpoint, *, save: bool) -> None: ...
+
+
+@contextmanager
+def keeping(folder: Path, *, writes: bool) -> Iterator[Keep]:
+    """Yield a function that takes each step's checkpoint; the last one is saved whatever ends the block."""
+    last: list[Checkpoint] = []
+    saved = -1
+
+    def keep(checkpoint: Checkpoint, *, save: bool) -> None:
+        nonlocal saved
+        last[:] = [checkpoint]
+        if save and writes:
+            checkpoint.save(folder)
+            saved = checkpoint.state.step
+
+    try:
+        yield keep
+    except BaseException:
+        if writes and last and last[0].state.step > max(saved, 0):
+            last[0].save(folder)
+        raise

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -14,21 +16,28 @@ from rsoup import __version__
 from rsoup.adapters import Adapter, read_adapter
 from rsoup.errors import AdapterError, RecipeError
 from rsoup.files import read_json, sha256_file, sha256_json, whole_folder, write_json, write_text
+from rsoup.mixing import lattice
 from rsoup.models.language_model import LanguageModel
 from rsoup.models.load import load_language_model, load_tokenizer, model_sha256
 from rsoup.progress import Progress
-from rsoup.recipe import Recipe
+from rsoup.recipe import Recipe, TrainingSection
 from rsoup.rewards import reward_identity
 from rsoup.rewards.scoring import make_scorers
 from rsoup.tasks import resolve_task
-from rsoup.tasks.loading import load_examples, posts_sha256
+from rsoup.tasks.loading import Example, load_examples, posts_sha256
 from rsoup.training.card import training_card
-from rsoup.training.checkpoint import list_checkpoints, read_state
-from rsoup.training.loop import METRICS_FILE, Objective, train
+from rsoup.training.checkpoint import TrainingState, list_checkpoints, read_state
+from rsoup.training.loop import Objective, train
+from rsoup.training.metrics import METRICS_FILE
 from rsoup.training.policy import WEIGHTS_FILE, Policy, fresh_config, read_start
+from rsoup.training.team import Team
+from rsoup.training.trl_settings import check_trl
+from rsoup.training.turns import lock_file, my_turn
 
 PROVENANCE_FILE = "rsoup.json"
 SCHEMA = 1
+IMMATERIAL = {"checkpoint_every", "save_every", "prompts_per_pass", "gradient_checkpointing", "report_to"}
+"""Settings of a training that decide how it is computed, not what."""
 START = "init"
 """The name of the adapter that all trainings of a run begin from."""
 
@@ -49,6 +58,12 @@ def morl_name(weights: Mapping[str, float], rewards: Mapping[str, Any]) -> str:
     return "-".join(["morl", *(f"{weight:.2f}" if round(weight, 2) == weight else f"{weight:g}" for weight in shown)])
 
 
+def inner_weights(rewards: Sequence[str], steps: int) -> list[dict[str, float]]:
+    """Return every weighting of rewards in steps of 1 / ``steps``, but those of one reward alone: they are experts."""
+    points = [dict(zip(rewards, point, strict=True)) for point in lattice(len(rewards), steps)]
+    return [point for point in points if max(point.values()) < 1]
+
+
 def train_adapter(
     recipe: Recipe,
     name: str,
@@ -63,49 +78,146 @@ def train_adapter(
     A finished adapter made from the same inputs is left as it is; an unfinished one goes on. One made from other
     inputs is an AdapterError, unless ``overwrite`` is given.
     """
-    folder, checkpoints = adapter_folder(recipe, name), checkpoint_folder(recipe, name)
-    stale = False
+    folder = adapter_folder(recipe, name)
+    if _is_there(recipe, name, weights, overwrite=overwrite):
+        return folder
+    check_trl(recipe.training, recipe.generation)
+    objective = Objective(make_scorers(recipe.rewards), weights)
+    examples = _examples(recipe, progress)  # with the line above: what is wrong shows before anything is written
+    team = Team(recipe.training.report_to, recipe.folder / "logs" / name)
+    with _turn(recipe, name, team, progress):
+        if _is_there(recipe, name, weights, overwrite=overwrite):
+            return folder  # made by another worker meanwhile
+        if overwrite and team.leads:
+            _remove_stale(checkpoint_folder(recipe, name), training_fingerprint(recipe, weights))
+        start = ensure_start(recipe, team, progress, overwrite=overwrite)
+        assert start.path is not None
+        policy = read_start(_load_base(recipe), start.path)
+        notes = _Notes(recipe, policy, kind, name, start, weights, team.size)
+        state = _train(recipe, notes, examples, objective, team, progress)
+        if team.leads:
+            _finish(recipe, policy, notes.of(state))
+        team.wait()
+    return folder
+
+
+def _is_there(recipe: Recipe, name: str, weights: Mapping[str, float], *, overwrite: bool) -> bool:
+    """Tell whether an adapter is finished; one to be overwritten counts only if it was made from the same inputs."""
     try:
-        if is_trained(recipe, name, weights):
-            return folder
+        return is_trained(recipe, name, weights)
     except AdapterError:
         if not overwrite:
             raise
-        stale = True
-    objective = Objective(make_scorers(recipe.rewards), weights)
+        return False
+
+
+def _examples(recipe: Recipe, progress: Progress) -> Sequence[Example]:
     tokenizer = load_tokenizer(recipe.model.base, recipe.model.revision)
-    examples = load_examples(resolve_task(recipe.task), tokenizer, "train")
-    start = ensure_start(recipe, progress, overwrite=overwrite)
-    assert start.path is not None
-    model = load_language_model(recipe.model.base, revision=recipe.model.revision, dtype=recipe.model.dtype)
-    policy = read_start(model, start.path)
-    if examples.too_long:
-        progress.say(f"{examples.too_long} training rows are left out: their prompts are too long.")
-    if stale:
-        shutil.rmtree(checkpoints, ignore_errors=True)
-    fingerprint = training_fingerprint(recipe, weights)
-    state = train(
-        policy,
-        examples.rows,
+    examples = load_examples(resolve_task(recipe.task), tokenizer, "train", recipe.seed)
+    for remark in examples.remarks("training"):
+        progress.say(remark)
+    return examples.rows
+
+
+@dataclass(frozen=True)
+class _Notes:
+    """What rsoup.json says of an adapter in training."""
+
+    recipe: Recipe
+    policy: Policy
+    kind: Literal["expert", "morl"]
+    name: str
+    start: Adapter
+    weights: Mapping[str, float]
+    processes: int
+
+    def of(self, state: TrainingState) -> dict[str, Any]:
+        """Return the provenance of the adapter as it is now."""
+        return {
+            **_provenance(self.recipe, self.policy.language_model, self.kind, self.name),
+            "init_sha256": self.start.sha256,
+            "rewards": dict(self.weights),
+            "algo": self.recipe.training.algo,
+            "score_scaling": self.recipe.training.score_scaling,
+            "score_statistics": {reward: asdict(running) for reward, running in state.running.items()},
+            "steps": state.step,
+            "seconds": round(state.seconds, 1),
+            "processes": self.processes,
+            "fingerprint": state.fingerprint,
+        }
+
+
+def _train(
+    recipe: Recipe,
+    notes: _Notes,
+    examples: Sequence[Example],
+    objective: Objective,
+    team: Team,
+    progress: Progress,
+) -> TrainingState:
+    fingerprint = training_fingerprint(recipe, objective.weights)
+    checkpoints = checkpoint_folder(recipe, notes.name)
+
+    def after_step(state: TrainingState) -> None:
+        every = recipe.training.save_every
+        if every and state.step % every == 0 and team.leads:
+            provenance = notes.of(state)
+            card = training_card(recipe, provenance, checkpoints / METRICS_FILE)
+            folder = recipe.folder / "trajectory" / notes.name / f"step-{state.step:06d}"
+            _write(folder, notes.policy, provenance, card, checkpoints)
+
+    team.begin_log({"name": notes.name, "seed": recipe.seed, "fingerprint": fingerprint})
+    state = _trainer(recipe.training)(
+        notes.policy,
+        examples,
         objective,
-        recipe.training,
+        recipe.training.for_rows(len(examples)),
         recipe.generation,
         seed=recipe.seed,
         folder=checkpoints,
         fingerprint=fingerprint,
         progress=progress,
+        team=team,
+        after_step=after_step,
     )
-    provenance = {
-        **_provenance(recipe, model, kind, name),
-        "init_sha256": start.sha256,
-        "rewards": dict(weights),
-        "steps": state.step,
-        "seconds": round(state.seconds, 1),
-        "fingerprint": fingerprint,
-    }
-    _write(folder, policy, provenance, training_card(recipe, provenance, checkpoints / METRICS_FILE), checkpoints)
+    team.end_log()
+    return state
+
+
+def _trainer(training: TrainingSection) -> Callable[..., TrainingState]:
+    if training.algo == "ppo":
+        return train
+    from rsoup.training.trl_backend import train_with_trl  # takes seconds to import
+
+    return train_with_trl
+
+
+def _finish(recipe: Recipe, policy: Policy, provenance: dict[str, Any]) -> None:
+    """Write the adapter's folder and remove the checkpoints."""
+    name = provenance["name"]
+    checkpoints = checkpoint_folder(recipe, name)
+    card = training_card(recipe, provenance, checkpoints / METRICS_FILE)
+    _write(adapter_folder(recipe, name), policy, provenance, card, checkpoints)
     shutil.rmtree(checkpoints)
-    return folder
+
+
+def _load_base(recipe: Recipe) -> LanguageModel:
+    section = recipe.model
+    return load_language_model(
+        section.base, revision=section.revision, dtype=section.dtype, quantization=section.quantization
+    )
+
+
+@contextmanager
+def _turn(recipe: Recipe, name: str, team: Team, progress: Progress) -> Iterator[None]:
+    """Be the only worker, or the only team of processes, that makes an adapter within the block."""
+    turn: AbstractContextManager[None] = nullcontext()
+    if team.leads:
+        path = lock_file(recipe.folder, name)
+        turn = my_turn(path, lambda: progress.say(f"Another worker is making {name}; waiting for it."))
+    with turn:
+        team.wait()
+        yield
 
 
 def is_trained(recipe: Recipe, name: str, weights: Mapping[str, float]) -> bool:
@@ -117,26 +229,40 @@ def is_trained(recipe: Recipe, name: str, weights: Mapping[str, float]) -> bool:
     return False
 
 
-def ensure_start(recipe: Recipe, progress: Progress, *, overwrite: bool = False) -> Adapter:
+def ensure_start(recipe: Recipe, team: Team, progress: Progress, *, overwrite: bool = False) -> Adapter:
     """Return the adapter that every training of the run begins from, making it the first time."""
     folder = adapter_folder(recipe, START)
     fingerprint = start_fingerprint(recipe)
+    with _turn(recipe, START, team, progress):
+        missing = team.leads and not _start_is_there(folder, fingerprint, overwrite=overwrite)
+        if team.agree("missing" if missing else "there") == "missing":
+            if team.leads:
+                progress.say(f"Making the shared start of all adapters: {folder}")
+                _make_start(recipe, folder, fingerprint)
+            team.wait()
+    return read_adapter(folder)
+
+
+def _start_is_there(folder: Path, fingerprint: str, *, overwrite: bool) -> bool:
     try:
-        if _is_done(folder, fingerprint):
-            return read_adapter(folder)
+        return _is_done(folder, fingerprint)
     except AdapterError:
         if not overwrite:
             raise
-    progress.say(f"Making the shared start of all adapters: {folder}")
-    model = load_language_model(recipe.model.base, revision=recipe.model.revision, dtype=recipe.model.dtype)
+        return False
+
+
+def _make_start(recipe: Recipe, folder: Path, fingerprint: str) -> None:
+    model = _load_base(recipe)
     torch.manual_seed(recipe.seed)
     if recipe.model.start:
-        policy = read_start(model, Path(recipe.model.start))
+        given = read_adapter(recipe.model.start).path
+        assert given is not None
+        policy = read_start(model, given)
     else:
         policy = Policy(model, fresh_config(recipe.model.lora, model))
     provenance = {**_provenance(recipe, model, "init", START), "fingerprint": fingerprint}
     _write(folder, policy, provenance, training_card(recipe, provenance, None), None)
-    return read_adapter(folder)
 
 
 def start_fingerprint(recipe: Recipe) -> str:
@@ -161,12 +287,12 @@ def training_fingerprint(recipe: Recipe, weights: Mapping[str, float]) -> str:
     return sha256_json(
         {
             "start": start_fingerprint(recipe),
-            "dtype": recipe.model.dtype,
+            "dtype": [recipe.model.dtype, recipe.model.quantization],
             "posts": posts_sha256(task, "train"),
-            "task": {"template": task.template, "chat": task.chat, "max_prompt_tokens": task.max_prompt_tokens},
+            "task": task.identity(),
             "rewards": {name: reward_identity(name, recipe.rewards[name]) for name in used},
             "weights": used,
-            "training": recipe.training.model_dump(exclude={"checkpoint_every"}),
+            "training": recipe.training.model_dump(exclude=IMMATERIAL),
             "generation": recipe.generation.model_dump(),
             "seed": recipe.seed,
         }
@@ -190,6 +316,14 @@ def _is_done(folder: Path, fingerprint: str) -> bool:
     return True
 
 
+def _remove_stale(checkpoints: Path, fingerprint: str) -> None:
+    """Remove an unfinished training that was begun with other inputs."""
+    try:
+        _check_unfinished(checkpoints, fingerprint)
+    except AdapterError:
+        shutil.rmtree(checkpoints)
+
+
 def _check_unfinished(checkpoints: Path, fingerprint: str) -> None:
     for checkpoint in list_checkpoints(checkpoints)[-1:]:
         if read_state(checkpoint).fingerprint != fingerprint:
@@ -200,13 +334,16 @@ def _check_unfinished(checkpoints: Path, fingerprint: str) -> None:
 
 
 def _provenance(recipe: Recipe, model: LanguageModel, kind: str, name: str) -> dict[str, Any]:
+    packages = ["torch", "transformers", "peft"]
+    if kind != START and recipe.training.algo != "ppo":
+        packages.append("trl")
     return {
         "schema": SCHEMA,
         "kind": kind,
         "name": name,
         "base_model": {"name": model.name, "sha256": model.sha256},
         "seed": recipe.seed,
-        "versions": {"rsoup": __version__, **{name: version(name) for name in ("torch", "transformers", "peft")}},
+        "versions": {"rsoup": __version__, **{package: version(package) for package in packages}},
     }
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from peft import LoraConfig, PeftConfig, get_peft_model, get_peft_model_state_di
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from rsoup.errors import AdapterError, ModelError, first_line
 from rsoup.models.language_model import LanguageModel, folded
@@ -20,11 +22,27 @@ from rsoup.recipe import LoraSection, TrainingSection
 WEIGHTS_FILE = "adapter_model.safetensors"
 
 
-class Policy:
-    """LoRA factors and a value head on a base model.
+@dataclass(frozen=True)
+class Thoughts:
+    """What a policy thinks of completions: log-probabilities, values and, if asked for, entropies. (P, G, T) each."""
 
-    ``completion_states`` etc. come from ``language_model``, whose layers the factors are injected into.
-    """
+    logprobs: Tensor
+    values: Tensor
+    entropies: Tensor | None = None
+
+
+def join(parts: Sequence[Thoughts]) -> Thoughts:
+    """Put what was thought in several passes together."""
+    entropies = [part.entropies for part in parts if part.entropies is not None]
+    return Thoughts(
+        torch.cat([part.logprobs for part in parts]),
+        torch.cat([part.values for part in parts]),
+        torch.cat(entropies) if entropies else None,
+    )
+
+
+class Policy:
+    """LoRA factors, injected into the layers of ``language_model``, and a value head on its last hidden states."""
 
     def __init__(self, language_model: LanguageModel, config: Any) -> None:
         self.language_model = language_model
@@ -51,6 +69,7 @@ class Policy:
         nn.init.zeros_(self.value_head.weight)
         nn.init.zeros_(self.value_head.bias)
         self._start: dict[str, Tensor] | None = None
+        self._checkpoints = False
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -112,31 +131,66 @@ class Policy:
 
     def values(self, states: Tensor) -> Tensor:
         """Return the value of each state. (..., d) -> (...)."""
-        values: Tensor = self.value_head(states.float()).squeeze(-1)
+        with torch.autocast(states.device.type, enabled=False):
+            values: Tensor = self.value_head(states.float()).squeeze(-1)
         return values
+
+    def think(
+        self, prompt_ids: Tensor, prompt_mask: Tensor, ids: Tensor, temperature: float, *, with_entropy: bool = False
+    ) -> Thoughts:
+        """Return what the policy thinks of completions. (P, L), (P, L), (P, G, T) -> (P, G, T) each."""
+        model = self.language_model
+        states = model.completion_states(prompt_ids, prompt_mask, ids)
+        if with_entropy:
+            logprobs, entropies = model.logprobs_and_entropies(states, ids, temperature)
+            return Thoughts(logprobs, self.values(states), entropies)
+        return Thoughts(model.logprobs(states, ids, temperature), self.values(states))
 
     def serves_first_update(self, training: TrainingSection) -> bool:
         """Tell whether the forward pass over a rollout is also that of the first optimiser step."""
-        return training.ppo.mini_batches == 1 and self.peft.peft_config["default"].lora_dropout == 0
+        whole = training.ppo.mini_batches == 1 and training.prompts_per_pass is None
+        return whole and not training.gradient_checkpointing and self.peft.peft_config["default"].lora_dropout == 0
 
     def save(self, folder: Path) -> None:
         """Write the adapter in PEFT's format."""
-        self.peft.save_pretrained(folder)
+        self.peft.save_pretrained(folder, selected_adapters=["default"])
 
-    def dropout(self) -> AbstractContextManager[None]:
-        """Turn on the adapter's dropout, and none of the base model's, within the block."""
-        return _training_mode([layer for name, layer in self.peft.named_modules() if name.endswith("lora_dropout")])
+    @contextmanager
+    def learning(self, *, gradient_checkpointing: bool) -> Iterator[None]:
+        """Turn on the adapter's dropout, and none of the base model's, within the block.
 
-
-@contextmanager
-def _training_mode(modules: list[nn.Module]) -> Iterator[None]:
-    for module in modules:
-        module.train()
-    try:
-        yield
-    finally:
+        With ``gradient_checkpointing`` the decoder's layers keep no activations for the backward pass.
+        """
+        modules = [
+            module
+            for name, layer in self.peft.named_modules()
+            if name.endswith("lora_dropout")
+            for module in layer.modules()
+        ]
+        if gradient_checkpointing:
+            self._enable_checkpointing()
+            modules += [layer for layer in self.peft.modules() if isinstance(layer, GradientCheckpointingLayer)]
         for module in modules:
-            module.eval()
+            module.training = True  # of this module alone: what else lies below a layer stays in evaluation mode
+        try:
+            yield
+        finally:
+            for module in modules:
+                module.training = False
+
+    def _enable_checkpointing(self) -> None:
+        if self._checkpoints:
+            return
+        model = self.language_model.model
+        enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+        try:
+            enable({"use_reentrant": False})
+        except ValueError as problem:
+            raise ModelError(
+                f"{self.language_model.name}: has no gradient checkpointing.",
+                "Set training.gradient_checkpointing to false; a smaller training.prompts_per_pass saves memory too.",
+            ) from problem
+        self._checkpoints = True
 
 
 def fresh_config(lora: LoraSection, language_model: LanguageModel) -> LoraConfig:

@@ -9,46 +9,73 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rsoup.models.language_model import masked_tokens
 from rsoup.models.sampling import Completions, generator_for, sample
 from rsoup.recipe import GenerationSection, TrainingSection
 from rsoup.rewards.scoring import Scorer, score_all
 from rsoup.tasks.loading import Example
-from rsoup.training.policy import Policy
+from rsoup.tasks.responses import read_responses
+from rsoup.training.policy import Policy, Thoughts, join
 
 
 @dataclass(frozen=True)
 class Rollout:
     """P prompts (P, L) with G completions each (P, G, T), their scores (P * G), and what the old policy thought.
 
-    ``logprobs`` and ``values`` carry their graph where the first optimiser step can use it.
+    ``thoughts`` carry their graph where the first optimiser step can use it.
     """
 
     prompt_ids: Tensor
     prompt_mask: Tensor
     ids: Tensor
     mask: Tensor
+    ended: Tensor  # (P, G), true where a completion ends by itself
     posts: list[str]
     texts: list[str]
     scores: Mapping[str, np.ndarray]
-    logprobs: Tensor  # (P, G, T)
-    values: Tensor  # (P, G, T)
+    thoughts: Thoughts
     ref_logprobs: Tensor  # (P, G, T)
     temperature: float
 
     @property
-    def kl(self) -> float:
-        """The KL divergence from the start per completion, estimated from the sampled tokens."""
-        return float(((self.logprobs.detach() - self.ref_logprobs) * self.mask).sum(-1).mean())
+    def kls(self) -> np.ndarray:
+        """The KL divergence from the start, estimated from the sampled tokens of each completion. (P * G,)."""
+        apart = (self.thoughts.logprobs.detach() - self.ref_logprobs) * self.mask
+        result: np.ndarray = apart.sum(-1).flatten().cpu().double().numpy()
+        return result
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The random numbers of a step: one per token (P, G, max_new_tokens), and the lengths (P, G) if they are drawn."""
+
+    uniforms: Tensor
+    lengths: Tensor | None
+
+    def of(self, prompts: Tensor) -> Draws:
+        """Return the numbers of some prompts."""
+        return Draws(self.uniforms[prompts], None if self.lengths is None else self.lengths[prompts])
+
+
+def draw_numbers(training: TrainingSection, generation: GenerationSection, random: torch.Generator) -> Draws:
+    """Draw the random numbers of a step for all its prompts, whichever process completes them."""
+    shape = training.prompts_per_step, training.completions_per_prompt
+    longest, shortest = generation.max_new_tokens, generation.min_new_tokens
+    uniforms = torch.rand(*shape, longest, generator=random)
+    lengths = None if shortest is None else torch.randint(shortest, longest + 1, shape, generator=random)
+    return Draws(uniforms, lengths)
 
 
 def pick_examples(examples: Sequence[Example], count: int, step: int, seed: int) -> list[Example]:
     """Return the examples of a step: every example comes once before any comes again, each pass in a new order."""
-    picked = []
-    for position in range(step * count, (step + 1) * count):
-        epoch, index = divmod(position, len(examples))
-        order = torch.randperm(len(examples), generator=generator_for(seed, "order", epoch))
-        picked.append(examples[int(order[index])])
-    return picked
+    return [examples[index] for index in pick_indices(len(examples), step * count, (step + 1) * count, seed)]
+
+
+def pick_indices(size: int, first: int, end: int, seed: int) -> list[int]:
+    """Return which of ``size`` examples a training takes as its ``first`` up to, not including, its ``end``."""
+    passes = range(first // size, (end - 1) // size + 1)
+    orders = {number: torch.randperm(size, generator=generator_for(seed, "order", number)) for number in passes}
+    return [int(orders[position // size][position % size]) for position in range(first, end)]
 
 
 def collect(
@@ -57,61 +84,58 @@ def collect(
     scorers: Mapping[str, Scorer],
     training: TrainingSection,
     generation: GenerationSection,
-    random: torch.Generator,
+    draws: Draws,
 ) -> Rollout:
     """Sample ``completions_per_prompt`` completions of each example and score them with every reward."""
     model = policy.language_model
-    group = training.completions_per_prompt
     prompt_ids, prompt_mask = model.pad([example.tokens for example in examples])
-    completions = _sample(policy, prompt_ids, prompt_mask, group, generation, random)
-    texts = model.decode(completions.ids.flatten(0, 1), completions.mask.flatten(0, 1))
-    posts = [example.post for example in examples for _ in range(group)]
+    completions = _sample(policy, prompt_ids, prompt_mask, generation, draws)
+    rows = masked_tokens(completions.ids.flatten(0, 1), completions.mask.flatten(0, 1))
+    repeated = [example for example in examples for _ in range(training.completions_per_prompt)]
+    texts = read_responses(model.tokenizer, repeated, rows)
+    posts = [example.post for example in repeated]
     scores = score_all(scorers, posts, texts)
+    passes = torch.arange(len(examples)).split(training.prompts_per_pass or len(examples))
+
+    def think(**options: bool) -> Thoughts:
+        parts = [
+            policy.think(prompt_ids[part], prompt_mask[part], completions.ids[part], generation.temperature, **options)
+            for part in passes
+        ]
+        return parts[0] if len(parts) == 1 else join(parts)
+
     with torch.no_grad(), policy.as_start():
-        states = model.completion_states(prompt_ids, prompt_mask, completions.ids)
-        ref_logprobs = model.logprobs(states, completions.ids, generation.temperature)
+        ref_logprobs = think().logprobs
     with torch.set_grad_enabled(policy.serves_first_update(training)):
-        states = model.completion_states(prompt_ids, prompt_mask, completions.ids)
-        logprobs = model.logprobs(states, completions.ids, generation.temperature)
-        values = policy.values(states)
+        thoughts = think(with_entropy=training.ppo.entropy_coef > 0)
     return Rollout(
         prompt_ids=prompt_ids,
         prompt_mask=prompt_mask,
         ids=completions.ids,
         mask=completions.mask,
+        ended=model.ends(completions.ids, completions.mask),
         posts=posts,
         texts=texts,
         scores=scores,
-        logprobs=logprobs,
-        values=values,
+        thoughts=thoughts,
         ref_logprobs=ref_logprobs,
         temperature=generation.temperature,
     )
 
 
 def _sample(
-    policy: Policy,
-    prompt_ids: Tensor,
-    prompt_mask: Tensor,
-    group: int,
-    generation: GenerationSection,
-    random: torch.Generator,
+    policy: Policy, prompt_ids: Tensor, prompt_mask: Tensor, generation: GenerationSection, draws: Draws
 ) -> Completions:
-    prompts, longest = len(prompt_ids), generation.max_new_tokens
     device = prompt_ids.device
-    uniforms = torch.rand(prompts, group, longest, generator=random)
-    lengths = None
-    if generation.min_new_tokens is not None:
-        lengths = torch.randint(generation.min_new_tokens, longest + 1, (prompts, group), generator=random).to(device)
     with policy.folded():
         completions: Completions = sample(
             policy.language_model,
             prompt_ids,
             prompt_mask,
-            max_new_tokens=longest,
+            max_new_tokens=generation.max_new_tokens,
             temperature=generation.temperature,
-            uniforms=uniforms.to(device),
-            lengths=lengths,
+            uniforms=draws.uniforms.to(device),
+            lengths=None if draws.lengths is None else draws.lengths.to(device),
             stop_ids=policy.language_model.stop_ids if generation.stop_at_eos else (),
         )
     return completions

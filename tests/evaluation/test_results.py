@@ -113,7 +113,8 @@ def test_samples_have_one_row_for_each_point_and_prompt(path):
     table = pq.read_table(path.parent / "samples.parquet")
     assert table.num_rows == 6
     assert table.column_names == [
-        "point", "prompt_id", "prompt", "completion", "score:positive", "score:faithful", "tokens", "ended_by_eos",
+        "point", "prompt_id", "prompt", "sample", "completion", "score:positive", "score:faithful", "tokens",
+        "ended_by_eos",
     ]  # fmt: skip
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,76 +16,15 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rsoup import mixing
 from rsoup.errors import AdapterError, RewardError
-from rsoup.evaluation.results import Results, Samples, read_results, read_samples
+from rsoup.evaluation.results import read_results
 from rsoup.evaluation.sweep import RESULTS, evaluate
 from rsoup.files import sha256_file
 from rsoup.progress import Silent
-from rsoup.recipe import Recipe
 from rsoup.recipe_file import parse_recipe
 from rsoup.report import Options, make_report
-from tiny import POSTS, build_adapter, build_tiny_model, recipe_content
+from tiny import POSTS, build_adapter, build_tiny_model
 
-
-class Recording(Silent):
-    """Notes the batches that were generated and what was said; interrupts after some batches, if told to."""
-
-    def __init__(self, interrupt_after: int | None = None) -> None:
-        self.batches: list[str] = []
-        self.said: list[str] = []
-        self._limit = interrupt_after
-
-    def advance(self, note: str = "") -> None:
-        self.batches.append(note)
-        if len(self.batches) == self._limit:
-            raise KeyboardInterrupt
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-
-@pytest.fixture(scope="module")
-def experts(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> list[Path]:
-    """Three random adapters."""
-    folder = tmp_path_factory.mktemp("experts")
-    return [build_adapter(folder / name, tiny_model, seed) for seed, name in enumerate(("a", "b", "c"))]
-
-
-@pytest.fixture
-def content(tmp_path: Path, tiny_model: Path) -> dict[str, Any]:
-    """A recipe that evaluates four prompts of unequal length in batches of three."""
-    content = recipe_content(tmp_path, tiny_model)
-    content["task"]["eval_data"] = content["task"]["data"]
-    content["evaluation"].update(prompts=4, batch_size=3, max_new_tokens=8)
-    content["rewards"] = {"brief": None}
-    content["morl"] = []
-    return content
-
-
-def recipe_of(content: dict[str, Any], **evaluation: Any) -> Recipe:
-    return parse_recipe({**content, "evaluation": {**content["evaluation"], **evaluation}}, "tiny")
-
-
-def sweep(
-    content: dict[str, Any], folders: Sequence[Path], out: Path, progress: Silent | None = None, **evaluation: Any
-) -> tuple[Results, Samples]:
-    """Evaluate and read back what was written."""
-    evaluate(recipe_of(content, **evaluation), folders, out, progress or Silent())
-    results = read_results(out / RESULTS)
-    return results, read_samples(out / RESULTS, results)
-
-
-def completions(samples: Samples) -> dict[str, tuple[str, ...]]:
-    return {name: point.completions for name, point in samples.points.items()}
-
-
-def generate(model: Any, tiny_model: Path, tokens: int = 8) -> tuple[str, ...]:
-    """Complete the first four posts greedily with transformers, left-padded."""
-    tokenizer = AutoTokenizer.from_pretrained(tiny_model, padding_side="left")
-    inputs = tokenizer([f"summary : {post} :" for post in POSTS[:4]], padding=True, return_tensors="pt")
-    inputs.pop("token_type_ids", None)
-    output = model.eval().generate(**inputs, max_new_tokens=tokens, do_sample=False)
-    texts = tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-    return tuple(text.strip() for text in texts)
+from .sweeping import Recording, completions, files, generate, recipe_of, sweep
 
 
 @pytest.mark.parametrize("method", ["factors", "cat"])
@@ -148,12 +86,11 @@ def test_a_second_sweep_generates_nothing_and_says_the_same(
     first, again = Recording(), Recording()
     out = tmp_path / "eval"
     sweep(content, experts[:2], out, first)
-    results, samples = (out / RESULTS).read_bytes(), (out / "samples.parquet").read_bytes()
+    before = files(out)
     sweep(content, experts[:2], out, again)
-    assert len(first.batches) == 4 * 2  # four points of two batches
-    assert again.batches == []
-    assert (out / RESULTS).read_bytes() == results
-    assert (out / "samples.parquet").read_bytes() == samples
+    assert len(first.completed) == 4 * 4  # four points of four prompts
+    assert again.completed == []
+    assert files(out) == before
 
 
 def test_more_lambdas_generate_only_the_points_between(
@@ -162,7 +99,7 @@ def test_more_lambdas_generate_only_the_points_between(
     sweep(content, experts[:2], tmp_path / "eval", lambdas=3)
     more = Recording()
     sweep(content, experts[:2], tmp_path / "eval", more, lambdas=5)
-    assert set(more.batches) == {"soup-0.75-0.25", "soup-0.25-0.75"}
+    assert set(more.completed) == {"soup-0.75-0.25", "soup-0.25-0.75"}
 
 
 def test_a_new_reward_scores_what_is_there(content: dict[str, Any], experts: list[Path], tmp_path: Path) -> None:
@@ -170,7 +107,7 @@ def test_a_new_reward_scores_what_is_there(content: dict[str, Any], experts: lis
     content["rewards"] = {"brief": None, "positive": None}
     more = Recording()
     results, after = sweep(content, experts[:2], tmp_path / "eval", more)
-    assert more.batches == []
+    assert more.completed == []
     assert results.rewards == ("brief", "positive")
     assert completions(after) == completions(before)
 
@@ -187,17 +124,17 @@ def test_a_changed_reward_scores_anew_and_generates_nothing(
     after, _ = sweep(content, experts[:2], tmp_path / "eval", more)
     assert [point.scores["own"].mean for point in before.points] == [1.0] * 4
     assert [point.scores["own"].mean for point in after.points] == [2.0] * 4
-    assert more.batches == []
+    assert more.completed == []
 
 
-@pytest.mark.parametrize("change", [{"max_new_tokens": 5}, {"temperature": 0.5}, {"prompts": 3}, {"dtype": "bfloat16"}])
+@pytest.mark.parametrize("change", [{"max_new_tokens": 5}, {"temperature": 0.5}, {"dtype": "bfloat16"}])
 def test_other_settings_generate_anew(
     content: dict[str, Any], experts: list[Path], tmp_path: Path, change: dict[str, Any]
 ) -> None:
     sweep(content, experts[:1], tmp_path / "eval")
     more = Recording()
     sweep(content, experts[:1], tmp_path / "eval", more, **change)
-    assert set(more.batches) == {"base", "a"}
+    assert set(more.completed) == {"base", "a"}
 
 
 def test_an_adapter_with_other_content_is_generated_anew(
@@ -209,32 +146,44 @@ def test_an_adapter_with_other_content_is_generated_anew(
     build_adapter(folder, tiny_model, seed=9)
     more = Recording()
     sweep(content, [folder, experts[1]], tmp_path / "eval", more)
-    assert set(more.batches) == {"x", "soup-0.50-0.50"}
+    assert set(more.completed) == {"x", "soup-0.50-0.50"}
 
 
-@pytest.mark.parametrize("batches", [1, 3, 8])
-def test_an_interrupted_sweep_goes_on(
-    content: dict[str, Any], experts: list[Path], tmp_path: Path, batches: int
+@pytest.mark.parametrize("prompts", [1, 7, 16])
+def test_an_interrupted_sweep_goes_on_at_its_point_and_leaves_the_same_files(
+    content: dict[str, Any], experts: list[Path], tmp_path: Path, prompts: int
 ) -> None:
-    _, expected = sweep(content, experts[:2], tmp_path / "whole")
+    sweep(content, experts[:2], tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        sweep(content, experts[:2], tmp_path / "eval", Recording(interrupt_after=batches))
+        sweep(content, experts[:2], tmp_path / "eval", Recording(interrupt_after=prompts))
     assert not (tmp_path / "eval" / RESULTS).exists()
     more = Recording()
-    _, found = sweep(content, experts[:2], tmp_path / "eval", more)
-    finished = (batches - 1) // 2  # the point of the interrupted batch is done again
-    assert len(more.batches) == 8 - 2 * finished
-    assert completions(found) == completions(expected)
+    sweep(content, experts[:2], tmp_path / "eval", more)
+    finished = (prompts - 1) // 4  # the point of the interrupted prompt is done again
+    assert len(more.completed) == 16 - 4 * finished
+    assert files(tmp_path / "eval") == files(tmp_path / "whole")
+
+
+def test_more_prompts_complete_only_the_new_ones(content: dict[str, Any], experts: list[Path], tmp_path: Path) -> None:
+    _, whole = sweep(content, experts[:2], tmp_path / "whole", prompts=7)
+    sweep(content, experts[:2], tmp_path / "eval", prompts=4)
+    more, fewer = Recording(), Recording()
+    _, found = sweep(content, experts[:2], tmp_path / "eval", more, prompts=7)
+    assert len(more.completed) == 4 * 3
+    assert completions(found) == completions(whole)
+    _, first = sweep(content, experts[:2], tmp_path / "eval", fewer, prompts=2)
+    assert fewer.completed == []
+    assert {name: texts[:2] for name, texts in completions(whole).items()} == completions(first)
 
 
 def test_a_damaged_file_of_a_point_is_made_again(content: dict[str, Any], experts: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "eval"
     _, expected = sweep(content, experts[:1], out)
-    for path in (out / "points").iterdir():
+    for path in (out / "points").glob("*/*.json"):
         path.write_text(path.read_text()[:-20])
     more = Recording()
     _, found = sweep(content, experts[:1], out, more)
-    assert set(more.batches) == {"base", "a"}
+    assert set(more.completed) == {"base", "a"}
     assert completions(found) == completions(expected)
 
 
@@ -263,13 +212,13 @@ def test_a_seed_decides_what_is_sampled(content: dict[str, Any], experts: list[P
 def test_three_adapters_are_evaluated_on_the_lattice(
     content: dict[str, Any], experts: list[Path], tiny_model: Path, tmp_path: Path
 ) -> None:
-    results, samples = sweep(content, experts, tmp_path / "eval")
+    results, samples = sweep(content, experts[:3], tmp_path / "eval")
     assert [point.id for point in results.points if point.kind == "soup"] == [
         "soup-0.50-0.50-0.00",
         "soup-0.50-0.00-0.50",
         "soup-0.00-0.50-0.50",
     ]
-    folder = mixing.write(mixing.mix(experts, [0.0, 0.5, 0.5]), tmp_path / "soup")
+    folder = mixing.write(mixing.mix(experts[:3], [0.0, 0.5, 0.5]), tmp_path / "soup")
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_model), folder)
     assert completions(samples)["soup-0.00-0.50-0.50"] == generate(model, tiny_model)
 
@@ -298,7 +247,13 @@ def test_results_say_what_was_evaluated(
     results, samples = sweep(content, experts[:2], tmp_path / "eval")
     assert (results.recipe, results.task, results.seed, results.method) == ("tiny", "posts", 0, "factors")
     assert results.base_model.sha256 == sha256_file(tiny_model / "model.safetensors")
-    assert results.generation.model_dump() == {"max_new_tokens": 8, "temperature": 0.0, "dtype": "float32"}
+    assert results.generation.model_dump() == {
+        "max_new_tokens": 8,
+        "temperature": 0.0,
+        "dtype": "float32",
+        "samples_per_prompt": 1,
+        "kl_to": "base",
+    }
     assert (results.prompts.count, results.prompts.split) == (4, "test")
     assert results.adapters["a"].sha256 == sha256_file(experts[0] / "adapter_model.safetensors")
     assert samples.prompt_ids == ("p0", "p1", "p2", "p3")
@@ -348,13 +303,13 @@ def test_a_failing_reward_keeps_the_completions(content: dict[str, Any], experts
     own = tmp_path / "own.py"
     own.write_text("def own(prompts, completions):\n    return [float('inf')] * len(prompts)\n")
     content["rewards"] = {"own": {"function": f"{own}:own"}}
-    with pytest.raises(RewardError, match="returned inf"):
+    with pytest.raises(RewardError, match=r"returned inf for the completion '.*' of the prompt"):
         evaluate(recipe_of(content), experts[:1], tmp_path / "eval", Silent())
     assert not (tmp_path / "eval" / RESULTS).exists()
     own.write_text("def own(prompts, completions):\n    return [1.0] * len(prompts)\n")
     more = Recording()
     sweep(content, experts[:1], tmp_path / "eval", more)
-    assert set(more.batches) == {"a"}
+    assert set(more.completed) == {"a"}
 
 
 @pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`:UserWarning")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
-from rsoup.errors import ModelError
+from rsoup.errors import MissingPackageError, ModelError
 from rsoup.files import sha256_file
 from rsoup.models.load import load_language_model, model_sha256, model_source, pick_dtype, weights_sha256
 from tiny import build_classifier
@@ -84,8 +85,8 @@ def test_weights_that_are_no_safetensors_are_named(tiny_model: Path, tmp_path: P
 def test_a_hub_id_out_of_reach_is_named() -> None:
     with pytest.raises(ModelError) as caught:
         load_language_model("nobody/nothing", revision=None, dtype="float32")
-    assert caught.value.message.startswith("nobody/nothing: cannot be loaded")
-    assert "network" in caught.value.hint
+    assert caught.value.message.startswith("nobody/nothing: is not on this machine, and offline mode is on")
+    assert "HF_HUB_OFFLINE" in caught.value.hint
 
 
 def test_the_hash_of_shards_covers_each_of_them(tmp_path: Path) -> None:
@@ -108,3 +109,14 @@ def test_a_model_that_lacks_weights_is_refused(tmp_path: Path) -> None:
     folder = build_classifier(tmp_path / "classifier")
     with pytest.raises(ModelError, match="lacks the weights cls"):
         load_language_model(str(folder), revision=None, dtype="float32")
+
+
+def test_a_base_in_four_bits_is_loaded_or_the_package_is_named(tiny_model: Path) -> None:
+    if importlib.util.find_spec("bitsandbytes"):
+        model = load_language_model(str(tiny_model), revision=None, dtype="auto", quantization="4bit")
+        assert model.model.is_quantized
+        return
+    with pytest.raises(MissingPackageError) as caught:
+        load_language_model(str(tiny_model), revision=None, dtype="auto", quantization="4bit")
+    assert "model.quantization 4bit needs the package bitsandbytes" in caught.value.message
+    assert "pip install bitsandbytes" in caught.value.hint

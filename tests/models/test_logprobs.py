@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from rsoup.models.logprobs import CHUNK, token_logprobs
+from rsoup.models.logprobs import CHUNK, token_logprobs, token_logprobs_and_entropies
 
 
 @pytest.mark.parametrize("rows", [1, 7, CHUNK, 2 * CHUNK + 5])
@@ -53,3 +53,28 @@ def test_half_precision_states_get_float32_values_and_gradients_of_their_own_dty
     assert fused.dtype == torch.float32
     assert gradient.dtype == torch.bfloat16
     torch.testing.assert_close(fused, exact, rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("rows", [1, CHUNK + 3])
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_entropies_and_their_gradients_are_those_of_the_distribution(rows: int, temperature: float) -> None:
+    torch.manual_seed(rows)
+    head = torch.nn.Linear(9, 31, bias=True).requires_grad_(False)
+    targets = torch.randint(31, (rows,))
+    one, other = torch.randn(rows), torch.randn(rows)
+    hidden = torch.randn(rows, 9, requires_grad=True)
+    logprobs, entropies = token_logprobs_and_entropies(hidden, head, targets, temperature)
+    plain = torch.distributions.Categorical(logits=head(hidden) / temperature)
+
+    torch.testing.assert_close(entropies, plain.entropy(), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(logprobs, plain.log_prob(targets), rtol=1e-5, atol=1e-5)
+    (gradient,) = torch.autograd.grad((one * logprobs + other * entropies).sum(), hidden)
+    (expected,) = torch.autograd.grad((one * plain.log_prob(targets) + other * plain.entropy()).sum(), hidden)
+    torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_entropy_of_a_coin_is_log_two() -> None:
+    head = torch.nn.Linear(1, 2, bias=False)
+    torch.nn.init.ones_(head.weight)
+    _, entropies = token_logprobs_and_entropies(torch.tensor([[3.0]]), head, torch.tensor([1]))
+    assert entropies.item() == pytest.approx(math.log(2))

@@ -8,7 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, LlamaConfig, LlamaForSequenceClassification
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForSequenceClassification,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+)
 
 from rsoup.errors import RewardError
 from rsoup.recipe import RewardSection
@@ -77,10 +84,31 @@ def test_a_decoder_without_a_padding_token_scores_the_last_token_of_each_text(tm
 
 
 def test_the_template_is_filled_in_once(folder: Path) -> None:
-    template = "{cls}{post} : {completion}{eos}{bos}"
-    section = RewardSection(model=str(folder), template=template)
+    template = "{cls}{post} : {completion}{eos}{other}"
+    section = RewardSection(model=str(folder)).model_copy(update={"template": template})
     text = Classifier("judge", section).text("a {completion} in braces", "the {post}")
-    assert text == "<cls>a {completion} in braces : the {post}<eos>"
+    assert text == "<cls>a {completion} in braces : the {post}<eos>{other}"
+
+
+def test_a_special_token_that_the_model_lacks_is_named(folder: Path) -> None:
+    with pytest.raises(RewardError, match="its tokenizer has no bos token") as caught:
+        scores_of(folder, template="{bos}{completion}")
+    assert caught.value.hint.endswith("it has {eos}, {sep}, {cls}.")
+
+
+def test_a_table_of_positions_that_begins_after_the_padding_is_not_overrun(tmp_path: Path) -> None:
+    """RoBERTa declares two positions more than it can read, and many tokenizers declare no length."""
+    tokenizer = build_tokenizer()
+    tokenizer.model_max_length = 10**30
+    tokenizer.save_pretrained(tmp_path)
+    torch.manual_seed(0)
+    config = RobertaConfig(
+        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2,
+        max_position_embeddings=26, pad_token_id=1, initializer_range=0.5,
+    )  # fmt: skip
+    RobertaForSequenceClassification(config).save_pretrained(tmp_path)
+    classifier = Classifier("judge", RewardSection(model=str(tmp_path), template="{completion}"))
+    assert len(classifier.read("", "lid " * 100).ids) == 24
 
 
 def test_long_texts_are_cut_to_what_the_model_reads(folder: Path) -> None:

@@ -35,9 +35,10 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", REWARDS)
-def test_every_entry_of_the_registry_scores_text(name: str) -> None:
-    scores = score(name, make_scorer(name, RewardSection()), PROMPTS, ["", COMPLETIONS[1]])
+@pytest.mark.parametrize("name", [name for name, entry in REWARDS.items() if entry.judge is None])
+def test_every_light_entry_of_the_registry_scores_text(name: str) -> None:
+    scorer = make_scorer(name, RewardSection(pattern="lid" if name == "regex" else None))
+    scores = score(name, scorer, PROMPTS, ["", COMPLETIONS[1]])
     assert scores.shape == (2,)
     assert np.isfinite(scores).all()
 
@@ -72,6 +73,46 @@ def test_brief_counts_words() -> None:
         -1,
         -2,
     ]
+
+
+def scored(name: str, *completions: str, **settings: Any) -> list[float]:
+    section = RewardSection(**settings)
+    return score(name, make_scorer(name, section), [""] * len(completions), completions).tolist()
+
+
+def test_length_is_the_distance_from_the_target() -> None:
+    assert scored("length", "", "one two", "one two three", target=2) == [-2, 0, -1]
+    assert scored("length", "word " * 20) == [0]
+
+
+def test_varied_counts_repeated_triples_of_words() -> None:
+    """a b a b a b has the triples aba, bab, aba, bab: two of four repeat."""
+    assert scored("varied", "", "one two", "a b c d e", "A b a b a B", "no no no no") == [0, 0, 0, -0.5, -0.5]
+
+
+def test_regex_tells_whether_the_pattern_is_found() -> None:
+    assert scored("regex", "order 66", "order", pattern=r"\d+") == [1, 0]
+    with pytest.raises(RewardError, match="has no pattern"):
+        scored("regex", "x")
+    with pytest.raises(ValueError, match="not a regular expression"):
+        RewardSection(pattern="(")
+
+
+def test_readable_is_the_reading_ease_of_flesch() -> None:
+    """Six words of one syllable in one sentence: 206.835 - 1.015 * 6 - 84.6; then two sentences of three."""
+    short, two, hard = scored(
+        "readable", "The cat sat on the mat.", "The cat sat. He was fat!", "Intolerable bureaucratic complications"
+    )
+    assert short == pytest.approx(116.145)
+    assert two == pytest.approx(206.835 - 1.015 * 3 - 84.6)
+    assert hard < 0
+    assert scored("readable", "", "...", "?!") == [0, 0, 0]
+
+
+def test_a_key_that_a_reward_does_not_read_is_refused() -> None:
+    for settings in ({"target": 3}, {"pattern": "a"}, {"format": "1"}, {"trust_remote_code": True}):
+        with pytest.raises(RecipeError, match=r"rewards\.brief: "):
+            make_scorer("brief", RewardSection(**settings))
 
 
 def test_another_name_for_an_entry_is_that_entry() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,7 +14,7 @@ from tokenizers.processors import TemplateProcessing
 from rsoup.errors import DataError, RecipeError
 from rsoup.recipe import TaskSection
 from rsoup.tasks import TASKS, Task, resolve_task
-from rsoup.tasks.loading import load_examples, posts_sha256, read_posts
+from rsoup.tasks.loading import Rows, load_examples, posts_sha256, read_rows
 from tiny import build_tokenizer
 
 ROWS = [{"id": f"r{index}", "post": f"the kettle {index}"} for index in range(10)]
@@ -25,7 +25,25 @@ def write_jsonl(path: Path, rows: list[dict[str, Any]] = ROWS) -> str:
     return str(path)
 
 
-def ids(task: Task, split: str) -> list[str]:
+def test_a_column_of_references_that_is_nowhere_is_named(tmp_path: Path) -> None:
+    rows = [{"post": "a"}, {"post": "b", "answer": None}]
+    source = write_jsonl(tmp_path / "a.jsonl", rows)
+    task = Task("t", source, eval_data=source, reference="answer")
+    assert [row.reference for row in read_rows(task, "train").rows] == [None, None]
+    with pytest.raises(DataError, match="has no column 'anser'") as caught:
+        read_rows(Task("t", source, eval_data=source, reference="anser"), "train")
+    assert caught.value.hint == "Set task.reference. Did you mean answer?"
+
+
+def rows_of(source: str, column: str = "post") -> Rows:
+    return read_rows(Task("t", source, eval_data=source, column=column), "train")
+
+
+def read_posts(source: str, column: str, split: Literal["train", "test"]) -> list[tuple[str | None, str]]:
+    return [(row.id, row.post) for row in read_rows(Task("t", source, eval_data=source, column=column), split).rows]
+
+
+def ids(task: Task, split: Literal["train", "test"]) -> list[str]:
     return [row.id for row in load_examples(task, build_tokenizer(), split).rows]
 
 
@@ -57,28 +75,28 @@ def test_every_form_gives_the_same_rows(tmp_path: Path) -> None:
     splits = {"train": Dataset.from_list(ROWS), "validation": Dataset.from_list(ROWS[:1])}
     DatasetDict(splits).save_to_disk(str(tmp_path / "many"))
 
-    expected = list(read_posts(jsonl, "post", "train"))
+    expected = read_posts(jsonl, "post", "train")
     assert expected[0] == ("r0", "the kettle 0")
     for name in ("a.csv", "a.parquet", "one", "many"):
-        assert list(read_posts(str(tmp_path / name), "post", "train")) == expected
-    assert list(read_posts(str(tmp_path / "many"), "post", "test")) == expected[:1]
+        assert read_posts(str(tmp_path / name), "post", "train") == expected
+    assert read_posts(str(tmp_path / "many"), "post", "test") == expected[:1]
 
 
 def test_a_byte_order_mark_is_not_part_of_the_data(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("post\nthe lid\n", encoding="utf-8-sig")
     (tmp_path / "a.jsonl").write_text('{"post": "the lid"}\n', encoding="utf-8-sig")
     for name in ("a.csv", "a.jsonl"):
-        assert list(read_posts(str(tmp_path / name), "post", "train")) == [("1", "the lid")]
+        assert read_posts(str(tmp_path / name), "post", "train") == [("1", "the lid")]
 
 
 def test_a_post_may_span_lines_of_a_csv_file(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text('post\n"the lid\nbroke"\n')
-    assert list(read_posts(str(tmp_path / "a.csv"), "post", "train")) == [("1", "the lid\nbroke")]
+    assert read_posts(str(tmp_path / "a.csv"), "post", "train") == [("1", "the lid\nbroke")]
 
 
 def test_a_row_without_an_id_is_known_by_its_number(tmp_path: Path) -> None:
     source = write_jsonl(tmp_path / "a.jsonl", [{"text": "one"}, {"text": " two "}])
-    assert list(read_posts(source, "text", "train")) == [("1", "one"), ("2", "two")]
+    assert read_posts(source, "text", "train") == [("1", "one"), ("2", "two")]
 
 
 def test_a_post_with_braces_is_put_into_the_template_as_it_is(tmp_path: Path) -> None:
@@ -93,7 +111,7 @@ def test_long_prompts_are_left_out_and_counted(tmp_path: Path) -> None:
     task = Task("t", source, eval_data=source, max_prompt_tokens=4)
     examples = load_examples(task, build_tokenizer(), "train")
     assert [row.id for row in examples.rows] == ["2", "3"]
-    assert examples.too_long == 1
+    assert examples.dropped == {"prompt longer than 4 tokens": 1}
 
 
 def test_no_usable_row_is_an_error(tmp_path: Path) -> None:
@@ -122,32 +140,44 @@ def test_chat_without_a_chat_template_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message", "hint"),
     [
-        ('{"post": "a"}\n{"text": "b"}\n', "row 2: has no column 'post'", "Known: text."),
-        ('{"post": "a"}\n{"posts": "b"}\n', "row 2: has no column 'post'", "Did you mean posts?"),
-        ('{"post": "a"}\n{"post": 3}\n', "row 2: the column 'post' holds no text", "Fill it in"),
-        ('{"post": "  "}\n', "row 1: the column 'post' holds no text", "Fill it in"),
-        ('{"post": null}\n', "row 1: the column 'post' holds no text", "Fill it in"),
+        ('{"text": "b"}\n', "has no column 'post'.", "Known: text."),
+        ('{"posts": "b"}\n', "has no column 'post'.", "Did you mean posts?"),
         ('{"post": "a"}\n{"post": \n', "line 2: is not JSON", "one JSON object per line"),
         ('["a"]\n', "row 1: is not a mapping", "one JSON object per line"),
-        ('{"id": "a", "post": "x"}\n{"id": "a", "post": "y"}\n', "row 2: has the id 'a' of row 1", "an id of its own"),
+        ('{"post": "  "}\n{"post": null}\n', "none of its rows is usable: no text (2)", "at least one row"),
         ("\n", "has no rows", "at least one row"),
     ],
 )
-def test_a_bad_row_is_named_with_its_number(tmp_path: Path, text: str, message: str, hint: str) -> None:
+def test_data_that_cannot_be_used_are_named(tmp_path: Path, text: str, message: str, hint: str) -> None:
     path = tmp_path / "bad.jsonl"
     path.write_text(text)
     with pytest.raises(DataError) as caught:
-        list(read_posts(str(path), "post", "train"))
+        rows_of(str(path))
     assert message in caught.value.message
     assert str(path) in caught.value.message
     assert hint in caught.value.hint
+
+
+def test_rows_that_cannot_be_used_are_left_out_and_counted(tmp_path: Path) -> None:
+    rows = [
+        {"text": "z"},
+        {"post": "a"},
+        {"text": "b"},
+        {"post": 3},
+        {"post": " "},
+        {"id": 2, "post": "c"},
+        {"id": "2", "post": "d"},
+    ]
+    found = rows_of(write_jsonl(tmp_path / "a.jsonl", rows))
+    assert [(row.id, row.post) for row in found.rows] == [("2", "a")]
+    assert found.dropped == {"no column 'post'": 2, "no text": 2, "repeated id": 2}
 
 
 @pytest.mark.parametrize("name", ["absent.jsonl", "absent.csv", "absent", "./a/b", "a/b/c"])
 def test_a_missing_file_is_named(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match="there is no such data file"):
-        list(read_posts(name, "post", "train"))
+        read_posts(name, "post", "train")
 
 
 @pytest.mark.parametrize(
@@ -164,12 +194,12 @@ def test_a_file_that_is_not_what_its_name_says_is_refused(
 ) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=message):
-        list(read_posts(str(tmp_path / name), "post", "train"))
+        read_posts(str(tmp_path / name), "post", "train")
 
 
-def test_a_folder_that_datasets_did_not_save_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="is not a folder saved by datasets"):
-        list(read_posts(str(tmp_path), "post", "train"))
+def test_a_folder_without_data_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="the folder holds no data that can be read"):
+        read_posts(str(tmp_path), "post", "train")
 
 
 def test_saved_data_without_the_split_names_those_it_has(tmp_path: Path) -> None:
@@ -177,23 +207,20 @@ def test_saved_data_without_the_split_names_those_it_has(tmp_path: Path) -> None
 
     DatasetDict({"dev": Dataset.from_list(ROWS)}).save_to_disk(str(tmp_path / "saved"))
     with pytest.raises(DataError, match="has no split 'train', only dev"):
-        list(read_posts(str(tmp_path / "saved"), "post", "train"))
+        read_posts(str(tmp_path / "saved"), "post", "train")
 
 
 def test_the_hash_of_a_split_follows_its_rows_alone(tmp_path: Path) -> None:
     one = Task("one", write_jsonl(tmp_path / "a.jsonl"))
     same = Task("two", write_jsonl(tmp_path / "b.jsonl"), template="other {post}")
-    changed = Task("one", write_jsonl(tmp_path / "c.jsonl", [*ROWS[:9], {"id": "r9", "post": "changed"}]))
+    changed = Task("one", write_jsonl(tmp_path / "c.jsonl", [{"id": "r0", "post": "changed"}, *ROWS[1:]]))
     assert posts_sha256(one, "train") == posts_sha256(same, "train")
     assert posts_sha256(one, "train") != posts_sha256(changed, "train")
 
 
-@pytest.mark.parametrize("name", TASKS)
-def test_a_bundled_task_holds_out_posts_that_are_not_trained_on(name: str) -> None:
-    task = TASKS[name]
-    assert task.eval_data is not None
-    train = [post for _, post in read_posts(task.data, task.column, "train")]
-    test = [post for _, post in read_posts(task.eval_data, task.column, "test")]
+def test_the_bundled_reviews_hold_out_posts_that_are_not_trained_on() -> None:
+    task = resolve_task(TaskSection(name="reviews"))
+    train, test = ([row.post for row in read_rows(task, split).rows] for split in ("train", "test"))
     assert len(set(train)) == len(train)
     assert not set(train) & set(test)
     assert len(train) + len(test) >= 240
@@ -202,7 +229,7 @@ def test_a_bundled_task_holds_out_posts_that_are_not_trained_on(name: str) -> No
 def test_a_recipe_overrides_a_bundled_task_key_by_key() -> None:
     task = resolve_task(TaskSection(name="reviews", template="Short: {post}"))
     assert task.template == "Short: {post}"
-    assert task.data == TASKS["reviews"].data
+    assert task.data == TASKS["reviews"].data_sets["reviews"].source
 
 
 def test_other_data_for_a_bundled_task_leave_its_held_out_rows_behind() -> None:
@@ -218,7 +245,9 @@ def test_a_task_of_ones_own_is_called_after_its_data() -> None:
 @pytest.mark.parametrize(
     ("section", "message", "hint"),
     [
-        ({"name": "review"}, "there is no task 'review'", "Did you mean reviews?"),
+        ({"name": "revews"}, "there is no task 'revews'", "Did you mean reviews?"),
+        ({"name": "summary", "dataset": "new"}, "no data set 'new'", "Did you mean news?"),
+        ({"data": "a.jsonl", "dataset": "news"}, "task.name is not given", "Set task.name"),
         ({}, "neither a name nor data", "task.name or task.data"),
         ({"data": "a.jsonl", "template": "no place"}, "has to contain {post} exactly once", "Summarize"),
         ({"data": "a.jsonl", "template": "{post} {post}"}, "has to contain {post} exactly once", "Summarize"),
@@ -229,15 +258,6 @@ def test_a_task_that_says_too_little_is_refused(section: dict[str, Any], message
         resolve_task(TaskSection(**section))
     assert message in caught.value.message
     assert hint in caught.value.hint
-
-
-def test_an_id_given_twice_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "rows.jsonl"
-    path.write_text(
-        '{"id": "a", "post": "the lid"}\n{"id": null, "post": "the box"}\n{"id": "a", "post": "the cable"}\n'
-    )
-    with pytest.raises(DataError, match="row 3: has the id 'a' of row 1"):
-        list(read_posts(str(path), "post", "train"))
 
 
 def test_a_tokenizer_that_ends_every_text_does_not_end_the_prompt(tmp_path: Path) -> None:

@@ -132,7 +132,7 @@ def test_losses_are_means_over_the_tokens_that_exist() -> None:
     losses = ppo_losses(zeros, zeros, zeros, zeros, advantages, returns, MASK, PPO)
     assert float(losses.policy) == -3.0
     assert float(losses.value) == pytest.approx(0.5 * (4 + 16) / 5)
-    assert float(losses.total(0.1)) == pytest.approx(-3.0 + 0.1 * 2.0)
+    assert float(losses.total(PPOSection(vf_coef=0.1))) == pytest.approx(-3.0 + 0.1 * 2.0)
     assert (float(losses.clipped), float(losses.clipped_value)) == (0.0, 0.0)
 
 

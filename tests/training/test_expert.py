@@ -20,7 +20,7 @@ from rsoup.files import sha256_file
 from rsoup.progress import Silent
 from rsoup.recipe import Recipe
 from rsoup.recipe_file import load_recipe
-from rsoup.training.expert import adapter_folder, morl_name, train_adapter
+from rsoup.training.expert import adapter_folder, inner_weights, morl_name, train_adapter
 from tiny import build_adapter, build_tiny_model, recipe_content, tree, write_recipe
 
 WEIGHTS = "adapter_model.safetensors"
@@ -308,7 +308,7 @@ def test_nothing_is_written_before_the_data_have_been_read(tmp_path: Path, tiny_
     content = recipe_content(tmp_path, tiny_model)
     (tmp_path / "posts.jsonl").write_text('{"post": "the lid"}\n{"text": "the kettle"}\n')
     recipe = load_recipe(write_recipe(tmp_path / "r.yaml", content))
-    with pytest.raises(DataError, match="row 2: has no column 'post'"):
+    with pytest.raises(DataError, match="too few rows"):
         train_adapter(recipe, "brief", {"brief": 1.0}, "expert", Silent())
     assert not (tmp_path / "run").exists()
 
@@ -356,3 +356,62 @@ def test_overwriting_keeps_the_old_adapter_until_the_new_one_is_whole(tmp_path: 
     with pytest.raises(RewardError):
         train_adapter(other, "brief", {"brief": 1.0}, "expert", Silent(), overwrite=True)
     assert tree(folder) == before
+
+
+def test_adapters_along_the_way_are_those_of_shorter_trainings(tmp_path: Path, tiny_model: Path) -> None:
+    content = recipe_content(tmp_path, tiny_model)
+    content["training"]["save_every"] = 2
+    recipe = load_recipe(write_recipe(tmp_path / "r.yaml", content))
+    train_adapter(recipe, "brief", {"brief": 1.0}, "expert", Silent())
+    kept = tmp_path / "run/trajectory/brief"
+    assert [path.name for path in sorted(kept.iterdir())] == ["step-000002"]
+    assert provenance(kept / "step-000002")["steps"] == 2
+    content["training"].update(steps=2, save_every=None)
+    content["output"] = str(tmp_path / "shorter")
+    shorter = load_recipe(write_recipe(tmp_path / "r.yaml", content))
+    folder = train_adapter(shorter, "brief", {"brief": 1.0}, "expert", Silent())
+    assert sha256_file(kept / "step-000002" / WEIGHTS) == sha256_file(folder / WEIGHTS)
+
+
+def test_a_baseline_may_weigh_scores_on_a_common_scale_and_says_so(tmp_path: Path, tiny_model: Path) -> None:
+    content = recipe_content(tmp_path, tiny_model)
+    hashes = set()
+    for scaling in ("raw", "running", "normalize_then_sum"):
+        content["training"]["score_scaling"] = scaling
+        content["output"] = str(tmp_path / scaling)
+        recipe = load_recipe(write_recipe(tmp_path / "r.yaml", content))
+        folder = train_adapter(recipe, "mixed", {"positive": 1.0, "brief": 1.0}, "morl", Silent())
+        assert provenance(folder)["score_scaling"] == scaling
+        assert provenance(folder)["score_statistics"]["brief"]["count"] == 3 * 2 * 3
+        hashes.add(sha256_file(folder / WEIGHTS))
+    assert len(hashes) == 3
+
+
+def test_every_inner_weighting_is_swept() -> None:
+    assert inner_weights(["a", "b"], 4) == [{"a": 0.75, "b": 0.25}, {"a": 0.5, "b": 0.5}, {"a": 0.25, "b": 0.75}]
+    assert len(inner_weights(["a", "b", "c"], 3)) == 7
+
+
+@pytest.mark.parametrize("fault", ["raise ValueError('no such word')", "return [float('nan') for _ in completions]"])
+def test_a_reward_that_fails_names_and_saves_the_sample_and_loses_no_step(
+    tmp_path: Path, tiny_model: Path, fault: str
+) -> None:
+    content = recipe_content(tmp_path, tiny_model)
+    picky = tmp_path / "picky.py"
+    source = "def picky(prompts, completions):\n    {}\n    return [float(len(text)) for text in completions]\n"
+    picky.write_text(source.format("pass"))
+    content["rewards"], content["morl"] = {"picky": {"function": f"{picky}:picky"}}, []
+    content["training"]["checkpoint_every"] = 100
+    recipe = load_recipe(write_recipe(tmp_path / "r.yaml", content))
+    with pytest.raises(KeyboardInterrupt):
+        train_adapter(recipe, "picky", {"picky": 1.0}, "expert", Stopping(2))  # after the start and one step
+    assert [path.name for path in (tmp_path / "run/checkpoints/picky").glob("*.safetensors")]
+    fails = source.format(f"if any('e' in text for text in completions): {fault}")
+    picky.write_text(fails)
+    with pytest.raises(RewardError) as caught:
+        train_adapter(recipe, "picky", {"picky": 1.0}, "expert", Silent(), overwrite=True)
+    saved = json.loads((tmp_path / "run/checkpoints/picky/failed_sample.json").read_text())
+    assert "e" in saved["completion"]
+    assert repr(saved["completion"]) in caught.value.message
+    assert "failed_sample.json" in caught.value.hint
+    assert not adapter_folder(recipe, "picky").exists()

@@ -12,9 +12,10 @@ from rsoup.models.sampling import generator_for
 from rsoup.recipe import GenerationSection, LoraSection, PPOSection, TrainingSection
 from rsoup.tasks import Task
 from rsoup.tasks.loading import Example, load_examples
-from rsoup.training.loop import update
 from rsoup.training.policy import Policy, fresh_config, read_start
-from rsoup.training.rollout import Rollout, collect, pick_examples
+from rsoup.training.rollout import Rollout, collect, draw_numbers, pick_examples
+from rsoup.training.team import Team
+from rsoup.training.update import update
 from tiny import build_adapter, write_posts
 
 TRAINING = TrainingSection(prompts_per_step=4, completions_per_prompt=3, ppo=PPOSection(epochs=2, mini_batches=2))
@@ -40,7 +41,14 @@ def rollout_of(
     generation: GenerationSection = GENERATION,
 ) -> Rollout:
     scorers = {"length": lambda prompts, completions: [float(len(text)) for text in completions]}
-    return collect(policy, examples[:4], scorers, training, generation, generator_for(0, "sampling", 0))
+    return collect(
+        policy,
+        examples[:4],
+        scorers,
+        training,
+        generation,
+        draw_numbers(training, generation, generator_for(0, "sampling", 0)),
+    )
 
 
 @pytest.mark.parametrize("mini_batches", [1, 2])
@@ -57,9 +65,9 @@ def test_at_the_start_the_kl_divergence_is_exactly_zero(
     policy = read_start(language_model, given) if continued else fresh(language_model)
     training = TRAINING.model_copy(update={"ppo": PPOSection(mini_batches=mini_batches)})
     rollout = rollout_of(policy, examples, training)
-    assert torch.equal(rollout.logprobs, rollout.ref_logprobs)
-    assert rollout.kl == 0.0
-    assert not rollout.values.any()
+    assert torch.equal(rollout.thoughts.logprobs, rollout.ref_logprobs)
+    assert float(rollout.kls.mean()) == 0.0
+    assert not rollout.thoughts.values.any()
 
 
 @pytest.mark.parametrize("mini_batches", [1, 2, 4])
@@ -71,7 +79,7 @@ def test_before_the_first_step_the_ratio_is_one_and_nothing_is_clipped(
     training = TRAINING.model_copy(update={"ppo": PPOSection(epochs=2, mini_batches=mini_batches)})
     rollout = rollout_of(policy, examples, training)
     optimizer = torch.optim.SGD(policy.parameters, lr=0.0)
-    losses = update(policy, optimizer, rollout, {"length": 1.0}, training, kl_coef=0.1)
+    losses = update(policy, optimizer, rollout, torch.from_numpy(rollout.scores["length"]), training, 0.1, Team())
     assert (losses["clipped"], losses["clipped_value"]) == (0.0, 0.0)
     if mini_batches == 1:
         assert losses["policy"] == pytest.approx(0.0, abs=1e-6)
@@ -84,11 +92,11 @@ def test_a_step_makes_completions_of_high_score_likelier(
     policy = fresh(language_model)
     rollout = rollout_of(policy, examples)
     optimizer = torch.optim.Adam(policy.parameters, lr=1e-3)
-    update(policy, optimizer, rollout, {"length": 1.0}, TRAINING, kl_coef=0.0)
+    update(policy, optimizer, rollout, torch.from_numpy(rollout.scores["length"]), TRAINING, 0.0, Team())
     with torch.no_grad():
         states = language_model.completion_states(rollout.prompt_ids, rollout.prompt_mask, rollout.ids)
         logprobs = language_model.logprobs(states, rollout.ids, rollout.temperature)
-    change = ((logprobs - rollout.logprobs.detach()) * rollout.mask).sum(-1).flatten()
+    change = ((logprobs - rollout.thoughts.logprobs.detach()) * rollout.mask).sum(-1).flatten()
     scores = torch.from_numpy(rollout.scores["length"]).float()
     assert torch.corrcoef(torch.stack([change, scores]))[0, 1] > 0.2
 
@@ -102,7 +110,7 @@ def test_log_probabilities_are_those_of_the_sampled_text_at_the_sampling_tempera
     with torch.no_grad():
         logits = language_model.model(input_ids=row).logits[0, len(prompt) - 1 : -1] / 0.8
     expected = logits.log_softmax(-1).gather(-1, ids[:, None]).squeeze(-1)
-    torch.testing.assert_close(rollout.logprobs.detach()[2, 1][kept], expected[kept], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(rollout.thoughts.logprobs.detach()[2, 1][kept], expected[kept], rtol=1e-4, atol=1e-4)
 
 
 def test_a_rollout_follows_from_its_random_numbers(
@@ -111,7 +119,7 @@ def test_a_rollout_follows_from_its_random_numbers(
     policy = fresh(language_model)
     one, same = rollout_of(policy, examples), rollout_of(policy, examples)
     assert one.texts == same.texts
-    assert torch.equal(one.logprobs, same.logprobs)
+    assert torch.equal(one.thoughts.logprobs, same.thoughts.logprobs)
     assert len(set(one.texts[:3])) > 1  # a group's members differ
 
 

@@ -88,7 +88,7 @@ function drawChoice() {
   $("chosen").replaceChildren(...parts);
   $("spoken").textContent = describe(point);
   $("command").textContent = commandFor(point, weights);
-  $("command").parentNode.hidden = point.kind === "base" || !Object.keys(weights).length;
+  $("command").parentNode.hidden = ["base", "ensemble", "mod"].includes(point.kind) || !Object.keys(weights).length;
 }
 function placeWords(point) {
   const sure = point.front_probability === null ? "" : ` in ${percent(point.front_probability)} of resamples`;
@@ -116,10 +116,15 @@ const quoted = (word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replac
 function commandFor(point, weights) {
   const parts = Object.entries(weights).filter(([, value]) => Math.abs(value) > 1e-9);
   const digits = (value) => String(Number(value.toFixed(10)));
-  if (point.kind === "morl") return quoted(report.adapters[parts[0][0]] ?? parts[0][0]);
+  if (point.kind === "morl" || point.kind === "checkpoint") return quoted(report.adapters[parts[0][0]] ?? parts[0][0]);
   const words = ["rsoup", "mix", ...parts.map(([name]) => quoted(report.adapters[name] ?? name)), ...parts.map(([, value]) => `-w ${digits(value)}`)];
   const values = parts.map(([, value]) => value);
-  if (values.some((value) => value < 0) || Math.abs(values.reduce((a, b) => a + b, 0) - 1) > 1e-6) words.push("--allow-extrapolation");
+  let rest = 1 - values.reduce((a, b) => a + b, 0);
+  if (Math.abs(rest) > 1e-6 && report.method) {
+    words.push("--base-weight", digits(rest)); // an evaluation gives the base what the adapters leave
+    if (rest > 0) rest = 0;
+  }
+  if (values.some((value) => value < 0) || Math.abs(rest) > 1e-6) words.push("--allow-extrapolation");
   if (report.method) words.push("--method", report.method);
   const name = Object.values(weights).map((value) => value.toFixed(2)).join("-");
   return [...words, "-o", `soup-${name}`].join(" ");

@@ -6,7 +6,7 @@ const POINTS = report.points;
 const BY_ID = new Map(POINTS.map((point) => [point.id, point]));
 const SOUPS = POINTS.filter((point) => point.kind === "soup" || point.kind === "expert");
 const CANDIDATES = SOUPS.length ? SOUPS : POINTS;
-const KIND_WORDS = { soup: "soup", expert: "expert", morl: "MORL run", base: "base model" };
+const KIND_WORDS = { soup: "soup", expert: "expert", morl: "MORL run", base: "base model", ensemble: "ensemble of predictions", mod: "MOD (mixed logits)", checkpoint: "checkpoint" };
 const RANGES = Object.fromEntries(REWARDS.map((name) => {
   const means = POINTS.map((point) => point.scores[name].mean);
   return [name, [Math.min(...means), Math.max(...means)]];

@@ -33,6 +33,9 @@ function glyph(point, x, y, size = MARK) {
   if (point.kind === "morl") return shape("path", { ...look, d: `M0 ${-size - 1}L${size + 0.5} ${size - 0.5}H${-size - 0.5}Z` });
   if (point.kind === "expert") return shape("path", { ...look, d: `M0 ${-size - 1.5}L${size + 1.5} 0L0 ${size + 1.5}L${-size - 1.5} 0Z` });
   if (point.kind === "base") return shape("rect", { ...look, x: -size + 0.5, y: -size + 0.5, width: 2 * size - 1, height: 2 * size - 1 });
+  if (point.kind === "ensemble") return shape("path", { ...look, d: `M0 ${size + 1}L${size + 0.5} ${-size + 0.5}H${-size - 0.5}Z` });
+  if (point.kind === "mod") return shape("path", { ...look, d: `M${-size} 0H${size}M0 ${-size}V${size}` });
+  if (point.kind === "checkpoint") return shape("path", { ...look, d: `M${-size} ${-size}L${size} ${size}M${size} ${-size}L${-size} ${size}` });
   return shape("circle", { ...look, r: size });
 }
 function describe(point) {

@@ -1,0 +1,74 @@
+"""Pick tokens so that a completion depends on its prompt, its model and its random numbers, and on nothing else.
+
+The rows of a batch disturb each other by rounding: the same row has logits that differ in the last digits from one
+batch to another. Where that could decide, the row is computed again by itself, so its token is the same in any batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from rsoup.models import packing
+from rsoup.models.language_model import LanguageModel
+
+CLOSE = 1e-3
+"""A lead (in logits) below which rounding in float32 might decide; batches differ by about 5e-5."""
+
+
+class Chooser:
+    """Picks the likeliest token, or draws one by a race with the random numbers of each completion.
+
+    The race adds noise -log(-log u) to log-probabilities and takes the largest (Gumbel 1954): it draws from the
+    softmax. With the same noise, models that nearly agree nearly always draw the same token, whatever the order of
+    the vocabulary, so that differences between models are not those of their luck.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        prompts: Sequence[Sequence[int]],
+        temperature: float,
+        randoms: Sequence[Sequence[torch.Generator]],
+    ) -> None:
+        self._model, self._prompts = model, prompts
+        self._temperature, self._randoms = temperature, randoms
+        self._settles = model.model.dtype == torch.float32
+
+    def __call__(self, logits: Tensor, prompts: Tensor, running: Tensor, ids: Tensor) -> Tensor:
+        """Pick a token per row. (n * G, V), (n,), (n, G), (P, G, step) -> (n * G,)."""
+        group = running.shape[1]
+        scores = logits.float()  # (n * G, V)
+        noise = self._noise(scores, prompts) if self._temperature else None
+        if noise is not None:
+            scores = scores / self._temperature + noise
+        if not self._settles:
+            return scores.argmax(-1)
+        best = scores.topk(2)
+        tokens = best.indices[:, 0].clone()
+        close = (best.values[:, 0] - best.values[:, 1] < CLOSE) & running.flatten()
+        for place in close.nonzero().flatten().tolist():
+            prompt, member = int(prompts[place // group]), place % group
+            alone = self._alone(prompt, ids[prompt, member])
+            tokens[place] = (alone if noise is None else alone / self._temperature + noise[place]).argmax()
+        return tokens
+
+    def _alone(self, prompt: int, ids: Tensor) -> Tensor:
+        """Return the logits of the next token from a row of its own, without padding or cache. (V,)."""
+        row = torch.tensor([*self._prompts[prompt]], device=ids.device)
+        row = torch.cat([row, ids])[None]
+        mask = torch.ones_like(row, dtype=torch.bool)
+        hidden = self._model.hidden_states(row, mask, packing.prompt_positions(mask))
+        return self._model.logits(hidden[:, -1])[0].float()
+
+    def _noise(self, scores: Tensor, prompts: Tensor) -> Tensor:
+        """Return the next random numbers of each completion; each has a generator of its own. (n * G, V)."""
+        rows = [
+            torch.rand(scores.shape[-1], generator=random, device=scores.device)
+            for prompt in prompts.tolist()
+            for random in self._randoms[prompt]
+        ]
+        tiny = torch.finfo(torch.float32).tiny
+        return -torch.log(-torch.log(torch.stack(rows).clamp_(min=tiny)))

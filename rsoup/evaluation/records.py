@@ -1,0 +1,142 @@
+"""What results.json holds."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, Strict, model_validator
+
+SCHEMA: Literal[1] = 1
+SAMPLES_NAME = "samples.parquet"
+
+Kind = Literal["base", "expert", "soup", "morl", "ensemble", "mod", "checkpoint"]
+AdapterKind = Literal["init", "expert", "morl", "soup", "checkpoint"]
+Floats = NDArray[np.float64]
+
+
+class Record(BaseModel):
+    """A frozen record that refuses unknown keys and values of another type."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", populate_by_name=True)
+
+
+class Score(Record):
+    """The mean of ``n`` scores and its standard error, which a single score does not have."""
+
+    mean: FiniteFloat
+    stderr: Annotated[FiniteFloat, Field(ge=0)] | None
+    n: Annotated[int, Field(ge=1)]
+
+
+class Point(Record):
+    """One evaluated model: the weights it was mixed with and its score on every reward."""
+
+    id: Annotated[str, Field(min_length=1)]
+    kind: Kind
+    weights: dict[str, FiniteFloat]
+    lam: Annotated[FiniteFloat | None, Field(alias="lambda")]
+    scores: dict[str, Score]
+    extras: dict[str, FiniteFloat] = {}
+
+
+class Adapter(Record):
+    """Where an evaluated adapter lay, what its bytes were, and the rewards it was trained on, with their weights."""
+
+    path: str
+    sha256: str | None
+    kind: AdapterKind
+    rewards: dict[str, FiniteFloat] | None = None
+
+
+class Base(Record):
+    """The model the adapters were added to."""
+
+    name: str
+    sha256: str | None
+
+
+class Generation(Record):
+    """How the completions were made; further settings are kept as they are."""
+
+    model_config = ConfigDict(extra="allow")
+
+    max_new_tokens: Annotated[int, Field(ge=1)]
+    temperature: Annotated[FiniteFloat, Field(ge=0)]
+    dtype: str
+    samples_per_prompt: Annotated[int, Field(ge=1)] = 1
+
+
+class Prompts(Record):
+    """Which prompts were completed: the same ones at every point."""
+
+    count: Annotated[int, Field(ge=1)]
+    sha256: str
+    split: str
+    left_out: Annotated[int, Field(ge=0)] = 0
+    """Held-out rows whose prompts are too long for the task or for the model."""
+
+
+class Results(Record):
+    """Everything results.json holds; scores are keyed by reward name."""
+
+    schema_number: Annotated[Literal[1], Field(alias="schema")] = SCHEMA
+    recipe: str | None
+    task: str | None
+    seed: int
+    base_model: Base
+    generation: Generation
+    prompts: Prompts
+    rewards: Annotated[tuple[str, ...], Strict(False), Field(min_length=1)]
+    adapters: dict[str, Adapter]
+    method: str | None
+    points: Annotated[tuple[Point, ...], Strict(False), Field(min_length=1)]
+    samples: str | None = SAMPLES_NAME
+    seconds: FiniteFloat | None = None
+    versions: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _agree(self) -> Results:
+        """Check that points, rewards and adapters speak of each other."""
+        _refuse_repeats("rewards", self.rewards)
+        _refuse_repeats("points", [point.id for point in self.points])
+        for point in self.points:
+            _check_point(point, self)
+        if self.samples is not None and Path(self.samples).name != self.samples:
+            raise ValueError(f"samples: {self.samples!r} is not the name of a file beside this one")
+        return self
+
+    def point(self, point_id: str) -> Point:
+        """Return the point of that id."""
+        return next(point for point in self.points if point.id == point_id)
+
+
+def summarise(values: Floats) -> Score:
+    """Return mean, standard error (n - 1 degrees of freedom) and count of scores of shape (prompts,)."""
+    count = len(values)
+    stderr = float(np.std(values, ddof=1) / math.sqrt(count)) if count > 1 else None
+    return Score(mean=float(np.mean(values)), stderr=stderr, n=count)
+
+
+def _refuse_repeats(what: str, names: tuple[str, ...] | list[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{what}: {name!r} is there twice")
+
+
+def _check_point(point: Point, results: Results) -> None:
+    where = f"point {point.id!r}"
+    for name in results.rewards:
+        if name not in point.scores:
+            raise ValueError(f"{where}: the reward {name!r} is missing")
+    for name in point.scores:
+        if name not in results.rewards:
+            raise ValueError(f"{where}: the reward {name!r} is not one of {', '.join(results.rewards)}")
+    for name in point.weights:
+        if name not in results.adapters:
+            raise ValueError(f"{where}: the weight {name!r} belongs to no adapter of this file")
+    if point.kind != "base" and not point.weights:
+        raise ValueError(f"{where}: kind {point.kind!r} has no weights")

@@ -1,0 +1,188 @@
+"""samples.parquet: every completion with every score."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from rsoup.errors import ResultsError, first_line
+from rsoup.evaluation.records import Floats, Point, Results, Score, summarise
+from rsoup.files import whole_file
+
+AGAIN = "Make the file again with rsoup eval."
+
+
+@dataclass(frozen=True)
+class PointSamples:
+    """The completions of one point, ``per_prompt`` for each prompt, prompt by prompt in the order of the prompts."""
+
+    completions: tuple[str, ...]
+    scores: Mapping[str, Floats]  # reward name -> (prompts * per_prompt,)
+    tokens: NDArray[Any]  # (prompts * per_prompt,)
+    ended_by_eos: NDArray[Any]  # (prompts * per_prompt,)
+    measures: Mapping[str, Floats] = field(default_factory=dict)  # such as kl -> (prompts * per_prompt,)
+    per_prompt: int = 1
+
+    def summary(self) -> dict[str, Score]:
+        """Return the mean score on every reward with its standard error over the prompts."""
+        return {name: summarise(values) for name, values in self.by_prompt().scores.items()}
+
+    def by_prompt(self) -> PointSamples:
+        """Return one entry per prompt: its completions as one text, the means of their scores and lengths."""
+        if self.per_prompt == 1:
+            return self
+        rows = range(0, len(self.completions), self.per_prompt)
+        return PointSamples(
+            completions=tuple(
+                "\n".join(f"({n}) {text}" for n, text in enumerate(self.completions[row : row + self.per_prompt], 1))
+                for row in rows
+            ),
+            scores={name: self._means(values) for name, values in self.scores.items()},
+            tokens=self._means(self.tokens),
+            ended_by_eos=self._means(self.ended_by_eos),
+            measures={name: self._means(values) for name, values in self.measures.items()},
+        )
+
+    def _means(self, values: NDArray[Any]) -> Floats:
+        means: Floats = values.reshape(-1, self.per_prompt).mean(axis=1)
+        return means
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Every completion with every score; each point completes the same prompts."""
+
+    prompt_ids: tuple[str, ...]
+    prompts: tuple[str, ...]
+    points: Mapping[str, PointSamples]
+
+
+def read_samples_file(file: Path, results: Results) -> Samples:
+    """Read the samples of ``results``, one entry per prompt, and check that they agree with each other."""
+    table = _read_table(file, results.rewards)
+    rows: dict[str, list[int]] = {point.id: [] for point in results.points}
+    for row, point_id in enumerate(table["point"]):
+        if point_id not in rows:
+            raise ResultsError(f"{file}: row {row}: point {point_id!r} is not in the results.", AGAIN)
+        rows[point_id].append(row)
+    first = {table["prompt_id"][row]: table["prompt"][row] for row in rows[results.points[0].id]}
+    place = {prompt_id: number for number, prompt_id in enumerate(first)}
+    each = results.generation.samples_per_prompt
+    points = {}
+    for point_id, own in rows.items():
+        aligned = _aligned(file, point_id, own, table["prompt_id"], place, each)
+        points[point_id] = _point_samples(table, aligned, results.rewards, each).by_prompt()
+    samples = Samples(tuple(first), tuple(first.values()), points)
+    check_samples(file, results, samples)
+    return samples
+
+
+def write_samples(path: Path, samples: Samples, rewards: tuple[str, ...]) -> None:
+    """Write one row per point and completion."""
+    points = samples.points.values()
+    each = next(iter(points)).per_prompt
+    count = len(samples.prompt_ids)
+    columns: dict[str, pa.Array] = {
+        "point": pa.array([point_id for point_id in samples.points for _ in range(count * each)], pa.string()),
+        "prompt_id": pa.array(np.repeat(samples.prompt_ids, each).tolist() * len(points), pa.string()),
+        "prompt": pa.array([prompt for prompt in samples.prompts for _ in range(each)] * len(points), pa.string()),
+        "sample": pa.array(list(range(each)) * count * len(points), pa.int32()),
+        "completion": pa.array([text for point in points for text in point.completions], pa.string()),
+    }
+    for name in rewards:
+        columns[f"score:{name}"] = _column([point.scores[name] for point in points], pa.float64())
+    columns["tokens"] = _column([point.tokens for point in points], pa.int32())
+    columns["ended_by_eos"] = _column([point.ended_by_eos for point in points], pa.bool_())
+    for name in next(iter(points)).measures:
+        if all(name in point.measures for point in points):
+            columns[name] = _column([point.measures[name] for point in points], pa.float64())
+    with whole_file(path) as partial:
+        pq.write_table(pa.table(columns), partial, compression="zstd")
+
+
+def _column(parts: list[NDArray[Any]], kind: Any) -> Any:
+    return pa.array(np.concatenate(parts), kind)
+
+
+def _read_table(file: Path, rewards: tuple[str, ...]) -> dict[str, Any]:
+    """Return the columns of a samples file: texts as lists, numbers as arrays."""
+    try:
+        return _columns(file, pq.read_table(file), rewards)
+    except FileNotFoundError as problem:
+        raise ResultsError(f"{file}: the samples of the results are missing.", AGAIN) from problem
+    except (pa.ArrowException, OSError, UnicodeError) as problem:
+        raise ResultsError(f"{file}: is not a whole parquet file ({first_line(problem)}).", AGAIN) from problem
+
+
+def _columns(file: Path, table: pa.Table, rewards: tuple[str, ...]) -> dict[str, Any]:
+    types = {name: pa.string() for name in ("point", "prompt_id", "prompt", "completion")}
+    types |= {f"score:{name}": pa.float64() for name in rewards}
+    types |= {"tokens": pa.int32(), "ended_by_eos": pa.bool_()}
+    columns: dict[str, Any] = {}
+    for name, kind in types.items():
+        if name not in table.column_names:
+            raise ResultsError(f"{file}: the column {name!r} is missing.", AGAIN)
+        column = table.column(name)
+        if column.type != kind:
+            raise ResultsError(f"{file}: the column {name!r} holds {column.type}, not {kind}.", AGAIN)
+        if column.null_count:
+            raise ResultsError(f"{file}: the column {name!r} has empty cells.", AGAIN)
+        columns[name] = column.to_pylist() if kind == pa.string() else column.to_numpy()
+    return columns
+
+
+def _aligned(
+    file: Path, point_id: str, rows: list[int], prompt_ids: list[str], place: dict[str, int], each: int
+) -> list[int]:
+    """Return the rows of a point in the order of the prompts of the first point."""
+    places = [place.get(prompt_ids[row], -1) for row in rows]
+    if sorted(places) != [number for number in range(len(place)) for _ in range(each)]:
+        raise ResultsError(f"{file}: point {point_id!r} does not complete the same prompts as the first point.", AGAIN)
+    return [row for _, row in sorted(zip(places, rows, strict=True))]
+
+
+def _point_samples(table: dict[str, Any], rows: list[int], rewards: tuple[str, ...], each: int) -> PointSamples:
+    return PointSamples(
+        completions=tuple(table["completion"][row] for row in rows),
+        scores={name: table[f"score:{name}"][rows] for name in rewards},
+        tokens=table["tokens"][rows],
+        ended_by_eos=table["ended_by_eos"][rows],
+        per_prompt=each,
+    )
+
+
+def check_samples(file: Path, results: Results, samples: Samples) -> None:
+    """Refuse samples that are not those the results were made from."""
+    if len(set(samples.prompt_ids)) != results.prompts.count or len(samples.prompts) != results.prompts.count:
+        _refuse(file, f"the samples hold {len(set(samples.prompt_ids))} prompts, the results {results.prompts.count}")
+    for point in results.points:
+        if point.id not in samples.points:
+            _refuse(file, f"point {point.id!r} has no samples")
+        own = samples.points[point.id].by_prompt()
+        columns = (own.completions, own.tokens, own.ended_by_eos, *(own.scores[name] for name in results.rewards))
+        if any(len(column) != results.prompts.count for column in columns):
+            _refuse(file, f"point {point.id!r} does not hold one sample for each prompt")
+        for name in results.rewards:
+            _check_mean(file, point, name, own.scores[name])
+
+
+def _check_mean(file: Path, point: Point, name: str, values: Floats) -> None:
+    where = f"point {point.id!r}, reward {name!r}"
+    bad = np.flatnonzero(~np.isfinite(values))
+    if bad.size:
+        _refuse(file, f"{where}: the score of prompt {bad[0]} is {values[bad[0]]}, not a number")
+    mean = float(np.mean(values))
+    if not math.isclose(mean, point.scores[name].mean, rel_tol=1e-6, abs_tol=1e-9):
+        _refuse(file, f"{where}: the samples have the mean {mean:.6g}, the results say {point.scores[name].mean:.6g}")
+
+
+def _refuse(file: Path, what: str) -> NoReturn:
+    raise ResultsError(f"{file}: {what}.", AGAIN)

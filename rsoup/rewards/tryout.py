@@ -1,0 +1,150 @@
+"""Try a reward on one text, and a recipe's rewards on its reference answers, before anything is trained on them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import stats
+
+from rsoup.errors import RecipeError
+from rsoup.progress import Progress
+from rsoup.recipe import Recipe, RewardSection
+from rsoup.rewards.scoring import Scorer, make_scorer, score
+from rsoup.tasks import resolve_task
+from rsoup.tasks.loading import read_rows
+from rsoup.tasks.responses import apply_rule
+
+if TYPE_CHECKING:
+    from rsoup.rewards.classifier import Reading
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The score of one completion and, of a classifier, what was read."""
+
+    score: float
+    reading: Reading | None
+
+
+def try_reward(name: str, section: RewardSection, prompt: str, completion: str) -> Trial:
+    """Score one completion of a post with a reward."""
+    scorer = make_scorer(name, section)
+    value = float(score(name, scorer, [prompt], [completion])[0])
+    read = getattr(scorer, "read", None)
+    return Trial(value, read(prompt, completion) if read is not None else None)
+
+
+@dataclass(frozen=True)
+class RewardCheck:
+    """What a reward makes of a recipe's answers: the mean and the spread of all scores, texts scored in a second.
+
+    ``preferred`` is the share of posts whose own answer scores above another post's (a tie counts half) with its
+    standard error; None without reference answers.
+    """
+
+    mean: float
+    deviation: float
+    least: float
+    most: float
+    preferred: tuple[float, float] | None
+    per_second: float
+
+
+@dataclass(frozen=True)
+class Check:
+    """What a recipe's rewards make of its held-out rows; ``correlations`` are Spearman's, NaN for a constant reward."""
+
+    rows: int
+    references: int
+    rewards: Mapping[str, RewardCheck]
+    correlations: Mapping[str, Mapping[str, float]]
+
+
+def check_rewards(recipe: Recipe, count: int, progress: Progress) -> Check:
+    """Score reference answers of held-out rows, each under its own post and under another row's.
+
+    Where no row has a reference, the first sentence of each post stands in for an answer, so that scales,
+    correlations and speed can be told all the same.
+    """
+    task = resolve_task(recipe.task)
+    rows = read_rows(task, "test").rows
+    with_reference = [row for row in rows if row.reference is not None]
+    chosen = (with_reference or rows)[:count]
+    if len(chosen) < 2:
+        raise RecipeError(
+            f"{task.eval_data or task.data}: too few held-out rows ({len(chosen)}) to compare.", "Give two or more."
+        )
+    posts = [row.post for row in chosen]
+    answers = [
+        apply_rule(row.reference, task.response)
+        if row.reference is not None
+        else apply_rule(row.post, "first_sentence")
+        for row in chosen
+    ]
+    progress.start("check", len(recipe.rewards))
+    scores: dict[str, np.ndarray] = {}
+    checks: dict[str, RewardCheck] = {}
+    for name, section in recipe.rewards.items():
+        scores[name], seconds = _score(name, make_scorer(name, section), posts, answers)
+        checks[name] = _summary(scores[name], seconds, judged=bool(with_reference))
+        progress.advance(name)
+    progress.finish()
+    return Check(len(chosen), len(with_reference), checks, correlations(scores))
+
+
+def _score(name: str, scorer: Scorer, posts: list[str], answers: list[str]) -> tuple[np.ndarray, float]:
+    """Return the scores (2, n) of the answers under their own posts and under the next one's, and the time taken."""
+    score(name, scorer, posts[:1], answers[:1])  # what is made at the first call is not timed
+    began = time.perf_counter()
+    values = score(name, scorer, posts + posts, answers + answers[1:] + answers[:1])
+    return values.reshape(2, -1), time.perf_counter() - began
+
+
+def _summary(values: np.ndarray, seconds: float, *, judged: bool) -> RewardCheck:
+    own, other = values
+    wins = (own > other) + 0.5 * (own == other)
+    return RewardCheck(
+        mean=float(values.mean()),
+        deviation=float(values.std(ddof=1)),
+        least=float(values.min()),
+        most=float(values.max()),
+        preferred=(float(wins.mean()), float(wins.std(ddof=1) / np.sqrt(len(wins)))) if judged else None,
+        per_second=values.size / seconds,
+    )
+
+
+def correlations(scores: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
+    """Return Spearman's rank correlation of each pair of rewards over the same answers; NaN if one is constant."""
+    return {one: {other: _spearman(scores[one].ravel(), scores[other].ravel()) for other in scores} for one in scores}
+
+
+def _spearman(one: np.ndarray, other: np.ndarray) -> float:
+    if np.ptp(one) == 0 or np.ptp(other) == 0:
+        return float("nan")
+    return float(stats.spearmanr(one, other).statistic)
+
+
+def remarks(check: Check, names: Sequence[str]) -> list[str]:
+    """Return what stands out in a check."""
+    said = []
+    if not check.references:
+        said.append(
+            "No row has a reference answer: the first sentences of the posts stand in, and nothing is preferred."
+        )
+    for name in names:
+        reward = check.rewards[name]
+        if reward.deviation == 0:
+            said.append(f"{name} gives every answer the same score.")
+        elif reward.preferred is not None and reward.preferred[0] < 0.5 - 2 * reward.preferred[1]:
+            said.append(f"{name} prefers the answers to other posts: a sign or a format may be the wrong way round.")
+    deviations = {name: check.rewards[name].deviation for name in names if check.rewards[name].deviation > 0}
+    if deviations and max(deviations.values()) > 10 * min(deviations.values()):
+        small, large = min(deviations, key=deviations.__getitem__), max(deviations, key=deviations.__getitem__)
+        said.append(
+            f"Scores of {large} vary much more than those of {small}: equal weights in morl would not mean equal."
+        )
+    return said

@@ -1,0 +1,86 @@
+"""Small stand-ins for a recipe's models and data, so that it can be tried in a minute before a GPU is paid for.
+
+``shrink`` is the way in; the models are built in ``rsoup.tiny.models``, the rows in ``rsoup.tiny.rows``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rsoup.recipe import Recipe, TaskSection
+from rsoup.tasks import resolve_task
+from rsoup.tiny.models import build_adapter, build_judge, build_policy
+from rsoup.tiny.rows import write_rows
+
+STEPS, PROMPTS, GROUP, TOKENS, RANK = 2, 4, 2, 6, 4
+LEARNING_RATE = 1e-2
+"""Large enough for the experts of two steps to differ."""
+
+
+def shrink(recipe: Recipe, output: Path | None = None) -> Recipe:
+    """Return the recipe with random small models of the same architectures, made-up rows and few, short steps.
+
+    The stand-ins are kept in the folder ``tiny`` of the run, which is ``output`` or runs/<name>-tiny. Data and
+    functions that are on this machine stay as they are.
+    """
+    name = f"{recipe.name}-tiny"
+    small = recipe.model_copy(update={"name": name, "output": str(output) if output else None})
+    folder = small.folder / "tiny"
+    policy = build_policy(folder / "policy", recipe.model.base, recipe.task, recipe.seed)
+    lora = recipe.model.lora
+    start = build_adapter(folder / "start", policy, lora, recipe.seed) if recipe.model.start else None
+    model = recipe.model.model_copy(
+        update={
+            "base": str(policy),
+            "revision": None,
+            "quantization": None,
+            "dtype": "float32",
+            "start": str(start) if start else None,
+            "lora": lora if start else lora.model_copy(update={"r": min(lora.r, RANK)}),
+        }
+    )
+    rewards = {
+        name: section.model_copy(
+            update={"model": str(build_judge(folder / "rewards" / name, section)), "revision": None}
+        )
+        if section.model is not None
+        else section
+        for name, section in recipe.rewards.items()
+    }
+    changed = {"model": model, "task": _small_task(recipe.task, folder / "rows"), "rewards": rewards}
+    return small.model_copy(update={**changed, **_short(recipe)})
+
+
+def _small_task(section: TaskSection, folder: Path) -> TaskSection:
+    """Return the task with made-up rows in the shape of its data, unless these are on this machine."""
+    task = resolve_task(section)
+    there = [source is None or Path(source).expanduser().exists() for source in (task.data, task.eval_data)]
+    if all(there):
+        return section
+    train, test = write_rows(folder, task)
+    return section.model_copy(update={"data": str(train), "eval_data": str(test)})
+
+
+def _short(recipe: Recipe) -> dict[str, Any]:
+    """Return the sections that say how long everything takes."""
+    training, generation, evaluation = recipe.training, recipe.generation, recipe.evaluation
+    few: dict[str, Any] = {
+        "steps": STEPS,
+        "learning_rate": LEARNING_RATE,
+        "epochs": None,
+        "prompts_per_step": PROMPTS,
+        "checkpoint_every": 1,
+    }
+    few["completions_per_prompt"] = min(training.completions_per_prompt, GROUP)
+    few["prompts_per_pass"] = training.prompts_per_pass and 2
+    few["save_every"] = training.save_every and 1
+    few["ppo"] = training.ppo.model_copy(update={"mini_batches": 2 if training.ppo.mini_batches > 1 else 1})
+    shortest = generation.min_new_tokens and min(generation.min_new_tokens, TOKENS // 2)
+    return {
+        "training": training.model_copy(update=few),
+        "generation": generation.model_copy(update={"max_new_tokens": TOKENS, "min_new_tokens": shortest}),
+        "evaluation": evaluation.model_copy(
+            update={"prompts": PROMPTS, "lambdas": 3, "max_new_tokens": TOKENS, "batch_size": PROMPTS}
+        ),
+    }

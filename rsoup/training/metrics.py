@@ -1,0 +1,100 @@
+"""What a training tells of each step: in metrics.jsonl, to trackers, and on the terminal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rsoup.errors import FailedSampleError, RewardError
+from rsoup.files import write_json, write_text
+from rsoup.training.algorithm import masked_mean
+from rsoup.training.checkpoint import TrainingState
+from rsoup.training.rollout import Rollout
+from rsoup.training.scores import Running
+from rsoup.training.team import Team
+
+METRICS_FILE = "metrics.jsonl"
+FAILED_FILE = "failed_sample.json"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What all processes' rollouts of a step amount to."""
+
+    metrics: dict[str, Any]
+    running: dict[str, Running]
+    kls: np.ndarray
+    tokens: int
+
+
+def see(rollout: Rollout, state: TrainingState, team: Team) -> Seen:
+    """Put together what all processes saw in a step, and the statistics of scores with it."""
+    scores = {name: team.gather(values) for name, values in rollout.scores.items()}
+    kls = team.gather(rollout.kls)
+    lengths = team.gather(rollout.mask.sum(-1).flatten().cpu().numpy())
+    entropy = -masked_mean(rollout.thoughts.logprobs.detach(), rollout.mask, team.total)
+    metrics = {
+        "scores": {name: float(values.mean()) for name, values in scores.items()},
+        "kl": float(kls.mean()),
+        "entropy": float(entropy),
+        "completion_tokens": float(lengths.mean()),
+        "ended_by_eos": float(team.gather(rollout.ended.flatten().cpu().numpy().astype(np.float64)).mean()),
+        "prompt": rollout.posts[0],
+        "completion": rollout.texts[0],
+    }
+    running = {name: state.running.get(name, Running()).with_batch(values) for name, values in scores.items()}
+    return Seen(metrics, running, kls, int(lengths.sum()))
+
+
+@contextmanager
+def logging(folder: Path, steps: int, team: Team) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """Yield a function that takes each step's metrics; those of the first ``steps`` steps are there already."""
+    if not team.leads:
+        yield lambda _line: None
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / METRICS_FILE
+    if path.is_file():  # lines of steps after the last checkpoint: they are made again
+        write_text(path, "".join(path.read_text(encoding="utf-8").splitlines(keepends=True)[:steps]))
+    with path.open("a", encoding="utf-8") as file:
+
+        def log(line: Mapping[str, Any]) -> None:
+            file.write(json.dumps(line) + "\n")
+            file.flush()
+            scores = {f"score/{name}": value for name, value in line["scores"].items()}
+            numbers = {name: value for name, value in line.items() if isinstance(value, (int, float))}
+            team.log({**scores, **numbers}, line["step"])
+
+        yield log
+
+
+def note(metrics: Mapping[str, Any], speed: float) -> str:
+    """Return a step in a few words; ``speed`` is in tokens per second."""
+    scores = " ".join(f"{name} {value:.2f}" for name, value in metrics["scores"].items())
+    kl = "" if metrics["kl"] is None else f" kl {metrics['kl']:.1f}"
+    return f"{scores}{kl} {speed:.0f} tok/s"
+
+
+def shown(step: int, text: str, scores: Mapping[str, np.ndarray]) -> str:
+    """Return the first completion of a step and its scores."""
+    told = "  ".join(f"{name} {values[0]:.2f}" for name, values in scores.items())
+    return f"step {step}: {' '.join(text.split())!r}  {told}"
+
+
+@contextmanager
+def saving_failed_sample(folder: Path, step: int) -> Iterator[None]:
+    """Save the completion that a reward fails on within the block to failed_sample.json, and say so."""
+    try:
+        yield
+    except FailedSampleError as problem:
+        path = folder / FAILED_FILE
+        sample = {name: getattr(problem, name) for name in ("reward", "prompt", "completion", "message")}
+        write_json(path, {"schema": 1, "step": step, **sample})
+        hint = f"{problem.hint} The sample is in {path}; the same command then continues."
+        raise RewardError(problem.message, hint) from problem

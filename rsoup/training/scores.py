@@ -1,0 +1,67 @@
+"""What scores become before they are maximised: scaled, clipped, weighted, less a penalty."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from rsoup.recipe import TrainingSection
+from rsoup.rewards.scoring import weighted_score
+
+EPSILON = 1e-8
+
+
+@dataclass(frozen=True)
+class Running:
+    """Mean and spread of all scores a reward gave so far; ``spread`` is their sum of squared deviations."""
+
+    count: int = 0
+    mean: float = 0.0
+    spread: float = 0.0
+
+    @property
+    def deviation(self) -> float:
+        """The standard deviation, with n - 1 in the denominator; 0 for fewer than two scores."""
+        return math.sqrt(self.spread / (self.count - 1)) if self.count > 1 else 0.0
+
+    def with_batch(self, scores: np.ndarray) -> Running:
+        """Return the statistics with a batch (n,) taken in (Chan et al., 1979)."""
+        count = self.count + len(scores)
+        mean = float(scores.mean())
+        apart = mean - self.mean
+        spread = float(((scores - mean) ** 2).sum()) + apart**2 * self.count * len(scores) / count
+        return Running(count, self.mean + apart * len(scores) / count, self.spread + spread)
+
+
+def objective_scores(
+    scores: Mapping[str, np.ndarray],
+    weights: Mapping[str, float],
+    running: Mapping[str, Running],
+    training: TrainingSection,
+) -> np.ndarray:
+    """Return what a training maximises: the weighted mean of scores, scaled and clipped. (P * G,) each -> (P * G,).
+
+    ``running`` holds the statistics of each reward with the present batch taken in.
+    """
+    prepared = {
+        name: _clipped(_scaled(scores[name], running.get(name, Running()), training), training.score_clip)
+        for name in weights
+    }
+    return weighted_score(prepared, weights)
+
+
+def _scaled(scores: np.ndarray, running: Running, training: TrainingSection) -> np.ndarray:
+    if training.score_scaling == "running":
+        return np.asarray((scores - running.mean) / (running.deviation + EPSILON))
+    if training.score_scaling == "normalize_then_sum":  # GDPO (arXiv 2601.05242), within the completions of a prompt
+        grouped = scores.reshape(-1, training.completions_per_prompt)
+        centred = grouped - grouped.mean(1, keepdims=True)
+        return np.asarray((centred / (grouped.std(1, ddof=1, keepdims=True) + 1e-4)).reshape(-1))
+    return scores
+
+
+def _clipped(scores: np.ndarray, limit: float | None) -> np.ndarray:
+    return scores if limit is None else scores.clip(-limit, limit)

@@ -1,0 +1,196 @@
+"""What happens in a round of TRL's trainers: completions are scored, steps are counted, noted and kept."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import TrainerCallback
+
+from rsoup.models.language_model import LanguageModel
+from rsoup.models.sampling import generator_for
+from rsoup.progress import Progress
+from rsoup.recipe import TrainingSection
+from rsoup.rewards.scoring import score_all
+from rsoup.tasks.loading import Example
+from rsoup.tasks.responses import read_responses
+from rsoup.training.checkpoint import Checkpoint, Keep, TrainingState
+from rsoup.training.loop import SHOW_EVERY, Objective
+from rsoup.training.metrics import note, shown
+from rsoup.training.policy import Policy
+from rsoup.training.scores import Running, objective_scores
+from rsoup.training.team import Team
+from rsoup.training.trl_settings import own_aggregation, passes_per_step
+from rsoup.training.update import diverged
+
+RewardFunction = Callable[..., list[float]]
+Logs = Sequence[Mapping[str, float]]
+"""What TRL logs of the optimiser steps of a round."""
+
+
+@dataclass(frozen=True)
+class Heard:
+    """The completions of a round in this process: their texts, lengths in tokens, ends and scores, (n,) each."""
+
+    posts: Sequence[str]
+    texts: Sequence[str]
+    lengths: np.ndarray
+    ended: np.ndarray
+    scores: Mapping[str, np.ndarray]
+
+
+class Judge:
+    """Scores the completions of a round with every reward; ``running`` holds the statistics of all rounds."""
+
+    def __init__(
+        self,
+        objective: Objective,
+        training: TrainingSection,
+        model: LanguageModel,
+        examples: Sequence[Example],
+        running: Mapping[str, Running],
+        team: Team,
+    ) -> None:
+        self.running = dict(running)
+        self.heard: Heard | None = None
+        self._objective = objective
+        self._training = training
+        self._model = model
+        self._examples = examples
+        self._team = team
+
+    def hear(self, rows: Sequence[int], ids: Sequence[Sequence[int]]) -> Heard:
+        """Score completions of some examples and take them into the statistics; those heard before are forgotten."""
+        examples = [self._examples[row] for row in rows]
+        posts = [example.post for example in examples]
+        texts = read_responses(self._model.tokenizer, examples, ids)
+        scores = score_all(self._objective.scorers, posts, texts)
+        for name, values in scores.items():
+            self.running[name] = self.running.get(name, Running()).with_batch(self._team.gather(values))
+        lengths = np.array([len(row) for row in ids])
+        ended = np.array([row[-1] in self._model.stop_ids for row in ids])
+        self.heard = Heard(posts, texts, lengths, ended, scores)
+        return self.heard
+
+    def rewards(self, heard: Heard) -> np.ndarray:
+        """Return what each completion earns, before the KL penalty: the same as with PPO."""
+        scores = objective_scores(heard.scores, self._objective.weights, self.running, self._training)
+        return np.asarray(scores - self._training.missing_eos_penalty * ~heard.ended)
+
+    def metrics(self, logs: Logs) -> dict[str, Any]:
+        """Return what metrics.jsonl says of the last round; ``logs`` are those of its first pass.
+
+        The KL divergence is TRL's estimate per token times the length of a completion: that of sampled tokens for
+        RLOO, Schulman's (2020) for GRPO, none where the KL coefficient is 0.
+        """
+        assert self.heard is not None
+        length = float(self._team.gather(self.heard.lengths).mean())
+        kl = mean_of(logs, "kl")
+        return {
+            "scores": {name: float(self._team.gather(values).mean()) for name, values in self.heard.scores.items()},
+            "kl": None if kl is None else kl * length,
+            "entropy": mean_of(logs, "entropy"),
+            "completion_tokens": length,
+            "ended_by_eos": float(self._team.gather(self.heard.ended.astype(np.float64)).mean()),
+            "prompt": self.heard.posts[0],
+            "completion": self.heard.texts[0],
+            "reward": float(self._team.gather(self.rewards(self.heard)).mean()),
+        }
+
+
+def reward_functions(
+    judge: Judge, objective: Objective, training: TrainingSection
+) -> tuple[list[RewardFunction], list[float]]:
+    """Return functions in the form that TRL calls, and their weights: one for the objective, or one for each reward.
+
+    TRL passes them the completions' token ids and the columns of the data, and calls them in order.
+    """
+
+    def objective_reward(completion_ids: Sequence[Sequence[int]], row: Sequence[int], **_: Any) -> list[float]:
+        rewards: list[float] = judge.rewards(judge.hear(row, completion_ids)).tolist()
+        return rewards
+
+    if not own_aggregation(training):
+        return [objective_reward], [1.0]
+    weights = {name: weight for name, weight in objective.weights.items() if weight}
+    total = math.fsum(weights.values())
+    functions = [_score_function(name, judge, first=name == next(iter(weights))) for name in weights]
+    return functions, [weight / total for weight in weights.values()]
+
+
+def _score_function(name: str, judge: Judge, *, first: bool) -> RewardFunction:
+    def score(completion_ids: Sequence[Sequence[int]], row: Sequence[int], **_: Any) -> list[float]:
+        heard = judge.hear(row, completion_ids) if first else judge.heard
+        assert heard is not None
+        scores: list[float] = heard.scores[name].tolist()
+        return scores
+
+    return score
+
+
+@dataclass(eq=False)
+class Rounds(TrainerCallback):
+    """Follows a trainer: seeds each round of sampling, and notes and keeps what its optimiser steps came to."""
+
+    state: TrainingState
+    judge: Judge
+    policy: Policy
+    optimizer: torch.optim.Optimizer
+    training: TrainingSection
+    seed: int
+    team: Team
+    progress: Progress
+    log: Callable[[Mapping[str, Any]], None]
+    keep: Keep
+    after_step: Callable[[TrainingState], None]
+    _logs: list[Mapping[str, float]] = field(default_factory=list)
+    _began: float = 0.0
+
+    def on_step_begin(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
+        """Begin a round, if the one before is done."""
+        if state.global_step % passes_per_step(self.training) == 0:
+            self._logs.clear()
+            self._began = time.perf_counter()
+            purpose = "sampling" if self.team.leads else f"sampling/{self.team.rank}"
+            torch.manual_seed(generator_for(self.seed, purpose, self.state.step).initial_seed())
+
+    def on_log(self, _args: Any, _state: Any, _control: Any, logs: Mapping[str, float], **_: Any) -> None:
+        """Take the logs of an optimiser step, and end the round if it was the last one."""
+        if "loss" not in logs:  # the summary at the end
+            return
+        if not math.isfinite(logs["grad_norm"]):
+            raise diverged()
+        self._logs.append(logs)
+        if len(self._logs) == passes_per_step(self.training):
+            self._end_round()
+
+    def _end_round(self) -> None:
+        metrics = self.judge.metrics(self._logs[: self.training.ppo.mini_batches])
+        losses = {"policy": "loss", "clipped": "clip_ratio/region_mean", "grad_norm": "grad_norm"}
+        figures = {name: mean_of(self._logs, key) for name, key in losses.items()}
+        seconds = time.perf_counter() - self._began
+        step = self.state.step + 1
+        self.state = replace(
+            self.state, step=step, seconds=self.state.seconds + seconds, running=dict(self.judge.running)
+        )
+        total = round(self.state.seconds, 3)
+        self.log({"step": step, **metrics, "kl_coef": self.state.kl_coef, **figures, "seconds": total})
+        due = step % self.training.checkpoint_every == 0 or step == self.training.steps
+        self.keep(Checkpoint.of(self.state, self.policy, self.optimizer), save=due)
+        self.after_step(self.state)
+        samples = self.training.prompts_per_step * self.training.completions_per_prompt
+        self.progress.advance(note(metrics, metrics["completion_tokens"] * samples / seconds))
+        if (step - 1) % SHOW_EVERY == 0 and self.judge.heard is not None:
+            self.progress.say(shown(step, self.judge.heard.texts[0], self.judge.heard.scores))
+
+
+def mean_of(logs: Logs, key: str) -> float | None:
+    """Return the mean of a figure over the logs that have it."""
+    values = [log[key] for log in logs if key in log]
+    return statistics.fmean(values) if values else None

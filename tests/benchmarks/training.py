@@ -1,0 +1,137 @@
+"""One training step of rsoup's PPO beside TRL's trainers on the same work, and where rsoup's time goes.
+
+python tests/benchmarks/training.py [--trl112 PYTHON] [--rounds N]
+
+The work: SmolLM2-135M in bfloat16, LoRA of rank 8, 8 prompts of 80 tokens, 8 completions of at most 20 tokens each,
+one optimisation pass, KL against the start, the reward positive. Each side is a process of its own; the sides take
+turns, and the first step of each process, which is slower, does not count. On a machine that does other things too,
+set OMP_NUM_THREADS=1 and read the processor's seconds: threads that wait for each other make the wall's useless.
+
+TRL 1.12's PPO (PYTHON is one that has it) cannot do quite the same. What differs there: its reward model reads token
+ids, so it gets a one-layer model with random weights; its value function is a second SmolLM2, of which only the last
+layer is trained; it samples all 20 tokens and cuts what follows the end; a prompt's completions are rows of their own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from measure import Cost, run
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+from work import Work, base_folder, bfloat16_rate, examples_for, make_policy, run_ppo
+
+HERE = Path(__file__).parent
+WORK = Work()
+KINDS = {
+    "matrix products": ("aten::mm", "aten::addmm", "aten::bmm", "aten::linear", "mkldnn", "aten::matmul"),
+    "attention": ("scaled_dot_product", "flash_attention"),
+    "casts and copies": ("aten::copy_", "aten::cat", "aten::clone", "aten::index", "aten::gather", "aten::to"),
+    "softmax over words": ("softmax", "logsumexp", "aten::cumsum", "aten::searchsorted", "aten::exp", "aten::amax"),
+    "elementwise": ("aten::mul", "aten::add", "aten::sub", "aten::div", "aten::silu", "aten::pow", "aten::mean",
+                    "aten::rsqrt", "aten::neg", "aten::sum"),
+    "allocation": ("aten::empty", "aten::resize", "aten::fill_", "aten::zero", "aten::detach"),
+}  # fmt: skip
+"""What the profiler's operations are counted as, by the beginning of or a part of their name."""
+
+
+Steps = list[dict[str, float]]
+
+
+def timed(command: list[str | Path], out: Path) -> tuple[Steps, Cost]:
+    """Run a side and return what its steps but the first took, and what the process cost."""
+    cost = run([*command, out])
+    return json.loads(out.read_text())[1:], cost
+
+
+def compare(trl112: str | None, rounds: int) -> None:
+    """Print the sides' samples per second, their ratio to rsoup's, and their peak memory."""
+    with tempfile.TemporaryDirectory() as name:
+        out, prompts = Path(name) / "out.json", Path(name) / "prompts.json"
+        prompts.write_text(json.dumps([list(example.tokens) for example in examples_for(WORK)]))
+        own = [sys.executable, "-W", "ignore", HERE / "training_sides.py"]
+        sides: dict[str, Callable[[], tuple[Steps, Cost]]] = {
+            "rsoup PPO": lambda: timed([*own, "rsoup", "5"], out),
+            "TRL 1.16 GRPO": lambda: timed([*own, "grpo", "3"], out),
+        }
+        if trl112:
+            other = [trl112, "-W", "ignore", HERE / "training_trl112.py", base_folder(), prompts, "3"]
+            sides["TRL 1.12 PPO"] = lambda: timed(other, out)
+        seconds: dict[str, Steps] = {side: [] for side in sides}
+        peaks: dict[str, int] = dict.fromkeys(sides, 0)
+        for _ in range(rounds):
+            for side, measure in sides.items():
+                steps, cost = measure()
+                seconds[side] += steps
+                peaks[side] = max(peaks[side], cost.peak)
+    print(f"{'':14}  wall s/step (range)      cpu s/step   samples/s   slower: wall    cpu   peak memory")
+    wall, cpu = ({side: _median(steps, key) for side, steps in seconds.items()} for key in ("seconds", "cpu"))
+    for side, steps in seconds.items():
+        found = [step["seconds"] for step in steps]
+        print(
+            f"{side:14}  {wall[side]:6.2f} ({min(found):.2f}-{max(found):.2f})   {cpu[side]:10.2f}"
+            f"   {WORK.samples / wall[side]:9.2f}   {wall[side] / wall['rsoup PPO']:12.2f}"
+            f"   {cpu[side] / cpu['rsoup PPO']:4.2f}   {peaks[side] / 1e9:8.2f} GB"
+        )
+
+
+def _median(steps: Steps, key: str) -> float:
+    return statistics.median(step[key] for step in steps)
+
+
+def account() -> None:
+    """Print how much of the machine's rate of matrix products a step reaches, and what it spends its time on."""
+    policy, examples = make_policy(), examples_for(WORK)
+    run_ppo(policy, examples, WORK, 1)  # warm
+    key = "cpu" if torch.get_num_threads() == 1 else "seconds"
+    seconds = _median(run_ppo(policy, examples, WORK, 4), key)
+    with FlopCounterMode(display=False) as counter:
+        run_ppo(policy, examples, WORK, 1)
+    flops = counter.get_total_flops()
+    rates = {shape: bfloat16_rate(*shape) for shape in ((2048, 2048, 2048), (1872, 576, 1536), (64, 576, 1536))}
+    print(
+        f"\na step: {flops / 1e12:.2f} TFLOP of matrix products in {seconds:.2f} s: {flops / seconds / 1e9:.0f} GFLOP/s"
+    )
+    for (rows, inner, columns), rate in rates.items():
+        print(
+            f"  bfloat16 product ({rows} x {inner}) ({inner} x {columns}): {rate / 1e9:5.0f} GFLOP/s; "
+            f"the step reaches {flops / seconds / rate:.0%} of it"
+        )
+    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+        run_ppo(policy, examples, WORK, 1)
+    events = [(event.key, event.self_cpu_time_total, event.count) for event in profiler.key_averages()]
+    total = sum(time for _, time, _ in events)
+    print("\nshare of a step's time, by kind of operation")
+    left = dict.fromkeys([*KINDS, "the rest"], 0.0)
+    for name, time, _ in events:
+        kind = next((kind for kind, parts in KINDS.items() if any(part in name for part in parts)), "the rest")
+        left[kind] += time
+    for kind, time in left.items():
+        print(f"  {kind:18} {time / total:6.1%}")
+    print("\nthe longest operations: share, calls")
+    for name, time, count in sorted(events, key=lambda event: -event[1])[:14]:
+        print(f"  {name[:50]:50} {time / total:6.1%} {count:7d}")
+
+
+def main() -> None:
+    """Print both parts."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--trl112", metavar="PYTHON", help="a Python that has TRL 1.12")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--only", choices=["compare", "account"])
+    options = parser.parse_args()
+    if options.only != "account":
+        compare(options.trl112, options.rounds)
+    if options.only != "compare":
+        account()
+
+
+if __name__ == "__main__":
+    main()

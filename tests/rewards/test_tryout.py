@@ -1,0 +1,157 @@
+"""Trying rewards before training: on one text, and on a recipe's reference answers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rsoup.errors import RecipeError
+from rsoup.progress import Silent
+from rsoup.recipe import RewardSection
+from rsoup.recipe_file import load_recipe
+from rsoup.rewards import complete_reward
+from rsoup.rewards.tryout import check_rewards, correlations, remarks, try_reward
+from test_cli import Command, assert_refused, rsoup  # noqa: F401 - a fixture
+from tiny import POSTS, build_classifier, recipe_content, write_recipe
+
+OWN = """
+def same(prompts, completions):
+    return [float(c.startswith(p.split()[0])) for p, c in zip(prompts, completions)]
+def against(prompts, completions):
+    return [-1000.0 * value for value in same(prompts, completions)]
+def constant(prompts, completions):
+    return [2.0] * len(prompts)
+def words(prompts, completions):
+    return [float(len(c.split())) for c in completions]
+"""
+
+
+def recipe_with(folder: Path, model: Path, *, answers: bool = True) -> Path:
+    """Write a recipe whose rows are answered by their own first word, and rewards that look for it."""
+    content: dict[str, Any] = recipe_content(folder, model)
+    (folder / "own.py").write_text(OWN)
+    words = dict.fromkeys(word for post in POSTS for word in post.split())
+    rows = [
+        {"post": f"{word} kettle", "answer": word + " lid" * (index % 3) if answers else None}
+        for index, word in enumerate(words)
+    ]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    content["task"] = {
+        "data": str(folder / "rows.jsonl"),
+        "eval_data": str(folder / "rows.jsonl"),
+        "reference": "answer",
+    }
+    functions = ("same", "against", "constant", "words")
+    content |= {"rewards": {name: {"function": f"{folder / 'own.py'}:{name}"} for name in functions}, "morl": []}
+    return write_recipe(folder / "r.yaml", content)
+
+
+def test_a_reward_that_prefers_its_own_answers_is_told_from_one_that_does_not(tmp_path: Path, tiny_model: Path) -> None:
+    recipe = load_recipe(recipe_with(tmp_path, tiny_model))
+    check = check_rewards(recipe, 10, Silent())
+    assert (check.rows, check.references) == (10, len((tmp_path / "rows.jsonl").read_text().splitlines()))
+    assert check.rewards["same"].preferred == (1.0, 0.0)
+    assert check.rewards["against"].preferred == (0.0, 0.0)
+    assert check.rewards["constant"].preferred == (0.5, 0.0)
+    words = check.rewards["words"]
+    assert (words.mean, words.least, words.most) == (pytest.approx(1.9), 1, 3)
+    assert words.deviation == pytest.approx(np.std(2 * ([1, 2, 3] * 3 + [1]), ddof=1))
+    assert words.per_second > 0
+    assert check.correlations["same"]["against"] == pytest.approx(-1)
+    assert np.isnan(check.correlations["same"]["constant"])
+    said = remarks(check, list(recipe.rewards))
+    assert any(remark.startswith("against prefers the answers to other posts") for remark in said)
+    assert "constant gives every answer the same score." in said
+
+
+def test_the_number_of_rows_is_that_asked_for_or_there_is(tmp_path: Path, tiny_model: Path) -> None:
+    recipe = load_recipe(recipe_with(tmp_path, tiny_model))
+    assert check_rewards(recipe, 2, Silent()).rows == 2
+    every = check_rewards(recipe, 1000, Silent())
+    assert every.rows == every.references
+
+
+def test_without_reference_answers_the_rest_is_told(tmp_path: Path, tiny_model: Path) -> None:
+    recipe = load_recipe(recipe_with(tmp_path, tiny_model, answers=False))
+    check = check_rewards(recipe, 10, Silent())
+    assert check.references == 0
+    assert all(reward.preferred is None for reward in check.rewards.values())
+    assert check.rewards["same"].mean == 0.5
+    assert "No row has a reference answer" in remarks(check, list(recipe.rewards))[0]
+
+
+def test_correlations_are_of_ranks() -> None:
+    scores = {"a": np.array([1.0, 2.0, 3.0]), "cubed": np.array([1.0, 8.0, 27.0]), "b": np.array([3.0, 1.0, 2.0])}
+    found = correlations(scores)
+    assert found["a"]["cubed"] == pytest.approx(1)
+    assert found["a"]["b"] == found["b"]["a"] == pytest.approx(-0.5)
+
+
+def test_scales_far_apart_are_told(tmp_path: Path, tiny_model: Path) -> None:
+    content = recipe_with(tmp_path, tiny_model)
+    (tmp_path / "own.py").write_text(OWN.replace("float(len(c.split()))", "0.001 * len(c.split())"))
+    path = Path(str(content))
+    recipe = load_recipe(path, ["rewards.large.use=length"])
+    said = remarks(check_rewards(recipe, 12, Silent()), ["words", "large"])
+    assert said == ["Scores of large vary much more than those of words: equal weights in morl would not mean equal."]
+
+
+def test_one_row_cannot_be_compared(tmp_path: Path, tiny_model: Path) -> None:
+    path = recipe_with(tmp_path, tiny_model)
+    (tmp_path / "rows.jsonl").write_text('{"post": "a", "answer": "b"}\n')
+    with pytest.raises(RecipeError, match=r"too few held-out rows \(1\)"):
+        check_rewards(load_recipe(path), 10, Silent())
+
+
+def test_a_trial_of_a_classifier_has_its_reading(tmp_path: Path) -> None:
+    section = complete_reward("judge", RewardSection(model=str(build_classifier(tmp_path / "judge"))))
+    trial = try_reward("judge", section, "the kettle", "good lid")
+    assert trial.reading is not None
+    assert trial.reading.text == "the kettle<sep>good lid"
+    assert trial.reading.tokens == ["the", "kettle", "<sep>", "good", "lid"]
+    assert trial.score == trial.reading.logits["negative"]
+    assert list(trial.reading.logits) == ["negative", "positive"]
+    assert try_reward("brief", RewardSection(), "", "two words").reading is None
+
+
+# The commands
+
+
+def test_a_classifier_is_shown_with_text_tokens_and_logits(rsoup: Command, tmp_path: Path) -> None:  # noqa: F811
+    judge = build_classifier(tmp_path / "judge")
+    words = ["rewards", judge, "--prompt", "the kettle", "--completion", "good lid"]
+    lines = dict(line.split(maxsplit=1) for line in rsoup(*words, "--format", "positive-negative").lines)
+    assert lines["text"] == "the kettle<sep>good lid"
+    assert [pair.split(":")[1] for pair in lines["tokens"].split()] == ["the", "kettle", "<sep>", "good", "lid"]
+    _, negative, _, positive = lines["logits"].split()
+    assert float(lines["score"]) == pytest.approx(float(positive) - float(negative), abs=2e-4)
+    assert lines["format"] == "positive-negative"
+
+
+def test_a_reward_is_shown_as_a_recipe_has_it(rsoup: Command, tmp_path: Path, tiny_model: Path) -> None:  # noqa: F811
+    content = recipe_content(tmp_path, tiny_model)
+    content |= {"rewards": {"digits": {"use": "regex", "pattern": "[0-9]"}}, "morl": []}
+    recipe = write_recipe(tmp_path / "r.yaml", content)
+    assert rsoup("rewards", "digits", "--recipe", recipe, "--completion", "3 lids").lines[-1].split() == [
+        "score",
+        "1.0000",
+    ]
+    assert_refused(rsoup("rewards", "digit", "--recipe", recipe), "has no reward 'digit'", "Did you mean digits?")
+    assert_refused(rsoup("rewards", "regex"), "has no pattern", "pattern")
+
+
+def test_a_recipe_is_checked_from_the_command_line(rsoup: Command, tmp_path: Path, tiny_model: Path) -> None:  # noqa: F811
+    called = rsoup("rewards", "check", recipe_with(tmp_path, tiny_model), "--rows", 8)
+    assert called.code == 0
+    assert called.lines[0].startswith("8 reference answers")
+    rows = {line.split()[0]: line.split() for line in called.lines if line.strip()}
+    assert rows["constant"][1:4] == ["-", "-", "-"]  # its correlations come last
+    same = next(line.split() for line in called.lines if line.startswith("same"))
+    assert same[1:4] == ["100%", "±", "0%"]
+    assert "note: against prefers the answers to other posts" in called.err
+    assert not (tmp_path / "run").exists()
+    assert_refused(rsoup("rewards", "check", "quikstart"), "there is no such recipe", "Did you mean quickstart?")

@@ -1,0 +1,110 @@
+"""What rsoup says when the hub does not give what is asked for, and that nothing from it is run unasked."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rsoup.errors import DataError, RewardError
+from rsoup.hub import hub_trouble
+from rsoup.models.load import load_tokenizer
+from rsoup.recipe import RewardSection
+from rsoup.rewards.scoring import make_scorer
+from rsoup.tasks import Task
+from rsoup.tasks.loading import read_rows
+from tiny import build_classifier
+
+EXPECTED = {
+    "gated": ("the {kind} is gated", "Ask for access on its page on the hub"),
+    "closed": ("the {kind} is gated", "Ask for access on its page on the hub"),
+    "absent": ("there is no such {kind} on the hub, or it is private", "Check the spelling"),
+    "nowhere": ("there is no such {kind} on the hub, or it is private", "Check the spelling"),
+    "revision": ("the {kind} has no such revision", "Check revision"),
+    "forbidden": ("the hub answered with the error 403", "Check your access"),
+    "broken": ("the hub answered with the error 500", "Try again later."),
+    "unreachable": ("the hub cannot be reached, and the {kind} is not on this machine", "Check the network"),
+}
+KINDS = {"model": "model", "reward": "reward model", "data": "data set"}
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, list[str]]]:
+    """What was said of every kind of trouble that a server on this machine made."""
+    script = Path(__file__).parent / "hub_server.py"
+    ended = subprocess.run(
+        [sys.executable, str(script), str(tmp_path_factory.mktemp("hub"))],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert ended.returncode == 0, ended.stderr
+    answers: dict[str, dict[str, list[str]]] = json.loads(ended.stdout.splitlines()[-1])
+    return answers
+
+
+@pytest.mark.parametrize("case", EXPECTED)
+def test_each_trouble_has_its_own_message(case: str, said: dict[str, dict[str, list[str]]]) -> None:
+    message, hint = EXPECTED[case]
+    for what, kind in KINDS.items():
+        found = said[case][what]
+        assert f"someone/{case}: {message.format(kind=kind)}" in found[0]
+        assert hint in found[1]
+        assert "\n" not in found[0]
+
+
+def test_messages_tell_wrong_names_from_a_missing_network(said: dict[str, dict[str, list[str]]]) -> None:
+    messages = {said[case]["model"][0].partition(": ")[2] for case in EXPECTED}
+    assert len(messages) == len(EXPECTED) - 2  # gated and absent come with two statuses each
+
+
+def test_code_of_a_repository_is_not_run_and_the_key_that_allows_it_is_named(
+    said: dict[str, dict[str, list[str]]],
+) -> None:
+    for what in ("model", "reward"):
+        message, hint = said["code"][what]
+        assert "needs code from its repository, and rsoup does not run that by itself" in message
+        assert "trust_remote_code: true" in hint
+
+
+def test_what_is_not_here_in_offline_mode_is_told_from_a_missing_network() -> None:
+    """The tests run with HF_HUB_OFFLINE."""
+    with pytest.raises(RewardError, match="is not on this machine, and offline mode is on") as caught:
+        make_scorer("judge", RewardSection(model="someone/judge"))
+    assert caught.value.hint == "Unset HF_HUB_OFFLINE, or give a local folder."
+    with pytest.raises(DataError, match="someone/rows: is not on this machine, and offline mode is on"):
+        read_rows(Task("t", "someone/rows"), "train")
+
+
+def test_an_error_of_another_kind_is_not_the_hubs() -> None:
+    assert hub_trouble(ValueError("Unrecognized model"), "x/y", "model") is None
+    assert hub_trouble(FileNotFoundError("no weights"), "x/y", "model") is None
+
+
+OWN = """
+from pathlib import Path
+from transformers import BertConfig, BertForSequenceClassification
+Path({marker!r}).write_text("run")
+class Own(BertForSequenceClassification):
+    config_class = BertConfig
+"""
+
+
+def test_code_in_a_folder_is_run_only_if_the_recipe_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    folder, marker = build_classifier(tmp_path / "judge"), tmp_path / "marker"
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "own", "auto_map": {"AutoConfig": "own.OwnConfig"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "own.py").write_text(OWN.format(marker=str(marker)) + "class OwnConfig(BertConfig):\n    pass\n")
+    with pytest.raises(RewardError, match="needs code from its repository"):
+        make_scorer("judge", RewardSection(model=str(folder)))
+    load_tokenizer(str(folder), None)
+    assert not marker.exists()
+    with pytest.raises(RewardError):  # the code runs; that it defines no classifier is another matter
+        make_scorer("judge", RewardSection(model=str(folder), trust_remote_code=True))
+    assert marker.read_text() == "run"

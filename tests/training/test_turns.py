@@ -1,0 +1,40 @@
+"""Two workers never make the same adapter."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from rsoup.training.turns import is_taken, lock_file, my_turn
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from rsoup.training.turns import my_turn
+with my_turn(Path(sys.argv[1]), lambda: None):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_lock_is_held_within_its_block_alone(tmp_path: Path) -> None:
+    path = lock_file(tmp_path, "positive")
+    assert not is_taken(path)
+    with my_turn(path, lambda: None):
+        assert is_taken(path)
+        assert not is_taken(lock_file(tmp_path, "faithful"))
+    assert not is_taken(path)
+
+
+def test_a_worker_that_is_killed_lets_go(tmp_path: Path) -> None:
+    path = lock_file(tmp_path, "positive")
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True) as worker:
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "held\n"
+        assert is_taken(path)
+        waited = []
+        worker.kill()
+        worker.wait()
+        with my_turn(path, lambda: waited.append(True)):
+            assert waited == []
