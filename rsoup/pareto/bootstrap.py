@@ -10,6 +10,7 @@ from scipy import special
 from rsoup.pareto.dominance import Floats
 
 LEVEL = 0.95
+FEW = 12  # rows below which counts of a resample take so few values that its tails are missing
 
 
 def draw_means(samples: Floats, draws: int, seed: int) -> Floats:
@@ -34,36 +35,49 @@ def draw_means(samples: Floats, draws: int, seed: int) -> Floats:
 def resampling_weights(count: int, draws: int, generator: np.random.Generator) -> Floats:
     """Return (draws, count) weights of rows that sum to 1, spread so that the variance of a mean is unbiased.
 
-    Multinomial counts shrink it by (count - 1) / count; the deviations are scaled back (Rao & Wu 1988).
+    Multinomial counts shrink it by (count - 1) / count; the deviations are scaled back (Rao & Wu 1988). Few rows get
+    centred normal deviates in place of counts, with the same variances.
     """
     if count == 1:
         return np.ones((draws, 1))
-    counts = generator.multinomial(count, np.full(count, 1 / count), size=draws)
-    weights: Floats = 1 / count + (counts - 1) / count * np.sqrt(count / (count - 1))
+    deviates: Floats
+    if count < FEW:
+        deviates = generator.normal(size=(draws, count))
+        deviates -= deviates.mean(axis=1, keepdims=True)
+    else:
+        deviates = generator.multinomial(count, np.full(count, 1 / count), size=draws) - 1.0
+    weights: Floats = 1 / count + deviates / count * np.sqrt(count / (count - 1))
     return weights
 
 
 def interval(draws: Floats, estimate: Floats, freedom: float, level: float = LEVEL) -> Floats:
     """Return (2, ...): the bias-corrected percentile interval of ``estimate`` (...) from ``draws`` (draws, ...).
 
-    The normal quantile is replaced by Student's with ``freedom`` degrees of freedom, so that few prompts, or few
-    seeds, widen it (Efron 1987; Hesterberg 2015).
+    Its sides are stretched as Student's quantile with ``freedom`` degrees of freedom is to the normal one, so that
+    few prompts, or few seeds, widen it (Efron 1987; Hesterberg 2015).
     """
     below = (draws < estimate).mean(axis=0) + 0.5 * (draws == estimate).mean(axis=0)
     edge = 0.5 / len(draws)
     bias = special.ndtri(np.clip(below, edge, 1 - edge))
-    reach = special.stdtrit(freedom, (1 + level) / 2)
+    reach = special.ndtri((1 + level) / 2)
     ordered = np.sort(draws, axis=0)
-    return np.stack([_quantile(ordered, special.ndtr(2 * bias + side * reach)) for side in (-1, 1)])
+    ends = np.stack([_quantile(ordered, special.ndtr(2 * bias + side * reach)) for side in (-1, 1)])
+    stretched: Floats = estimate + (ends - estimate) * stretch(freedom, level)
+    return stretched
 
 
-def simultaneous_reach(draws: Floats, estimate: Floats, stderr: Floats, level: float = LEVEL) -> float:
+def stretch(freedom: float, level: float = LEVEL) -> float:
+    """Return Student's quantile with ``freedom`` degrees of freedom over the normal one: 1 where these are many."""
+    return float(special.stdtrit(freedom, (1 + level) / 2) / special.ndtri((1 + level) / 2))
+
+
+def simultaneous_reach(draws: Floats, estimate: Floats, stderr: Floats, freedom: float, level: float = LEVEL) -> float:
     """Return how many standard errors cover all of ``estimate`` (...) at once in ``level`` of draws (draws, ...)."""
     known = stderr > 0
     if not known.any():
         return 0.0
     deviations = np.abs(draws - estimate)[:, known] / stderr[known]
-    return float(np.quantile(deviations.max(axis=1), level))
+    return float(np.quantile(deviations.max(axis=1), level)) * stretch(freedom, level)
 
 
 def standard_error(samples: Floats) -> Floats:

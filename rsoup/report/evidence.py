@@ -35,13 +35,15 @@ class Evidence:
             for row in range(len(self.measured.models))
         ]
 
-    def estimate(self, statistic: Callable[[Floats], float]) -> Estimate:
-        """Return a statistic of the scores (models, rewards) with its interval."""
+    def estimate(
+        self, statistic: Callable[[Floats], float], *, within: tuple[float, float] = (-np.inf, np.inf)
+    ) -> Estimate:
+        """Return a statistic of the scores (models, rewards) with its interval, which ends where its values do."""
         value = statistic(self.measured.scores)
         if self.draws is None:
             return Estimate(value=value)
         drawn = np.array([statistic(scores) for scores in self.draws])
-        low, high = interval(drawn, np.array(value), self.freedom)
+        low, high = np.clip(interval(drawn, np.array(value), self.freedom), *within)
         return Estimate(value=value, stderr=float(drawn.std(ddof=1)), interval=(float(low), float(high)))
 
     def linear(self, function: Callable[[Floats], Floats]) -> Linear:

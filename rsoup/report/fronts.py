@@ -63,7 +63,7 @@ def volumes(evidence: Evidence, reference: Floats) -> dict[str, Volume]:
 def _volume(evidence: Evidence, reference: Floats, rows: list[int]) -> Volume:
     measured = evidence.measured
     low, ideal = measured.scores.min(axis=0), measured.scores.max(axis=0)
-    volume = evidence.estimate(lambda scores: hypervolume(scores[rows], reference))
+    volume = evidence.estimate(lambda scores: hypervolume(scores[rows], reference), within=(0.0, np.inf))
     shares = scaled(measured.scores[rows], low, ideal)
     return Volume(
         value=volume.value,

@@ -31,7 +31,7 @@ def lmc(evidence: Evidence) -> dict[str, Lmc]:
         return {}
     experts = [alone[name] for name in names]
     gaps = evidence.linear(lambda scores: lmc_gap(scores[..., rows, :], weights, scores[..., experts, :]))
-    reach = _reach(gaps)
+    reach = _reach(gaps, evidence.freedom)
     return {
         name: _lmc([_gap(measured.models[row], gaps, place, column) for place, row in enumerate(rows)], reach, measured)
         for column, name in enumerate(measured.rewards)
@@ -62,7 +62,7 @@ def compare(evidence: Evidence, reference: Floats) -> Comparison | None:
     if not soups or not runs:
         return None
     shares = scaled(measured.scores, measured.scores.min(axis=0), measured.scores.max(axis=0))
-    share = evidence.estimate(lambda scores: _volume_share(scores[soups], scores[runs], reference))
+    share = evidence.estimate(lambda scores: _volume_share(scores[soups], scores[runs], reference), within=(0.0, 1.0))
     trainings = {name for row in soups for name, weight in measured.models[row].weights.items() if weight}
     return Comparison(
         hypervolume_ratio=_as_ratio(share),
@@ -112,10 +112,10 @@ def _gap(model: Model, gaps: Linear, place: int, column: int) -> Gap:
     )
 
 
-def _reach(figures: Linear) -> float:
+def _reach(figures: Linear, freedom: float) -> float:
     if figures.draws is None or figures.stderr is None:
         return 0.0
-    return simultaneous_reach(figures.draws, figures.value, figures.stderr)
+    return simultaneous_reach(figures.draws, figures.value, figures.stderr, freedom)
 
 
 def _lmc(gaps: list[Gap], reach: float, measured: Measured) -> Lmc:

@@ -74,8 +74,21 @@ def test_few_prompts_widen_the_interval():
 def test_simultaneous_reach_covers_all_figures_at_once():
     draws = np.random.default_rng(0).normal(size=(20_000, 10))
     # the 95 % quantile of the largest of ten independent |N(0, 1)|
-    assert simultaneous_reach(draws, np.zeros(10), np.ones(10)) == pytest.approx(2.80, abs=0.05)
-    assert simultaneous_reach(draws, np.zeros(10), np.zeros(10)) == 0.0
+    assert simultaneous_reach(draws, np.zeros(10), np.ones(10), 1e6) == pytest.approx(2.80, abs=0.05)
+    assert simultaneous_reach(draws, np.zeros(10), np.ones(10), 4) == pytest.approx(2.80 * 2.776 / 1.960, abs=0.07)
+    assert simultaneous_reach(draws, np.zeros(10), np.zeros(10), 4) == 0.0
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_few_seeds_that_differ_much_are_covered_too(seeds):
+    """Counts of two or three seeds cannot reach Student's quantile; the interval has to."""
+    generator = np.random.default_rng(3)
+    covered = []
+    for trial in range(300):
+        samples = generator.normal(0, 0.1, (seeds, 20, 4, 1)) + generator.normal(0, 0.3, (seeds, 1, 4, 1))
+        low, high = interval(draw_means(samples, 200, trial), samples.mean(axis=(0, 1)), degrees_of_freedom(samples))
+        covered.append((low <= 0) & (high >= 0))
+    assert 0.92 <= np.mean(covered) <= 0.98
 
 
 TRUTH = np.array([[0.86, 0.18], [0.71, 0.31], [0.50, 0.41], [0.28, 0.53]])
