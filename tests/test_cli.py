@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
+from report.synthetic import write_triangle
 from rsoup.cli import main
 from rsoup.cli.app import spread
 from rsoup.cli.training import parse_weights
@@ -276,6 +277,27 @@ def test_data_for_programs_is_json_and_nothing_else(rsoup: Command, run_copy: Pa
     assert merged["changed"] > 0
     assert merged["rounding"] < 1e-6
     assert json.loads(rsoup("recipes", "--schema").out)["title"] == "Recipe"
+
+
+def test_a_report_of_three_rewards_fits_the_terminal(rsoup: Command, tmp_path: Path) -> None:
+    called = rsoup(
+        "pareto", write_triangle(tmp_path, prompts=12), "--knee", "--bootstrap", 100, "-o", tmp_path / "report"
+    )
+    table = called.lines[: called.lines.index("")]
+    assert table[0].split() == ["point", "positive", "±", "faithful", "±", "brief", "±", "front"]
+    assert len(table) == 17  # a line for each point, whose names are whole
+    assert all(len(line) <= 80 for line in table)
+    assert any(line.startswith("soup-0.25-0.25-0.50 ") for line in table)
+    words = called.lines[called.lines.index("chosen by knee") + 2]
+    assert words.split(": ")[0].strip() in called.lines[called.lines.index("chosen by knee") + 3]
+
+
+def test_the_table_of_a_line_shows_lambda_and_tells_its_points_apart(rsoup: Command, tmp_path: Path) -> None:
+    (tmp_path / "points.csv").write_text("lambda,a,b\n0,5.21,0.8201\n0.5,5.22,0.8199\n1,5.23,0.8185\n")
+    called = rsoup("pareto", tmp_path / "points.csv", "-o", tmp_path / "report")
+    rows = [line.split() for line in called.lines[:4]]
+    assert rows[0] == ["point", "lambda", "a", "b", "front"]
+    assert rows[2][1:4] == ["0.5", "5.2200", "0.81990"]
 
 
 def test_an_evaluation_ends_with_a_table_of_every_lambda_and_reward(rsoup: Command, run_copy: Path) -> None:

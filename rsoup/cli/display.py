@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -124,17 +125,9 @@ def _score(score: Score) -> str:
 
 def show_report(report: Report) -> None:
     """Print the front, the hypervolumes and the verdicts of a report."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("point")
-    for reward in report.rewards:
-        table.add_column(reward, justify="right")
-    table.add_column("front")
-    for point in report.points:
-        scores = [_interval(point.scores[reward]) for reward in report.rewards]
-        front = "" if not point.on_front else "yes"
-        if point.on_front and point.front_probability is not None:
-            front = f"yes ({point.front_probability:.0%})"
-        table.add_row(escape(point.id), *scores, front)
+    table = _points_table(report, intervals=True)
+    if out.measure(table, options=out.options.update(max_width=10_000)).maximum > out.width:
+        table = _points_table(report, intervals=False)
     out.print(table)
     for title, lines in _summary(report).items():
         out.print(f"\n[bold]{escape(title)}[/]")
@@ -145,24 +138,61 @@ def show_report(report: Report) -> None:
         say(f"note: {note}")
 
 
+def _points_table(report: Report, *, intervals: bool) -> Table:
+    """Return the table of a report: a row per point, its scores with intervals or errors, its place on the front."""
+    show = _interval if intervals else _error
+    told = "" if report.bootstrap is None else " [95 %]" if intervals else " ±"
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("point", no_wrap=True)
+    line = any(point.lam is not None for point in report.points)
+    if line:
+        table.add_column("lambda", justify="right")
+    for reward in report.rewards:
+        table.add_column(f"{escape(reward)}{escape(told)}", justify="right")
+    table.add_column("front")
+    digits = {name: _digits([point.scores[name].mean for point in report.points]) for name in report.rewards}
+    for point in report.points:
+        scores = [show(point.scores[name], digits[name]) for name in report.rewards]
+        lam = ["" if point.lam is None else f"{point.lam:g}"] if line else []
+        front = "" if not point.on_front else "yes"
+        if point.on_front and point.front_probability is not None:
+            front = f"yes ({point.front_probability:.0%})"
+        table.add_row(escape(point.id), *lam, *scores, front)
+    return table
+
+
+def _digits(values: Sequence[float]) -> int:
+    """Return how many decimals tell a five-hundredth of the values' range apart."""
+    span = max(values) - min(values)
+    return min(8, max(0, 2 - math.floor(math.log10(span)))) if span > 0 else 3
+
+
 def _summary(report: Report) -> dict[str, list[str]]:
     """Return the lines under the table, by heading."""
     volumes = report.hypervolume
     reference = next(iter(volumes.values())).reference_point if volumes else {}
-    above = ", ".join(f"{name} {value:.3f}" for name, value in reference.items())
-    lines = {f"hypervolume above {above}": [_volume(kind, volume) for kind, volume in volumes.items()]}
+    digits = {name: _digits([point.scores[name].mean for point in report.points]) for name in report.rewards}
+    above = ", ".join(f"{name} {value:.{digits[name]}f}" for name, value in reference.items())
+    finest = _digits([0.0, *(volume.value for volume in volumes.values())])
+    lines = {f"hypervolume above {above}": [_volume(kind, volume, finest) for kind, volume in volumes.items()]}
     titles = {"lmc": "linear mode connectivity", "coverage": "Pareto coverage"}
     for name, hypothesis in report.hypotheses.items():
         lines[f"{titles[name]}: {hypothesis.verdict}"] = [hypothesis.words]
     for choice in report.choices:
-        lines[f"chosen by {choice.rule}"] = [choice.words, choice.command]
+        scores = ", ".join(f"{name} {_interval(score, digits[name])}" for name, score in choice.scores.items())
+        lines[f"chosen by {choice.rule}"] = [choice.words, f"{choice.nearest}: {scores}", choice.command]
     return lines
 
 
-def _volume(kind: str, volume: Volume) -> str:
-    interval = f" [{volume.interval[0]:.4f}, {volume.interval[1]:.4f}]" if volume.interval else ""
-    return f"{kind:<7}{volume.value:.4f}{interval}"
+def _volume(kind: str, volume: Volume, digits: int) -> str:
+    interval = f" [{', '.join(f'{end:.{digits}f}' for end in volume.interval)}]" if volume.interval else ""
+    return f"{kind:<7}{volume.value:.{digits}f}{interval}"
 
 
-def _interval(score: ScoreEstimate) -> str:
-    return f"{score.mean:.3f}" + (f" [{score.interval[0]:.3f}, {score.interval[1]:.3f}]" if score.interval else "")
+def _interval(score: ScoreEstimate, digits: int) -> str:
+    interval = f" [{', '.join(f'{end:.{digits}f}' for end in score.interval)}]" if score.interval else ""
+    return f"{score.mean:.{digits}f}{interval}"
+
+
+def _error(score: ScoreEstimate, digits: int) -> str:
+    return f"{score.mean:.{digits}f}" + (f" ± {score.stderr:.{digits}f}" if score.stderr is not None else "")

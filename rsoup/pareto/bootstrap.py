@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,9 +46,8 @@ def resampling_weights(count: int, draws: int, generator: np.random.Generator) -
         deviates = generator.normal(size=(draws, count))
         deviates -= deviates.mean(axis=1, keepdims=True)
     else:
-        deviates = generator.multinomial(count, np.full(count, 1 / count), size=draws) - 1.0
-    weights: Floats = 1 / count + deviates / count * np.sqrt(count / (count - 1))
-    return weights
+        deviates = generator.multinomial(count, np.full(count, 1 / count), size=draws).astype(np.float64) - 1.0
+    return np.asarray(1 / count + deviates / count * math.sqrt(count / (count - 1)))
 
 
 def interval(draws: Floats, estimate: Floats, freedom: float, level: float = LEVEL) -> Floats:

@@ -26,7 +26,7 @@ def read_inputs(paths: list[Path], objectives: Mapping[str, str], where: Mapping
             f"{len(paths)} inputs, not all of them results files: only results of rsoup eval are pooled.",
             "Give results files, or one CSV, or one printed block.",
         )
-    if paths[0].suffix == ".csv":
+    if paths[0].suffix in (".csv", ".tsv"):
         return read_table(paths[0], objectives, where)
     if where:
         raise ResultsError("--where chooses rows of a CSV.", "Leave it out.")

@@ -21,6 +21,7 @@ class PlainPoint:
     where: str
     kind: Kind
     values: Mapping[str, float]
+    stderr: Mapping[str, float] = field(default_factory=dict)
     id: str | None = None
     lam: float | None = None
     weights: Mapping[str, float] = field(default_factory=dict)
@@ -50,6 +51,7 @@ def measured_from(
         scores=pooled.mean(axis=0),
         sources=(source,),
         samples=pooled[:, None] if len(seeds) > 1 else None,
+        stderr=_stderrs(points, objectives) if len(seeds) == 1 else None,
         experts={name: name for name in rewards if any(name in model.weights for model in models[0])},
         notes=notes + told,
     )
@@ -72,6 +74,12 @@ def value_of(expression: str, point: PlainPoint) -> float:
 
 def _scores(points: list[PlainPoint], objectives: Mapping[str, str]) -> Floats:
     return np.array([[value_of(expression, point) for expression in objectives.values()] for point in points])
+
+
+def _stderrs(points: list[PlainPoint], objectives: Mapping[str, str]) -> Floats | None:
+    """Return (points, rewards) where every point tells the error of every reward; a difference of labels has none."""
+    rows = [[point.stderr.get(expression) for expression in objectives.values()] for point in points]
+    return None if any(value is None for row in rows for value in row) else np.array(rows, dtype=float)
 
 
 def _experts_on_line(

@@ -3,7 +3,8 @@
 Columns: ``id``, ``kind`` (base, expert, soup, morl, ensemble, mod, checkpoint) or ``method``, ``lambda`` (weight of the
 second expert) or ``weight:EXPERT`` for each, ``mu`` (weight of the second reward in a MORL training) or ``mu:REWARD``
 for each, ``seed``, ``step`` (only the ``final`` one of a training counts). Rewards are the columns ``score:REWARD``, or
-pairs such as ``reward1_name`` and ``reward1``, or else every other column.
+pairs such as ``reward1_name`` and ``reward1``, or else every other column; ``stderr:REWARD`` or ``REWARD_stderr`` is
+a standard error. Cells are parted by commas, semicolons or tabs.
 """
 
 from __future__ import annotations
@@ -31,8 +32,22 @@ KINDS: dict[str, Kind] = {
     "mod": "mod",
     "checkpoint": "checkpoint",
 }
-LAMBDAS = ("lambda", "lambda_paper")
-DESCRIBING = {"id", "kind", "method", "mu", "seed", "step", "dataset", "n", "lambda_readme", *LAMBDAS}
+LAMBDAS = ("lambda", "lambda_paper", "lam")
+PREFIXED = ("weight:", "mu:", "stderr:", "low:", "high:")
+DESCRIBING = {
+    "id",
+    "kind",
+    "method",
+    "mu",
+    "seed",
+    "step",
+    "dataset",
+    "n",
+    "lambda_readme",
+    "on_front",
+    "front_probability",
+    *LAMBDAS,
+}
 
 Row = dict[str, str]
 
@@ -55,7 +70,9 @@ def read_table(path: Path, objectives: Mapping[str, str], where: Mapping[str, st
 
 def _rows(path: Path) -> list[tuple[int, Row]]:
     """Return the rows with their line numbers; refuse a row that is longer or shorter than the header."""
-    reader = csv.DictReader(io.StringIO(require_path(path)), restkey="", restval=None, strict=True)
+    text = require_path(path)
+    delimiter = max(",;\t", key=text.partition("\n")[0].count)
+    reader = csv.DictReader(io.StringIO(text), restkey="", restval=None, strict=True, delimiter=delimiter)
     rows: list[tuple[int, Row]] = []
     try:
         for row in reader:
@@ -91,7 +108,8 @@ def _reward_columns(path: Path, rows: list[tuple[int, Row]], objectives: Mapping
     if pairs:
         return {_only(path, rows, name): name.removesuffix("_name") for name in pairs}
     scores = {name.removeprefix("score:"): name for name in header if name.startswith("score:")}
-    others = {name: name for name in header if name not in DESCRIBING and not name.startswith(("weight:", "mu:"))}
+    others = {name: name for name in header if name not in DESCRIBING and not name.startswith(PREFIXED)}
+    others = {name: name for name in others if name.removesuffix("_stderr") == name or name[:-7] not in others}
     names = scores or others
     if objectives:
         names = {label: column for label, column in (names | others).items() if _is_number(rows[0][1][column])}
@@ -122,6 +140,7 @@ def _point(where: str, row: Row, names: Mapping[str, str]) -> PlainPoint:
         where=where,
         kind=_kind(where, row, trained=bool(mus) or mu is not None),
         values={name: _number(where, column, row[column]) for name, column in names.items()},
+        stderr=_errors(where, row, names),
         id=row.get("id") or None,
         lam=lam,
         weights=weights,
@@ -147,9 +166,19 @@ def _numbers(where: str, row: Row, prefix: str) -> dict[str, float]:
     }
 
 
+def _errors(where: str, row: Row, names: Mapping[str, str]) -> dict[str, float]:
+    """Return the standard errors that stand beside the scores."""
+    columns = {name: (f"stderr:{name}", f"{column}_stderr") for name, column in names.items()}
+    found = {name: next((c for c in given if row.get(c)), None) for name, given in columns.items()}
+    return {name: _number(where, column, row[column]) for name, column in found.items() if column}
+
+
 def _number(where: str, column: str, cell: str) -> float:
     if not _is_number(cell):
-        raise ResultsError(f"{where}: {column} is {cell!r}, not a number.", "Correct the cell, or leave the row out.")
+        raise ResultsError(
+            f"{where}: {column} is {cell!r}, not a number.",
+            "Correct the cell; if the column is no reward, name those that are: --objective NAME=COLUMN.",
+        )
     return float(cell)
 
 

@@ -10,7 +10,9 @@ import pytest
 
 from rsoup.errors import ResultsError
 from rsoup.evaluation.results import read_results
+from rsoup.report.analysis import analyse
 from rsoup.report.inputs import read_inputs
+from rsoup.report.options import Options
 
 from .synthetic import write_line
 
@@ -81,6 +83,27 @@ def test_a_table_with_weights_of_three_experts(tmp_path):
         ("x", "expert"), ("soup-0.20-0.30-0.50", "soup"), ("base", "base"),
     ]  # fmt: skip
     assert measured.experts == {"x": "x", "y": "y", "z": "z"}
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_cells_may_be_parted_otherwise_and_have_errors_beside_them(tmp_path, delimiter):
+    text = "lam,a,a_stderr,b,stderr:b,odd_stderr\n0,1,0.1,0,0.2,7\n1,0,0.3,1,0.4,8\n".replace(",", delimiter)
+    measured = table(tmp_path, text)
+    assert measured.rewards == ("a", "b", "odd_stderr")  # an error of nothing that is there
+    measured = table(tmp_path, text, objectives={"a": "a", "b": "b"})
+    assert measured.stderr.tolist() == [[0.1, 0.2], [0.3, 0.4]]
+    assert measured.models[1].lam == 1.0
+    report = analyse(measured, Options())
+    assert report.points[0].scores["a"].stderr == 0.1
+    assert any("no intervals" in note for note in report.notes)
+
+
+def test_a_column_of_words_is_no_reward_unless_one_says_so(tmp_path):
+    text = "id,path,a,b\nx,runs/x,1,2\ny,runs/y,2,1\n"
+    with pytest.raises(ResultsError, match="row 2: path is 'runs/x', not a number") as refusal:
+        table(tmp_path, text)
+    assert "--objective" in refusal.value.hint
+    assert table(tmp_path, text, objectives={"a": "a", "b": "b"}).scores.tolist() == [[1, 2], [2, 1]]
 
 
 def test_objectives_choose_columns_of_a_table(tmp_path):
