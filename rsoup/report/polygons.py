@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
 from rsoup.evaluation.results import Kind
 from rsoup.pareto.dominance import Floats
@@ -53,13 +54,14 @@ def draw_radar(report: Report, stem: Path) -> None:
         panel.set_ylim(-0.25, 1.05)  # the worst score keeps a distance from the centre, so that shapes stay visible
         panel.grid(color=FAINT, linewidth=0.4, alpha=0.6)
         panel.spines["polar"].set_visible(False)
-        figure.legend(panel.lines, names, loc="outside lower center", ncols=2)
+        rings = "inner ring: worst measured, outer ring: best"
+        figure.legend(panel.lines, names, loc="outside lower center", ncols=2, title=rings, title_fontsize=6.5)
 
 
 def draw_ternary(report: Report, stem: Path) -> None:
     """Draw one triangle of weights for each reward, coloured by its score; the front is outlined."""
     names, soups, places = triangle(report)
-    with drawing(stem, COLUMN_INCHES * 2, COLUMN_INCHES * 0.74) as figure:
+    with drawing(stem, COLUMN_INCHES * 2, COLUMN_INCHES * 0.84) as figure:
         for panel, reward in zip(figure.subplots(1, 3), report.rewards, strict=True):
             _triangle(panel, names)
             values = np.array([point.scores[reward].mean for point in soups])
@@ -69,6 +71,9 @@ def draw_ternary(report: Report, stem: Path) -> None:
             panel.set_title(reward, pad=2)
             bar = figure.colorbar(colours, ax=panel, orientation="horizontal", shrink=0.7, aspect=25, pad=0.02)
             bar.outline.set_visible(False)
+        if len(soups) <= MARKED:
+            ring = Line2D([], [], linestyle="", marker="o", mfc="none", mec=CHOSEN, markersize=6, label="on the front")
+            figure.legend(handles=[ring], loc="outside lower center")
 
 
 def triangle(report: Report) -> tuple[list[str], list[ReportPoint], Floats]:

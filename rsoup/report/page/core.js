@@ -54,7 +54,7 @@ const DIGITS = Object.fromEntries(REWARDS.map((name) => [name, digitsFor(RANGES[
 function number(value, digits) {
   return value === null || value === undefined ? "–" : value.toFixed(digits).replace("-", "−");
 }
-function withInterval(estimate, digits = digitsFor(Math.abs(estimate.mean ?? estimate.value ?? estimate.gap))) {
+function withInterval(estimate, digits = digitsFor(Math.max(...[estimate.mean ?? estimate.value ?? estimate.gap, ...(estimate.interval ?? [])].map(Math.abs)))) {
   const mean = number(estimate.mean ?? estimate.value ?? estimate.gap, digits);
   return estimate.interval ? `${mean} [${number(estimate.interval[0], digits)}, ${number(estimate.interval[1], digits)}]` : mean;
 }

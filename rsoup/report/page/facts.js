@@ -105,6 +105,12 @@ function figures() {
   }
   const reference = Object.values(report.hypervolume)[0].reference_point;
   add("reference point", `${Object.entries(reference).map(([name, value]) => `${name} ${number(value, DIGITS[name] + 1)}`).join(", ")} (${report.reference_rule})`);
+  const soups = report.hypervolume.soup;
+  if (soups) {
+    add("area over the curve", `${number(soups.area_over_curve, 3)}: the share of the box from the reference point to the best scores that no soup or expert dominates`);
+    if (soups.sparsity !== null) add("soups' front", `sparsity ${number(soups.sparsity, 4)}, spacing ${number(soups.spacing, 4)}, on scaled rewards`);
+  }
+  if (report.mean_inner_product !== null) add("mean inner product", `${number(report.mean_inner_product, 4)}, of the weights, read as a preference, with the scores`);
   for (const [name, own] of Object.entries(report.lmc)) {
     if (own.minimum) add(`smallest gap, ${name}`, `${withInterval(own.minimum)} at ${own.minimum.id}`);
   }
@@ -112,6 +118,7 @@ function figures() {
   if (comparison) {
     if (comparison.hypervolume_ratio) add("hypervolume, soups / MORL", withInterval(comparison.hypervolume_ratio));
     add("coverage", `soups cover ${percent(comparison.coverage_of_morl_by_soup)} of the MORL runs, these ${percent(comparison.coverage_of_soup_by_morl)} of the soups`);
+    add("additive epsilon", `soups lack ${number(comparison.epsilon_soup_covers_morl, 3)} to cover the MORL runs, these ${number(comparison.epsilon_morl_covers_soup, 3)} to cover the soups, on scaled rewards`);
     for (const run of comparison.runs) {
       if (run.difference) add(run.id, `on its own preference the best soup, ${run.best_soup}, differs from it by ${signed(run.difference)}`);
     }
@@ -133,7 +140,8 @@ function drawMade() {
   for (const made of report.made_from) {
     add("file", `${made.path} (sha256 ${made.sha256})`);
     for (const [name, value] of Object.entries(made.about)) {
-      if (value !== null) add(name, typeof value === "object" ? wordsOf(value) : String(value));
+      const words = value !== null && typeof value === "object" ? wordsOf(value) : String(value ?? "");
+      if (words) add(name, words);
     }
   }
   add("made with", `rsoup ${report.rsoup}`);
@@ -148,6 +156,9 @@ function drawLines() {
   $("along").hidden = !line.length;
   if (!line.length) return;
   const box = { width: 440, height: 270, left: 58, right: 12, top: 10, bottom: 42 };
+  const banded = line.every((point) => REWARDS.every((name) => point.scores[name].interval));
+  const based = POINTS.some((point) => point.kind === "base");
+  $("lines-help").textContent = `Dashed: the line between the experts${based ? "; dotted: the base model" : ""}${banded ? "; band: 95 % intervals" : ""}.`;
   $("lines").replaceChildren(...REWARDS.map((name) => {
     const plot = shape("svg", { viewBox: `0 0 ${box.width} ${box.height}`, role: "img", "aria-label": `${name} along lambda` });
     const [x, y] = axesOf(plot, box, [-0.03, 1.03, ...extent(name)], "lambda", name);

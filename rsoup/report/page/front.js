@@ -181,6 +181,9 @@ function startFront() {
   }
   $("legend").append(...Object.keys(KIND_WORDS).filter((kind) => POINTS.some((point) => point.kind === kind)).map((kind) =>
     legendEntry({ kind, on_front: true }, KIND_WORDS[kind])), legendEntry({ kind: "soup", on_front: false }, "hollow: beaten by another"));
+  if (REWARDS.length === 2 && lineOf().length) {
+    $("plot-lines").textContent = " Dashed: the line between the experts. Dotted: all scores worth as much as the recommended point's.";
+  }
   onChange(drawFront);
 }
 function startPan() {
