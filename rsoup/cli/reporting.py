@@ -52,6 +52,7 @@ def pareto(
 ) -> None:
     """Front, statistics, pictures, one interactive page."""
     from rsoup.report import Options, make_report
+    from rsoup.report.export import export as export_choices
 
     options = Options.from_flags(
         reference=reference or [],
@@ -65,14 +66,8 @@ def pareto(
     )
     report = make_report(results, output, options)
     if export is not None:
-        from rsoup import mixing
-
-        for choice in report.choices:
-            used = {name: weight for name, weight in choice.weights.items() if weight}
-            soup = mixing.mix(
-                [report.adapters[name] for name in used], list(used.values()), method=report.method or "factors"
-            )
-            say(f"{choice.rule}: {mixing.write(soup, export / choice.folder)}")
+        for choice, folder in zip(report.choices, export_choices(report, export), strict=True):
+            say(f"{choice.rule}: {folder}")
     if json:
         typer.echo(report.model_dump_json(by_alias=True, indent=2))
         return

@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -49,6 +50,8 @@ DESCRIBING = {
     *LAMBDAS,
 }
 
+_COMMA = re.compile(r"^([-+]?\d*),(\d+(?:[eE][-+]?\d+)?)$")
+
 Row = dict[str, str]
 
 
@@ -80,7 +83,10 @@ def _rows(path: Path) -> list[tuple[int, Row]]:
                 raise ResultsError(
                     f"{path}: row {reader.line_num}: has not as many cells as the header.", "Is the file whole?"
                 )
-            rows.append((reader.line_num, {name.strip(): cell.strip() for name, cell in row.items()}))
+            cells = {name.strip(): cell.strip() for name, cell in row.items()}
+            if delimiter == ";":  # where cells are parted so, numbers may have a comma for their point
+                cells = {name: _COMMA.sub(r"\1.\2", cell) for name, cell in cells.items()}
+            rows.append((reader.line_num, cells))
     except csv.Error as problem:
         raise ResultsError(
             f"{path}: row {reader.line_num + 1}: is not CSV ({problem}).", "Is the file whole?"

@@ -98,6 +98,12 @@ def test_cells_may_be_parted_otherwise_and_have_errors_beside_them(tmp_path, del
     assert any("no intervals" in note for note in report.notes)
 
 
+def test_numbers_between_semicolons_may_have_a_comma(tmp_path):
+    measured = table(tmp_path, "lambda;a;b\n0;1,5;-0,25\n0,5;1;2e-1\n1;,5;1,5e0\n")
+    assert measured.scores.tolist() == [[1.5, -0.25], [1.0, 0.2], [0.5, 1.5]]
+    assert [model.lam for model in measured.models] == [0.0, 0.5, 1.0]
+
+
 def test_a_column_of_words_is_no_reward_unless_one_says_so(tmp_path):
     text = "id,path,a,b\nx,runs/x,1,2\ny,runs/y,2,1\n"
     with pytest.raises(ResultsError, match="row 2: path is 'runs/x', not a number") as refusal:

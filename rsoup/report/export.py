@@ -1,0 +1,34 @@
+"""Make the models that a report chose."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rsoup import mixing
+from rsoup.errors import ResultsError
+from rsoup.report.schema import Choice, Report
+
+
+def export(report: Report, folder: Path) -> list[Path]:
+    """Write the soup of every choice of a report into ``folder``; return their paths, in the order of the choices."""
+    if not report.choices:
+        raise ResultsError(
+            "--export: nothing is chosen.", "Add --prefer NAME=WEIGHT,..., --at-least NAME=VALUE or --knee."
+        )
+    return [mixing.write(_soup(report, choice), folder / choice.folder) for choice in report.choices]
+
+
+def _soup(report: Report, choice: Choice) -> mixing.Soup:
+    used = {name: weight for name, weight in choice.weights.items() if weight}
+    unknown = [name for name in used if name not in report.adapters]
+    if unknown or not used:
+        raise ResultsError(
+            f"--export: the input does not say where the adapter {', '.join(unknown) or 'of ' + choice.nearest} lies.",
+            "Give results.json of rsoup eval, which does, or run the printed command with the adapters' folders.",
+        )
+    return mixing.mix(
+        [report.adapters[name] for name in used],
+        list(used.values()),
+        method=report.method or "factors",
+        allow_extrapolation=True,  # the point was measured, so its weights were allowed
+    )

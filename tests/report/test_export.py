@@ -1,0 +1,46 @@
+"""The models that a report chose are those that its commands make."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mixing.making import make_adapter, update_of
+from rsoup import mixing
+from rsoup.errors import ResultsError
+from rsoup.report.analysis import analyse
+from rsoup.report.export import export
+from rsoup.report.inputs import read_inputs
+from rsoup.report.options import Options
+
+POINTS = "lambda,a,b\n0,1,0\n0.25,0.9,0.5\n1,0,1\n1.5,-1,1.2\n"
+
+
+def chosen(folder: Path, *, adapters: bool = True, **asked):
+    (folder / "points.csv").write_text(POINTS)
+    report = analyse(read_inputs([folder / "points.csv"], {}, {}), Options(**asked))
+    places = {name: str(make_adapter(folder / name, seed)) for seed, name in enumerate("ab")} if adapters else {}
+    return report.model_copy(update={"adapters": places})
+
+
+def test_every_choice_is_made_with_its_weights(tmp_path):
+    report = chosen(tmp_path, knee=True, at_least={"b": 1.1}, prefer=({"a": 0.4, "b": 0.6},))
+    folders = export(report, tmp_path / "out")
+    assert [folder.name for folder in folders] == [choice.folder for choice in report.choices]
+    ends = [mixing.read(tmp_path / name) for name in "ab"]
+    for folder, choice in zip(folders, report.choices, strict=True):
+        exact = mixing.mix(ends, [choice.weights["a"], choice.weights["b"]], allow_extrapolation=True).adapter
+        for module in exact.layers:
+            np.testing.assert_array_equal(update_of(mixing.read(folder), module), update_of(exact, module))
+    assert report.choices[-2].weights == {"a": -0.5, "b": 1.5}  # measured outside the simplex, so it may be made
+
+
+def test_nothing_chosen_or_adapters_unknown_are_refused(tmp_path):
+    with pytest.raises(ResultsError, match="nothing is chosen") as refusal:
+        export(chosen(tmp_path), tmp_path / "out")
+    assert "--knee" in refusal.value.hint
+    with pytest.raises(ResultsError, match="where the adapter a, b lies"):
+        export(chosen(tmp_path, adapters=False, knee=True), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
