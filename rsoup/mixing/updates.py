@@ -47,9 +47,15 @@ def weighted_sum(arrays: Sequence[Array], weights: Sequence[float]) -> Array:
 
 def stack(parts: Sequence[Part], coefficients: Sequence[float]) -> Update:
     """Return sum_i c_i D_i with the ranks side by side: B = [c_1 s_1 B_1, ...], A = [A_1; ...]."""
-    pairs = list(zip(parts, coefficients, strict=True))
-    down = np.concatenate([wide(part.layer.down) for part, _ in pairs], axis=0)
-    up = np.concatenate([wide(part.layer.up) * np.float32(c * part.layer.scale) for part, c in pairs], axis=1)
+    out, size = parts[0].layer.shape
+    rank = sum(part.layer.rank for part in parts)
+    down, up = np.empty((rank, size), np.float32), np.empty((out, rank), np.float32)
+    start = 0
+    for part, coefficient in zip(parts, coefficients, strict=True):
+        own = slice(start, start + part.layer.rank)
+        down[own] = part.layer.down
+        np.multiply(part.layer.up, np.float32(coefficient * part.layer.scale), out=up[:, own], dtype=np.float32)
+        start = own.stop
     return Update(down, up)
 
 

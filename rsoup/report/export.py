@@ -22,8 +22,9 @@ def _soup(report: Report, choice: Choice) -> mixing.Soup:
     used = {name: weight for name, weight in choice.weights.items() if weight}
     unknown = [name for name in used if name not in report.adapters]
     if unknown or not used:
+        which = ", ".join(unknown) or f"of {choice.nearest}"
         raise ResultsError(
-            f"--export: the input does not say where the adapter {', '.join(unknown) or 'of ' + choice.nearest} lies.",
+            f"--export: the input does not say in which folder the adapter {which} is.",
             "Give results.json of rsoup eval, which does, or run the printed command with the adapters' folders.",
         )
     return mixing.mix(

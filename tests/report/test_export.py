@@ -41,6 +41,6 @@ def test_nothing_chosen_or_adapters_unknown_are_refused(tmp_path):
     with pytest.raises(ResultsError, match="nothing is chosen") as refusal:
         export(chosen(tmp_path), tmp_path / "out")
     assert "--knee" in refusal.value.hint
-    with pytest.raises(ResultsError, match="where the adapter a, b lies"):
+    with pytest.raises(ResultsError, match="in which folder the adapter a, b is"):
         export(chosen(tmp_path, adapters=False, knee=True), tmp_path / "out")
     assert not (tmp_path / "out").exists()
