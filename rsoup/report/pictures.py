@@ -102,13 +102,14 @@ def _marks(panel: Axes, kind: Kind, on_front: bool, points: list[ReportPoint], f
 
 
 def _label(panel: Axes, report: Report, first: str, second: str) -> None:
-    """Write lambda beside soups and names beside the experts."""
-    line = sorted(_on_line(report), key=lambda point: point.scores[first].mean)
+    """Write lambda beside soups and names beside the points at the ends of the line."""
+    line = _on_line(report)
+    left, right = sorted((line[0], line[-1]), key=lambda point: point.scores[first].mean) if line else (None, None)
     for point in line:
         anchor = point.scores[first].mean, point.scores[second].mean
-        if point is line[0]:
+        if point is left:
             panel.annotate(point.id, anchor, (4, 7), textcoords="offset points", fontsize=6.5)
-        elif point is line[-1]:
+        elif point is right:
             panel.annotate(point.id, anchor, (-4, -12), textcoords="offset points", fontsize=6.5, ha="right")
         elif len(line) <= LABELLED:
             panel.annotate(f"{point.lam:g}", anchor, (4, 4), textcoords="offset points", fontsize=6, color=FAINT)

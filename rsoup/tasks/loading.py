@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, Literal
 
-from rsoup.errors import DataError, did_you_mean
+from rsoup.errors import DataError, did_you_mean, first_line
 from rsoup.files import sha256_json
 from rsoup.recipe import ResponseRule
 from rsoup.tasks import Task
@@ -185,10 +185,19 @@ def _check_found(
 
 
 def _mappings(source: str, rows: Any) -> Iterator[Mapping[str, Any]]:
-    for number, row in enumerate(rows, start=1):
-        if not isinstance(row, Mapping):
-            raise DataError(f"{source}, row {number}: is not a mapping of columns.", "Write one JSON object per line.")
-        yield row
+    number = 0
+    try:
+        for number, row in enumerate(rows, start=1):
+            if not isinstance(row, Mapping):
+                raise DataError(
+                    f"{source}, row {number}: is not a mapping of columns.", "Write one JSON object per line."
+                )
+            yield row
+    except ValueError as problem:  # of datasets, whose files do not agree on their columns
+        raise DataError(
+            f"{source}: cannot be read after row {number}: {first_line(problem)}.",
+            "Give a folder whose files are rows with the same columns.",
+        ) from problem
 
 
 def _read_row(reader: RowReader, raw: Mapping[str, Any]) -> Row:

@@ -276,3 +276,12 @@ def test_a_tokenizer_that_ends_every_text_does_not_end_the_prompt(tmp_path: Path
 def test_a_template_with_chat_tokens_of_another_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"does not know <\|im_start\|>"):
         load_examples(resolve_task(TaskSection(name="reviews")), build_tokenizer(), "train")
+
+
+def test_a_folder_whose_files_have_different_columns_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"post": "the lid"}\n')
+    (tmp_path / "b.json").write_text('{"rope": 1.0, "layers": [1, 2]}\n')
+    with pytest.raises(DataError) as caught:
+        read_rows(Task("tiny", str(tmp_path)), "train")
+    assert str(tmp_path) in caught.value.message
+    assert "same columns" in caught.value.hint
