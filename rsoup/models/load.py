@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -30,6 +31,9 @@ UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, ImportError, Safetens
 transformers_logging.disable_progress_bar()  # its bars would run through ours
 
 Quantization = Literal["8bit", "4bit"]
+
+LOADING = threading.Lock()
+"""Held while a model is loaded: transformers then ties no weights in the whole process, and two at once leave it so."""
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -183,7 +187,8 @@ def load_weights(loader: Any, source: str, revision: str | None, **options: Any)
     """Load a model as ``loader`` does, silently; ValueError if the folder lacks weights, which would be random."""
     transformers_logging.set_verbosity_error()
     options = {"trust_remote_code": False, **options}  # without it, a terminal is asked whether to run it
-    model, notes = loader.from_pretrained(source, revision=revision, output_loading_info=True, **options)
+    with LOADING:
+        model, notes = loader.from_pretrained(source, revision=revision, output_loading_info=True, **options)
     if notes["missing_keys"]:
         raise ValueError(f"it lacks the weights {min(notes['missing_keys'])}")
     return model

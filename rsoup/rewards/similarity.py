@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
 
 from rsoup.models.bundled import bundled_folder
-from rsoup.models.load import pick_device
+from rsoup.models.load import load_weights, pick_device
 from rsoup.recipe import RewardSection
 
 MAX_TOKENS = 256
@@ -23,7 +23,7 @@ class Similarity:
     def __init__(self, section: RewardSection) -> None:
         folder = bundled_folder("all-minilm-l6-v2")
         self._tokenizer = AutoTokenizer.from_pretrained(folder)
-        self._model = AutoModel.from_pretrained(folder, dtype=torch.float32).to(pick_device()).eval()
+        self._model = load_weights(AutoModel, str(folder), None, dtype=torch.float32).to(pick_device()).eval()
         self._batch_size = section.batch_size
         self._posts: dict[str, Tensor] = {}
 

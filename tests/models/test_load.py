@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from rsoup.errors import MissingPackageError, ModelError
 from rsoup.files import sha256_file
 from rsoup.models.load import load_language_model, model_sha256, model_source, pick_dtype, weights_sha256
-from tiny import build_classifier
+from tiny import build_classifier, build_tiny_model
 
 CPU = torch.device("cpu")
 
@@ -120,3 +122,12 @@ def test_a_base_in_four_bits_is_loaded_or_the_package_is_named(tiny_model: Path)
         load_language_model(str(tiny_model), revision=None, dtype="auto", quantization="4bit")
     assert "model.quantization 4bit needs the package bitsandbytes" in caught.value.message
     assert "pip install bitsandbytes" in caught.value.hint
+
+
+def test_models_loaded_in_several_threads_leave_tied_weights_tied(tiny_model: Path, tmp_path: Path) -> None:
+    tied = build_tiny_model(tmp_path / "tied", seed=1, tie_word_embeddings=True)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda path: load_language_model(str(path), revision=None, dtype="float32"), [tied] * 12))
+    config = AutoConfig.from_pretrained(tied)
+    model = AutoModelForCausalLM.from_config(config)
+    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -237,6 +238,14 @@ def brief(prompts, completions):
     counter.write_text(f"{int(left) - 1} {end}")
     return [-float(len(completion.split())) for completion in completions]
 '''
+
+
+@pytest.fixture(autouse=True)
+def _interruptible() -> Iterator[None]:
+    """Let SIGINT interrupt, also where a shell started the tests in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def countdown_recipe(folder: Path, model: Path, algo: str, left: int, end: str = f"{signal.SIGINT:d}") -> Recipe:
