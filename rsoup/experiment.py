@@ -9,6 +9,7 @@ from typing import Literal
 from rsoup.errors import AdapterError
 from rsoup.evaluation.sweep import RESULTS, evaluate
 from rsoup.files import write_text
+from rsoup.locks import is_taken, lock_file
 from rsoup.models.load import load_tokenizer
 from rsoup.progress import Progress
 from rsoup.recipe import Recipe
@@ -20,7 +21,6 @@ from rsoup.tasks.loading import posts_sha256
 from rsoup.training.expert import adapter_folder, is_trained, morl_name, train_adapter
 from rsoup.training.team import Team
 from rsoup.training.trl_settings import check_trl
-from rsoup.training.turns import is_taken, lock_file
 
 RECIPE = "recipe.yaml"
 

@@ -72,7 +72,10 @@ def name_of(kind: str, weights: Sequence[float], steps: int) -> str:
     if all(abs(weight * steps - round(weight * steps)) < 1e-9 for weight in weights):
         return kind + point_name(weights, steps).removeprefix("soup")
     digits = next((n for n in range(2, 6) if all(abs(round(weight, n) - weight) < 1e-9 for weight in weights)), 6)
-    return "-".join([kind, *(f"{weight:.{digits}f}" for weight in weights)])
+    name = "-".join([kind, *(f"{weight:.{digits}f}" for weight in weights)])
+    if name == name_of(kind, in_steps(np.array(weights), steps), steps):  # 0.33 beside a third
+        name = "-".join([kind, *(f"{weight:.{digits + 2}f}" for weight in weights)])
+    return name
 
 
 def _longer_line(names: Sequence[str], steps: int, beyond: float) -> list[Weights]:

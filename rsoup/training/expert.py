@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -16,9 +16,10 @@ from rsoup import __version__
 from rsoup.adapters import Adapter, read_adapter
 from rsoup.errors import AdapterError, RecipeError
 from rsoup.files import read_json, sha256_file, sha256_json, whole_folder, write_json, write_text
+from rsoup.locks import lock_file, my_turn
 from rsoup.mixing import lattice
 from rsoup.models.language_model import LanguageModel
-from rsoup.models.load import load_language_model, load_tokenizer, model_sha256
+from rsoup.models.load import load_language_model, load_tokenizer, model_sha256, settings_sha256
 from rsoup.progress import Progress
 from rsoup.recipe import Recipe, TrainingSection
 from rsoup.rewards import reward_identity
@@ -32,7 +33,6 @@ from rsoup.training.metrics import METRICS_FILE
 from rsoup.training.policy import WEIGHTS_FILE, Policy, fresh_config, read_start
 from rsoup.training.team import Team
 from rsoup.training.trl_settings import check_trl
-from rsoup.training.turns import lock_file, my_turn
 
 PROVENANCE_FILE = "rsoup.json"
 SCHEMA = 1
@@ -50,6 +50,11 @@ def adapter_folder(recipe: Recipe, name: str) -> Path:
 def checkpoint_folder(recipe: Recipe, name: str) -> Path:
     """Return where a run keeps the checkpoints of an unfinished training."""
     return recipe.folder / "checkpoints" / name
+
+
+def trajectory_folder(recipe: Recipe, name: str) -> Path:
+    """Return where a run keeps the adapters along a training."""
+    return recipe.folder / "trajectory" / name
 
 
 def morl_name(weights: Mapping[str, float], rewards: Mapping[str, Any]) -> str:
@@ -79,17 +84,21 @@ def train_adapter(
     inputs is an AdapterError, unless ``overwrite`` is given.
     """
     folder = adapter_folder(recipe, name)
-    if _is_there(recipe, name, weights, overwrite=overwrite):
+    team = Team(recipe.training.report_to, recipe.folder / "logs" / name)
+
+    def is_there() -> bool:
+        return _is_there(recipe, name, weights, overwrite=overwrite)
+
+    if team.decides(is_there):
         return folder
     check_trl(recipe.training, recipe.generation)
     objective = Objective(make_scorers(recipe.rewards), weights)
     examples = _examples(recipe, progress)  # with the line above: what is wrong shows before anything is written
-    team = Team(recipe.training.report_to, recipe.folder / "logs" / name)
     with _turn(recipe, name, team, progress):
-        if _is_there(recipe, name, weights, overwrite=overwrite):
+        if team.decides(is_there):
             return folder  # made by another worker meanwhile
-        if overwrite and team.leads:
-            _remove_stale(checkpoint_folder(recipe, name), training_fingerprint(recipe, weights))
+        if team.leads:
+            _clear(recipe, name, training_fingerprint(recipe, weights), overwrite=overwrite)
         start = ensure_start(recipe, team, progress, overwrite=overwrite)
         assert start.path is not None
         policy = read_start(_load_base(recipe), start.path)
@@ -163,7 +172,7 @@ def _train(
         if every and state.step % every == 0 and team.leads:
             provenance = notes.of(state)
             card = training_card(recipe, provenance, checkpoints / METRICS_FILE)
-            folder = recipe.folder / "trajectory" / notes.name / f"step-{state.step:06d}"
+            folder = trajectory_folder(recipe, notes.name) / f"step-{state.step:06d}"
             _write(folder, notes.policy, provenance, card, checkpoints)
 
     team.begin_log({"name": notes.name, "seed": recipe.seed, "fingerprint": fingerprint})
@@ -211,12 +220,11 @@ def _load_base(recipe: Recipe) -> LanguageModel:
 @contextmanager
 def _turn(recipe: Recipe, name: str, team: Team, progress: Progress) -> Iterator[None]:
     """Be the only worker, or the only team of processes, that makes an adapter within the block."""
-    turn: AbstractContextManager[None] = nullcontext()
-    if team.leads:
-        path = lock_file(recipe.folder, name)
-        turn = my_turn(path, lambda: progress.say(f"Another worker is making {name}; waiting for it."))
-    with turn:
-        team.wait()
+
+    def on_wait() -> None:
+        progress.say(f"Another worker is making {name}; waiting for it.")
+
+    with my_turn(lock_file(recipe.folder, name), on_wait, team.decides):
         yield
 
 
@@ -234,8 +242,7 @@ def ensure_start(recipe: Recipe, team: Team, progress: Progress, *, overwrite: b
     folder = adapter_folder(recipe, START)
     fingerprint = start_fingerprint(recipe)
     with _turn(recipe, START, team, progress):
-        missing = team.leads and not _start_is_there(folder, fingerprint, overwrite=overwrite)
-        if team.agree("missing" if missing else "there") == "missing":
+        if not team.decides(lambda: _start_is_there(folder, fingerprint, overwrite=overwrite)):
             if team.leads:
                 progress.say(f"Making the shared start of all adapters: {folder}")
                 _make_start(recipe, folder, fingerprint)
@@ -270,6 +277,7 @@ def start_fingerprint(recipe: Recipe) -> str:
     return sha256_json(
         {
             "base": model_sha256(recipe.model.base, recipe.model.revision),
+            "settings": settings_sha256(recipe.model.base, recipe.model.revision),
             "lora": recipe.model.lora.model_dump(),
             "start": read_adapter(recipe.model.start).sha256 if recipe.model.start else None,
             "seed": recipe.seed,
@@ -316,12 +324,17 @@ def _is_done(folder: Path, fingerprint: str) -> bool:
     return True
 
 
-def _remove_stale(checkpoints: Path, fingerprint: str) -> None:
-    """Remove an unfinished training that was begun with other inputs."""
+def _clear(recipe: Recipe, name: str, fingerprint: str, *, overwrite: bool) -> None:
+    """Remove an unfinished training begun with other inputs, if told to, and the trajectory of one that starts over."""
+    checkpoints = checkpoint_folder(recipe, name)
     try:
         _check_unfinished(checkpoints, fingerprint)
     except AdapterError:
+        if not overwrite:
+            raise
         shutil.rmtree(checkpoints)
+    if not list_checkpoints(checkpoints):
+        shutil.rmtree(trajectory_folder(recipe, name), ignore_errors=True)
 
 
 def _check_unfinished(checkpoints: Path, fingerprint: str) -> None:

@@ -74,9 +74,9 @@ def train(
             random = generator_for(seed, "sampling", state.step)
             torch.manual_seed(random.initial_seed())  # dropout draws from the global generator
             draws = draw_numbers(training, generation, random).of(own)
-            with team.autocast(), saving_failed_sample(folder, state.step + 1):
+            with saving_failed_sample(folder, state.step + 1):
                 rollout = collect(
-                    policy, [batch[index] for index in own], objective.scorers, training, generation, draws
+                    policy, [batch[index] for index in own], objective.scorers, training, generation, draws, team
                 )
             seen = see(rollout, state, team)
             rewards = _rewards(rollout, objective, seen.running, training)

@@ -121,7 +121,8 @@ class Policy:
 
         Narrower weights would round small updates away: there the factors stay beside them.
         """
-        if self.language_model.model.dtype != torch.float32:
+        model = self.language_model.model
+        if model.dtype != torch.float32 or getattr(model, "is_quantized", False):
             yield
             return
         layers = [module for module in self.peft.modules() if isinstance(module, LoraLayer)]

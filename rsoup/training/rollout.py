@@ -16,6 +16,7 @@ from rsoup.rewards.scoring import Scorer, score_all
 from rsoup.tasks.loading import Example
 from rsoup.tasks.responses import read_responses
 from rsoup.training.policy import Policy, Thoughts, join
+from rsoup.training.team import Team
 
 
 @dataclass(frozen=True)
@@ -85,11 +86,13 @@ def collect(
     training: TrainingSection,
     generation: GenerationSection,
     draws: Draws,
+    team: Team,
 ) -> Rollout:
     """Sample ``completions_per_prompt`` completions of each example and score them with every reward."""
     model = policy.language_model
     prompt_ids, prompt_mask = model.pad([example.tokens for example in examples])
-    completions = _sample(policy, prompt_ids, prompt_mask, generation, draws)
+    with team.autocast():
+        completions = _sample(policy, prompt_ids, prompt_mask, generation, draws)
     rows = masked_tokens(completions.ids.flatten(0, 1), completions.mask.flatten(0, 1))
     repeated = [example for example in examples for _ in range(training.completions_per_prompt)]
     texts = read_responses(model.tokenizer, repeated, rows)
@@ -98,10 +101,9 @@ def collect(
     passes = torch.arange(len(examples)).split(training.prompts_per_pass or len(examples))
 
     def think(**options: bool) -> Thoughts:
-        parts = [
-            policy.think(prompt_ids[part], prompt_mask[part], completions.ids[part], generation.temperature, **options)
-            for part in passes
-        ]
+        prompts = [(prompt_ids[part], prompt_mask[part], completions.ids[part]) for part in passes]
+        with team.autocast():  # not around the whole: the start's factors are put in place between
+            parts = [policy.think(*part, generation.temperature, **options) for part in prompts]
         return parts[0] if len(parts) == 1 else join(parts)
 
     with torch.no_grad(), policy.as_start():

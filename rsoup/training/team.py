@@ -7,7 +7,7 @@ all: tokens, advantages, gradients. So several processes compute what one would,
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import AutocastKwargs, DistributedType, broadcast_object_list
+from accelerate.utils import DistributedType, broadcast_object_list
 from torch import Tensor, nn
 
 from rsoup.errors import MissingPackageError, RecipeError
@@ -99,9 +99,8 @@ class Team:
             gradient.copy_(part.view_as(gradient))
 
     def autocast(self) -> AbstractContextManager[None]:
-        """Compute in the precision that accelerate is set to within the block."""
-        uncached = AutocastKwargs(cache_enabled=False)  # factors change in place within the block
-        context: AbstractContextManager[None] = self._accelerator.autocast(autocast_handler=uncached)
+        """Compute in the precision that accelerate is set to within the block, in which no factor may change."""
+        context: AbstractContextManager[None] = self._accelerator.autocast()
         return context
 
     def agree(self, choice: str) -> str:
@@ -110,6 +109,10 @@ class Team:
         if self.size > 1:
             broadcast_object_list(choices)
         return choices[0]
+
+    def decides(self, answer: Callable[[], bool]) -> bool:
+        """Return the leading process's answer to a question that only it looks into."""
+        return self.agree("yes" if self.leads and answer() else "no") == "yes"
 
     def wait(self) -> None:
         """Wait for the others."""

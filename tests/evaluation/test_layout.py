@@ -107,3 +107,11 @@ def test_settings_that_contradict_each_other_are_refused(settings: dict[str, Any
     content = {"model": {"base": "x"}, "task": {"name": "reviews"}, "rewards": ["brief"], "evaluation": settings}
     with pytest.raises(RsoupError, match=message):
         parse_recipe(content, "mine.yaml")
+
+
+@pytest.mark.parametrize("steps", [3, 6, 7, 12])
+def test_every_hundredth_of_a_line_has_a_name_beside_those_of_the_grid(steps: int) -> None:
+    grid = {(place / steps, 1 - place / steps) for place in range(steps + 1)}
+    hundredths = {(place / 100, round(1 - place / 100, 2)) for place in range(101)}
+    points = {in_steps(np.array(point), 2100) for point in grid | hundredths}  # one of a kind: 2100 has all the steps
+    assert len({name_of("soup", point, steps) for point in points}) == len(points)

@@ -20,7 +20,7 @@ from rsoup.files import sha256_file
 from rsoup.progress import Silent
 from rsoup.recipe import Recipe
 from rsoup.recipe_file import load_recipe
-from rsoup.training.expert import adapter_folder, inner_weights, morl_name, train_adapter
+from rsoup.training.expert import adapter_folder, inner_weights, morl_name, start_fingerprint, train_adapter
 from tiny import build_adapter, build_tiny_model, recipe_content, tree, write_recipe
 
 WEIGHTS = "adapter_model.safetensors"
@@ -415,3 +415,21 @@ def test_a_reward_that_fails_names_and_saves_the_sample_and_loses_no_step(
     assert repr(saved["completion"]) in caught.value.message
     assert "failed_sample.json" in caught.value.hint
     assert not adapter_folder(recipe, "picky").exists()
+
+
+def test_starting_over_leaves_no_adapters_of_the_old_way(tmp_path: Path, tiny_model: Path) -> None:
+    content = recipe_content(tmp_path, tiny_model)
+    for steps in (3, 1):
+        content["training"] |= {"save_every": 1, "steps": steps}
+        recipe = load_recipe(write_recipe(tmp_path / "r.yaml", content))
+        train_adapter(recipe, "brief", {"brief": 1.0}, "expert", Silent(), overwrite=True)
+    assert [path.name for path in (tmp_path / "run/trajectory/brief").iterdir()] == ["step-000001"]
+
+
+def test_another_configuration_of_the_same_weights_is_another_model(tmp_path: Path, tiny_model: Path) -> None:
+    model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    first = start_fingerprint(load_recipe(write_recipe(tmp_path / "r.yaml", recipe_content(tmp_path, model))))
+    settings = json.loads((model / "config.json").read_text())
+    other = Path(shutil.copytree(model, tmp_path / "other"))
+    (other / "config.json").write_text(json.dumps({**settings, "rms_norm_eps": 0.1}))
+    assert start_fingerprint(load_recipe(write_recipe(tmp_path / "o.yaml", recipe_content(tmp_path, other)))) != first

@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from safetensors.numpy import load_file
 
 from rsoup.files import sha256_file
-from tiny import recipe_content, write_recipe
+from tiny import build_adapter, recipe_content, write_recipe
 
 WEIGHTS = "adapters/brief/adapter_model.safetensors"
 METRICS = "adapters/brief/metrics.jsonl"
@@ -132,3 +133,17 @@ def test_accelerate_reads_the_configurations(path: Path) -> None:
     from accelerate.commands.config.config_args import load_config_from_file
 
     assert load_config_from_file(str(path)).num_processes in (1, 8, 16)
+
+
+def test_in_mixed_precision_the_distance_from_a_given_start_is_measured(tmp_path: Path, tiny_model: Path) -> None:
+    """The start's factors are put in place within a step; the casts of the present ones must not stand in for them."""
+    recipe = write(tmp_path / "given", tiny_model, steps=3)
+    content = yaml.safe_load(recipe.read_text())
+    del content["model"]["lora"]
+    content["model"]["start"] = str(build_adapter(tmp_path / "start", tiny_model, seed=1))
+    write_recipe(recipe, content)
+    words = [sys.executable, "-m", "rsoup", "train", str(recipe), "--reward", "brief"]
+    subprocess.run(words, env={**ENVIRONMENT, "ACCELERATE_MIXED_PRECISION": "bf16"}, check=True, capture_output=True)
+    kls = [line["kl"] for line in lines(tmp_path / "given/run" / METRICS)]
+    assert abs(kls[0]) < 0.05
+    assert min(abs(kl) for kl in kls[1:]) > 0

@@ -48,6 +48,7 @@ def rollout_of(
         training,
         generation,
         draw_numbers(training, generation, generator_for(0, "sampling", 0)),
+        Team(),
     )
 
 

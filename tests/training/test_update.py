@@ -44,7 +44,7 @@ def updated(
         {"prompts_per_step": 4, "completions_per_prompt": 3, "ppo": PPOSection(epochs=2), **settings}
     )
     draws = draw_numbers(training, GENERATION, generator_for(0, "sampling", 0))
-    rollout = collect(policy, examples[:4], {"length": length}, training, GENERATION, draws)
+    rollout = collect(policy, examples[:4], {"length": length}, training, GENERATION, draws, Team())
     optimizer = torch.optim.SGD(policy.parameters, lr=lr)
     figures = update(policy, optimizer, rollout, torch.from_numpy(rollout.scores["length"]), training, 0.1, Team())
     names = [*(name for name, p in policy.peft.named_parameters() if p.requires_grad), "value.weight", "value.bias"]

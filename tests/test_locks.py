@@ -6,12 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from rsoup.training.turns import is_taken, lock_file, my_turn
+from rsoup.locks import is_taken, lock_file, my_turn
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from rsoup.training.turns import my_turn
+from rsoup.locks import my_turn
 with my_turn(Path(sys.argv[1]), lambda: None):
     print("held", flush=True)
     time.sleep(60)
@@ -38,3 +38,10 @@ def test_a_worker_that_is_killed_lets_go(tmp_path: Path) -> None:
         worker.wait()
         with my_turn(path, lambda: waited.append(True)):
             assert waited == []
+
+
+def test_a_follower_goes_by_what_its_leader_says_and_takes_no_lock(tmp_path: Path) -> None:
+    path, answers = lock_file(tmp_path, "positive"), [True]
+    with my_turn(path, decide=lambda _look: answers.pop()):
+        assert not is_taken(path)
+    assert answers == []
