@@ -29,9 +29,9 @@ class Ensemble(LanguageModel):
     rule: Rule = "ensemble"
     weights: tuple[float, ...] = ()
 
-    def keep_rows(self, cache: DynamicCache, rows: Tensor, count: int) -> None:
-        """Drop all but some of the ``count`` rows of each model."""
-        cache.batch_select_indices(torch.cat([rows + index * count for index in range(len(self.weights))]))
+    def cache_rows(self, rows: Tensor, count: int) -> Tensor:
+        """Return the rows of each model."""
+        return torch.cat([rows + index * count for index in range(len(self.weights))])
 
     def hidden_states(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache | None = None) -> Tensor:
         """Return every model's last hidden states side by side. (B, L) -> (B, L, N * d)."""

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from rsoup.adapters import Adapter
 from rsoup.evaluation.applying import Change, applied, side_by_side
@@ -17,7 +16,6 @@ from rsoup.evaluation.decoding import Chooser
 from rsoup.evaluation.ensembles import Rule, ensemble_of
 from rsoup.evaluation.measures import Reference, divergence, surprise
 from rsoup.evaluation.memory import Batches, automatic_batch_size, free_bytes
-from rsoup.models import packing
 from rsoup.models.language_model import LanguageModel, masked_tokens
 from rsoup.models.sampling import Completions, generator_for, sample
 from rsoup.recipe import EvaluationSection
@@ -40,14 +38,6 @@ class Subject:
     model: LanguageModel
     change: Change
 
-    def beginning(self, tokens: Sequence[int], rows: int) -> DynamicCache:
-        """Return the cache of some rows that all begin with these tokens; the change has to be entered."""
-        ids, mask = self.model.pad([tokens])
-        cache = DynamicCache()
-        self.model.hidden_states(ids, mask, packing.prompt_positions(mask), cache=cache)
-        cache.batch_repeat_interleave(rows)
-        return cache
-
 
 class Resident:
     """The base model in memory, with what it takes to turn it into any point and to measure what that says."""
@@ -63,7 +53,7 @@ class Resident:
     ) -> None:
         self.model, self._settings, self._seed = model, settings, seed
         longest = max(len(example.tokens) for example in examples)
-        self._shared = beginning_of([example.tokens for example in examples])
+        self._shared = shared_tokens([example.tokens for example in examples])
         size = settings.batch_size
         if size == "auto":
             free = free_bytes(model.device)
@@ -104,15 +94,13 @@ class Resident:
         if each > 1 and not subject.model.packs(max(map(len, prompts)) + settings.max_new_tokens):
             prompts = [prompt for prompt in prompts for _ in range(each)]
             randoms, group = [[random] for row in randoms for random in row], 1
-        shared = self._shared if subject.model.packs(max(map(len, prompts)) + settings.max_new_tokens) else ()
-        ids, mask = subject.model.pad([prompt[len(shared) :] for prompt in prompts])
-        mask = torch.cat([mask.new_ones(len(mask), len(shared)), mask], dim=1)
+        ids, mask = subject.model.pad(prompts)
         with subject.change:
             completions = sample(
                 subject.model,
                 ids,
                 mask,
-                beginning=subject.beginning(shared, len(prompts)) if shared else None,
+                shared=self._shared,
                 max_new_tokens=settings.max_new_tokens,
                 temperature=settings.temperature,
                 stop_ids=subject.model.stop_ids,
@@ -129,12 +117,11 @@ class Resident:
     ) -> tuple[Tensor, Tensor]:
         """Return the divergence from the start and the surprise of the base, per completion."""
         read = self._start.states(prompts, completions.ids)
-        kl = divergence(
-            subject.model, subject.change, self._start, completions, read, self._settings.temperature or 1.0
-        )
+        temperature = self._settings.temperature or 1.0
+        kl, surprises = divergence(subject.model, subject.change, self._start, completions, read, temperature)
         if self._base is not self._start:
-            read = self._base.states(prompts, completions.ids)
-        return kl, surprise(self._base, completions, read)
+            surprises = surprise(self._base, completions, self._base.states(prompts, completions.ids))
+        return kl, surprises
 
     def _rows(
         self, examples: Sequence[Example], completions: Completions, kl: Tensor | None, surprises: Tensor | None
@@ -161,12 +148,12 @@ class Resident:
         return torch.Generator(self.model.device).manual_seed(seed)
 
 
-def beginning_of(prompts: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
-    """Return the tokens that several prompts begin with, each with one to follow; nothing if that is hardly any."""
+def shared_tokens(prompts: Sequence[tuple[int, ...]]) -> int:
+    """Return how many tokens several prompts begin with, each with one to follow; 0 if that is hardly any."""
     first, last = min(prompts), max(prompts)
     count = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False)))
     count = min(count, min(map(len, prompts)) - 1)
-    return first[:count] if len(prompts) > 1 and count >= SHORTEST_BEGINNING else ()
+    return count if len(prompts) > 1 and count >= SHORTEST_BEGINNING else 0
 
 
 def _numbers(values: Tensor | None, count: int) -> list[float | None]:

@@ -7,11 +7,10 @@ from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
 
 from rsoup.evaluation.applying import Change
 from rsoup.models import packing
+from rsoup.models.encoding import Encoded, encode
 from rsoup.models.language_model import LanguageModel
 from rsoup.models.sampling import Completions
 
@@ -26,7 +25,7 @@ class Reference:
     def __init__(self, model: LanguageModel, change: Change, budget: int) -> None:
         self.model, self.change = model, change
         self._budget = budget
-        self._read: dict[tuple[tuple[int, ...], ...], tuple[DynamicCache, Tensor]] = {}
+        self._read: dict[tuple[tuple[int, ...], ...], Encoded] = {}
 
     @torch.no_grad()
     def states(self, prompts: Sequence[Sequence[int]], ids: Tensor) -> Tensor:
@@ -37,40 +36,26 @@ class Reference:
         with self.change:
             if not self.model.packs(length + tokens) or tokens == 1:
                 return self.model.completion_states(prompt_ids, prompt_mask, ids)
-            cache, last = self._prompts(tuple(map(tuple, prompts)), prompt_ids, prompt_mask)
+            encoded = self._prompts(tuple(map(tuple, prompts)), prompt_ids, prompt_mask, group, tokens)
             rest = packing.pack(prompt_ids, ids)[:, length:]
             mask = packing.attention_mask(prompt_mask, group, tokens - 1, queries=None if group == 1 else rest.shape[1])
             positions = packing.completion_positions(prompt_mask, group, 0, tokens - 1)
-            hidden = self.model.hidden_states(rest, mask, positions, cache=cache)
-            _cut(cache, length)
-            first = last[:, :, None].expand(-1, group, 1, -1)
+            hidden = self.model.hidden_states(rest, mask, positions, cache=encoded.cache)
+            encoded.cache.crop(-rest.shape[1])
+            first = encoded.last[:, :, None].expand(-1, group, 1, -1)
             return torch.cat([first, hidden.view(len(ids), tokens - 1, group, -1).transpose(1, 2)], dim=2)
 
     def _prompts(
-        self, key: tuple[tuple[int, ...], ...], prompt_ids: Tensor, prompt_mask: Tensor
-    ) -> tuple[DynamicCache, Tensor]:
-        """Return the cache of some prompts and their last hidden states (P, 1, d)."""
+        self, key: tuple[tuple[int, ...], ...], prompt_ids: Tensor, prompt_mask: Tensor, group: int, tokens: int
+    ) -> Encoded:
+        """Return prompts encoded, with room for completions; kept for later calls while they fit the budget."""
         if key not in self._read:
-            cache = DynamicCache()
-            hidden = self.model.hidden_states(
-                prompt_ids, prompt_mask, packing.prompt_positions(prompt_mask), cache=cache
-            )
-            read = cache, hidden[:, -1:].clone()
-            size = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
-            if size > self._budget:
-                return read
-            self._budget -= size
-            self._read[key] = read
+            encoded: Encoded = encode(self.model, prompt_ids, prompt_mask, tokens=tokens, group=group)
+            if encoded.nbytes > self._budget:
+                return encoded
+            self._budget -= encoded.nbytes
+            self._read[key] = encoded
         return self._read[key]
-
-
-def _cut(cache: DynamicCache, length: int) -> None:
-    """Let a cache forget what comes after its first ``length`` tokens."""
-    for layer in cache.layers:
-        assert isinstance(layer, DynamicLayer)
-        assert layer.keys is not None
-        assert layer.values is not None
-        layer.keys, layer.values = layer.keys[..., :length, :], layer.values[..., :length, :]
 
 
 @torch.no_grad()
@@ -81,24 +66,32 @@ def divergence(
     completions: Completions,
     read: Tensor,
     temperature: float,
-) -> Tensor:
-    """Return the KL divergence from a reference per completion, in nats: (P, G).
+) -> tuple[Tensor, Tensor]:
+    """Return the KL divergence from a reference per completion, and the reference's surprise, in nats: twice (P, G).
 
-    The sum over its tokens of KL(p(. | s) || q(. | s)), taken over the whole vocabulary: for sampled completions an
-    unbiased estimate of the divergence of the sequences, without the noise of the sampled token's log-ratio.
+    The divergence is the sum over the tokens of KL(p(. | s) || q(. | s)), taken over the whole vocabulary: for sampled
+    completions an unbiased estimate of the divergence of the sequences, without the noise of the sampled token's
+    log-ratio. The surprise is minus the log-probability of the completion at temperature 1.
     """
     assert completions.states is not None
-    result = read.new_zeros(completions.mask.shape, dtype=torch.float32)
-    rows = zip(completions.states[completions.mask].split(CHUNK), read[completions.mask].split(CHUNK), strict=True)
+    mask = completions.mask
     parts = []
-    for own, other in rows:
+    chunks = (values[mask].split(CHUNK) for values in (completions.states, read, completions.ids))
+    for own, other, tokens in zip(*chunks, strict=True):
         with change:
-            p = (model.logits(own).float() / temperature).log_softmax(-1)  # (chunk, V)
+            logp = (model.logits(own).float() / temperature).log_softmax(-1)  # (chunk, V)
         with reference.change:
-            q = (reference.model.logits(other).float() / temperature).log_softmax(-1)
-        parts.append((p.exp() * (p - q)).sum(-1))
-    result[completions.mask] = torch.cat(parts)
-    return result.sum(-1)
+            logits = reference.model.logits(other).float()
+        logq = logits.log_softmax(-1)
+        surprises = -logq.gather(-1, tokens[:, None]).squeeze(-1)
+        if temperature != 1:
+            logq = (logits / temperature).log_softmax(-1)
+        p = logp.exp()
+        parts.append(torch.stack([torch.linalg.vecdot(p, logp.sub_(logq)), surprises]))
+    result = read.new_zeros(2, *mask.shape, dtype=torch.float32)
+    result[:, mask] = torch.cat(parts, dim=1)
+    kl, surprised = result.sum(-1)
+    return kl, surprised
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ import torch
 from rsoup.errors import ModelError
 from rsoup.models.language_model import LanguageModel
 
-LARGEST = {"cpu": 32}
+LARGEST = {"cpu": 64}
 LARGEST_ELSEWHERE = 256
 """Rows beyond which a batch gets no faster."""
 SHARE = 0.5
@@ -48,7 +48,7 @@ def bytes_per_prompt(model: LanguageModel, longest: int, new_tokens: int, group:
     size = model.model.dtype.itemsize
     activations = longest * (8 * width + 4 * inner) + longest * longest * heads
     logits = 4 * group * model.head.weight.shape[0] * 4
-    return int(size * (2 * tokens * cached + activations) + logits)  # a growing cache is copied, hence twice
+    return int(size * (tokens * cached + activations) + logits)
 
 
 def free_bytes(device: torch.device) -> int:

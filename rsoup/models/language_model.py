@@ -69,13 +69,9 @@ class LanguageModel:
         windows = [getattr(self.config, key, None) for key in ("sliding_window", "window_size", "attention_chunk_size")]
         return self.shares_prefix and all(window is None or length <= window for window in windows)
 
-    def new_cache(self, group: int) -> DynamicCache:
-        """Return an empty cache; a packed row is longer than its completions, so no layer may drop its beginning."""
-        return DynamicCache(config=self.config) if group == 1 else DynamicCache()
-
-    def keep_rows(self, cache: DynamicCache, rows: Tensor, _count: int) -> None:
-        """Drop all but some of the ``_count`` rows of a cache."""
-        cache.batch_select_indices(rows)
+    def cache_rows(self, rows: Tensor, _count: int) -> Tensor:
+        """Return the rows of a cache of ``_count`` prompts that belong to some of them."""
+        return rows
 
     def hidden_states(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache | None = None) -> Tensor:
         """Return the last hidden states, after the final norm. (B, N) -> (B, N, d)."""

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from rsoup.errors import ModelError, first_line
 from rsoup.models import packing
+from rsoup.models.encoding import encode
 from rsoup.models.language_model import LanguageModel
 
 PROMPTS = (5, 3)
@@ -73,14 +74,13 @@ def _computed(model: LanguageModel, rows: list[Tensor], completions: Tensor) -> 
     group = GROUP
     if not model.packs(ids.shape[1] + TOKENS):
         ids, mask, group = packing.separate(ids, GROUP), packing.separate(mask, GROUP), 1
-    cache = model.new_cache(group)
-    hidden = model.hidden_states(ids, mask, packing.prompt_positions(mask), cache=cache)
-    cached = [hidden[:, -1:].expand(-1, group, -1)]
+    encoded = encode(model, ids, mask, tokens=TOKENS, group=group)
+    cached = [encoded.last.expand(-1, group, -1)]
     for step in range(TOKENS - 1):
         seen = packing.attention_mask(mask, group, step + 1, queries=group)
         positions = packing.completion_positions(mask, group, step, 1)
         tokens = completions[..., step].reshape(len(ids), group)
-        cached.append(model.hidden_states(tokens, seen, positions, cache=cache))
+        cached.append(model.hidden_states(tokens, seen, positions, cache=encoded.cache))
     stepwise = torch.stack(cached, dim=2).view(states.shape)
     return [model.logprobs(states, completions, 1.0), model.logprobs(stepwise, completions, 1.0)]
 

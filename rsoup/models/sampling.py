@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from rsoup.models import packing
+from rsoup.models.encoding import encode
 from rsoup.models.language_model import LanguageModel
 
 
@@ -62,11 +62,11 @@ def sample(
     group: int = 1,
     choose: Choose | None = None,
     keep_states: bool = False,
-    beginning: DynamicCache | None = None,
+    shared: int = 0,
 ) -> Completions:
     """Complete left-padded prompts (P, L).
 
-    A ``beginning`` that all prompts share may be in a cache already: ``prompt_mask`` covers it, ``prompt_ids`` not.
+    What all prompts begin with, ``shared`` tokens, is encoded once if that is said.
 
     ``uniforms`` (P, G, max_new_tokens) are the random numbers of each token and set the group size G; without them
     decoding is greedy and G is 1, unless ``choose`` picks the tokens of ``group`` completions. A completion ends after
@@ -90,10 +90,9 @@ def sample(
     stops = torch.tensor(list(stop_ids), dtype=torch.long, device=prompt_ids.device)
     ids = prompt_ids.new_full((prompts, group, max_new_tokens), model.pad_id)
     mask = torch.zeros_like(ids, dtype=torch.bool)
-    cache = model.new_cache(group) if beginning is None else beginning
-    positions = packing.prompt_positions(prompt_mask)[:, length - prompt_ids.shape[1] :]
-    hidden = model.hidden_states(prompt_ids, prompt_mask, positions, cache=cache)  # (P, L, d)
-    state = hidden[:, -1:].expand(-1, group, -1)  # (P, G, d)
+    encoded = encode(model, prompt_ids, prompt_mask, tokens=max_new_tokens, group=group, shared=shared)
+    cache, prompt_mask = encoded.cache, encoded.mask
+    state = encoded.last.expand(-1, group, -1)  # (P, G, d)
     states = state.new_zeros(prompts, group, max_new_tokens, state.shape[-1]) if keep_states else None
     alive = torch.arange(prompts, device=prompt_ids.device)  # the prompts that still have rows
     running = torch.ones_like(limit, dtype=torch.bool)
@@ -114,7 +113,7 @@ def sample(
         if step + 1 == max_new_tokens or not bool(unfinished.any()):
             break
         if 2 * int(unfinished.sum()) <= len(alive):  # going on with the rest alone pays for copying its cache
-            model.keep_rows(cache, unfinished.nonzero().squeeze(1), len(alive))
+            cache.batch_select_indices(model.cache_rows(unfinished.nonzero().squeeze(1), len(alive)))
             alive, running, tokens = alive[unfinished], running[unfinished], tokens[unfinished]
         seen = packing.attention_mask(prompt_mask[alive], group, step + 1, queries=group)
         positions = packing.completion_positions(prompt_mask[alive], group, step, 1)

@@ -11,7 +11,7 @@ from scipy.stats import chisquare
 from torch import Tensor
 
 from rsoup.evaluation.decoding import Chooser
-from rsoup.evaluation.generation import beginning_of
+from rsoup.evaluation.generation import shared_tokens
 from rsoup.models.language_model import LanguageModel
 from rsoup.models.load import load_language_model
 from rsoup.models.sampling import Completions, draw, generator_for, sample
@@ -122,8 +122,8 @@ def test_the_order_of_the_prompts_does_not_matter(torn: LanguageModel) -> None:
     assert back[::-1] == there
 
 
-def test_the_beginning_of_prompts_is_what_all_share_but_for_a_last_token() -> None:
-    assert beginning_of([(1, 2, 3, 4, 5, 6), (1, 2, 3, 4, 5, 7, 8), (1, 2, 3, 4, 5, 6)]) == (1, 2, 3, 4, 5)
-    assert beginning_of([(1, 2, 3, 4, 5), (1, 2, 3, 4, 5, 7, 8)]) == (1, 2, 3, 4)
-    assert beginning_of([(1, 2, 3, 4), (1, 2, 3, 4)]) == ()  # three tokens are hardly worth it
-    assert beginning_of([(1, 2, 3, 4, 5, 6)]) == ()
+def test_the_shared_tokens_prompts_is_what_all_share_but_for_a_last_token() -> None:
+    assert shared_tokens([(1, 2, 3, 4, 5, 6), (1, 2, 3, 4, 5, 7, 8), (1, 2, 3, 4, 5, 6)]) == 5
+    assert shared_tokens([(1, 2, 3, 4, 5), (1, 2, 3, 4, 5, 7, 8)]) == 4
+    assert shared_tokens([(1, 2, 3, 4), (1, 2, 3, 4)]) == 0  # three tokens are hardly worth it
+    assert shared_tokens([(1, 2, 3, 4, 5, 6)]) == 0

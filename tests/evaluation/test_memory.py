@@ -63,11 +63,11 @@ def test_an_allocation_that_really_fails_counts_as_out_of_memory() -> None:
 
 
 def test_the_size_follows_the_memory(language_model: LanguageModel) -> None:
-    """Half of the free memory is used, for 32 rows at most on a CPU."""
+    """Half of the free memory is used, for 64 rows at most on a CPU."""
     each = bytes_per_prompt(language_model, 20, 8, 1)
     sizes = [automatic_batch_size(language_model, 20, 8, 1, free=2 * room * each) for room in (0, 1, 5, 1000)]
-    assert sizes == [1, 1, 5, 32]
-    assert automatic_batch_size(language_model, 20, 8, 4, free=10_000 * each) == 8
+    assert sizes == [1, 1, 5, 64]
+    assert automatic_batch_size(language_model, 20, 8, 4, free=10_000 * each) == 16
 
 
 def test_an_estimate_is_not_below_what_the_cache_alone_takes(language_model: LanguageModel) -> None:
