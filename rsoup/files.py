@@ -77,7 +77,7 @@ def read_json(path: Path, *, schema: int, what: str, error: type[RsoupError]) ->
         raise error(f"{path}: cannot be read as {what} ({problem.strerror}).", "Check the path.") from problem
     except (ValueError, RecursionError) as problem:
         raise error(
-            f"{path}: is not valid JSON ({problem}).", f"Make the {what} again with the command that wrote it."
+            f"{path}: is not valid JSON ({problem}).", "Make it again with the command that wrote it."
         ) from problem
     if not isinstance(content, dict) or "schema" not in content:
         raise error(f"{path}: is not {what}: it has no schema number.", f"Give {what} that rsoup wrote.")

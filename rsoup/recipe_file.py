@@ -77,14 +77,17 @@ def _set(content: dict[str, Any], dotted: str, value: Any) -> None:
     content.pop(EITHER.get(dotted, ""), None)
 
 
-def _describe(problem: ValidationError, where: str) -> RecipeError:
+def _describe(problem: ValidationError, where: str, given: Mapping[str, str]) -> RecipeError:
     """Turn the first error of a validation into one line what and one line what to do.
 
-    A misspelt key comes first: a missing one may be its consequence.
+    A misspelt key comes first: a missing one may be its consequence. What was ``given`` on the command line is
+    looked for there, not in the file.
     """
     errors = problem.errors()
     error = next((error for error in errors if error["type"] == "extra_forbidden"), errors[0])
     path = ".".join(str(part) for part in error["loc"] if part != "[key]")
+    source = next((source for key, source in given.items() if f"{path}.".startswith(f"{key}.")), None)
+    where, correct = source or where, "Give another value." if source else "Correct the recipe and try again."
     if error["type"] == "extra_forbidden":
         key = str(error["loc"][-1])
         return RecipeError(f"{where}: unknown key {path}.", did_you_mean(key, _known_keys(error["loc"][:-1])))
@@ -95,15 +98,9 @@ def _describe(problem: ValidationError, where: str) -> RecipeError:
         )
     message, _, hint = error["msg"].removeprefix("Value error, ").partition("\n")
     if error["type"] == "value_error":
-        return RecipeError(
-            f"{where}: {f'{path}: ' if path else ''}{message}.", hint or "Correct the recipe and try again."
-        )
+        return RecipeError(f"{where}: {f'{path}: ' if path else ''}{message}.", hint or correct)
     got = error["input"]
-    hint = (
-        f"Write {path} without quotes."
-        if isinstance(got, str) and _is_number(got)
-        else "Correct the recipe and try again."
-    )
+    hint = f"Write {path} without quotes." if isinstance(got, str) and _is_number(got) else correct
     return RecipeError(f"{where}: {path} is {got!r}: {message[0].lower()}{message[1:]}.", hint)
 
 
@@ -123,12 +120,15 @@ def _known_keys(loc: tuple[str | int, ...]) -> list[str]:
     return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
 
 
-def parse_recipe(content: Mapping[str, Any], where: str) -> Recipe:
-    """Validate the content of a recipe and fill in what the registry knows; ``where`` names it in errors."""
+def parse_recipe(content: Mapping[str, Any], where: str, given: Mapping[str, str] | None = None) -> Recipe:
+    """Validate the content of a recipe and fill in what the registry knows.
+
+    In errors ``where`` names it, and ``given`` says which keys came from elsewhere (dotted key to source).
+    """
     try:
         recipe = Recipe.model_validate(content)
     except ValidationError as problem:
-        raise _describe(problem, where) from problem
+        raise _describe(problem, where, given or {}) from problem
     try:
         rewards = {name: complete_reward(name, section, recipe.task.name) for name, section in recipe.rewards.items()}
     except RecipeError as problem:
@@ -141,7 +141,14 @@ def load_recipe(path: Path | None, settings: Iterable[str] = (), flags: Mapping[
 
     Without a path the recipe is made of settings and flags alone.
     """
-    return parse_recipe(recipe_content(path, settings, flags or {}), source_name(path))
+    settings, flags = list(settings), flags or {}
+    return parse_recipe(recipe_content(path, settings, flags), source_name(path), sources(settings, flags))
+
+
+def sources(settings: Iterable[str], flags: Mapping[str, Any]) -> dict[str, str]:
+    """Return what errors call the source of each key that the command line gives."""
+    told = {key.strip(): f"--set {setting}" for setting in settings for key in setting.split("=")[:1]}
+    return told | {key: "the flags" for key, value in flags.items() if value is not None}
 
 
 def source_name(path: Path | None) -> str:

@@ -88,7 +88,7 @@ def make_recipe(
     Each comes with the weight that its format carries, else 1; ``weigh`` makes them the weights of the one baseline.
     Without a file, a task of the paper takes the settings of its bundled recipe.
     """
-    from rsoup.recipe_file import find_recipe, parse_recipe, recipe_content, source_name
+    from rsoup.recipe_file import find_recipe, parse_recipe, recipe_content, source_name, sources
 
     given = {key: str(value) if isinstance(value, Path) else value for key, value in flags.items()}
     path = find_recipe(name) if name is not None else None
@@ -101,7 +101,7 @@ def make_recipe(
     names = _add_rewards(content, rewards, formats)
     if weigh and names and given.get("morl") is None:
         content["morl"] = [names]
-    return parse_recipe(content, source_name(path)), names
+    return parse_recipe(content, source_name(path), sources(settings or (), given)), names
 
 
 def _recipe_of_task(flags: Mapping[str, Any]) -> Path | None:

@@ -85,6 +85,11 @@ def _longer_line(names: Sequence[str], steps: int, beyond: float) -> list[Weight
             "Give weights in evaluation.at (--at); they may be negative.",
         )
     more = math.floor(beyond * steps + 1e-9)
+    if not more:
+        raise RecipeError(
+            f"evaluation.extrapolate: {beyond:g} is less than a step of the line, {1 / steps:g}.",
+            "Go further (--extrapolate), or in smaller steps (--lambdas).",
+        )
     return [((steps - place) / steps, place / steps) for place in range(-more, steps + more + 1)]
 
 

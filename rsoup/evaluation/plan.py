@@ -120,6 +120,8 @@ def plan_sweep(
     warnings = check_compatible(
         [adapters[name] for name in mixable], settings.method, allow_different_starts=allow_different_starts
     )
+    if settings.mix_morl and not any(kind_of(adapter) == "morl" for adapter in adapters.values()):
+        warnings.append("There is no baseline to mix (--mix-morl): rsoup morl trains one.")
     plan = Plan(adapters, ingredients, (), settings, (), allow_different_starts)
     places = lay_out(ingredients, settings, seed)
     if len(places) > MANY and not settings.at:

@@ -64,7 +64,8 @@ def read_base(source: str | Path) -> BaseModel:
 def locate(base: BaseModel, modules: Iterable[str]) -> dict[str, str]:
     """Return the base's name of each module, which may have one leading part more or less than the adapter's."""
     modules = list(modules)
-    for found in _candidates(modules, base.where):
+    for candidate in _candidates(modules, base.where):
+        found = {module: _as_saved(name, base) for module, name in candidate.items()}
         if all(f"{name}.weight" in base.where for name in found.values()):
             return found
     missing = next(module for module in modules if f"{module}.weight" not in base.where)
@@ -80,6 +81,12 @@ def _candidates(modules: Sequence[str], tensors: Iterable[str]) -> Iterator[dict
     yield {module: module.partition(".")[2] for module in modules}
     for head in dict.fromkeys(name.partition(".")[0] for name in tensors):
         yield {module: f"{head}.{module}" for module in modules}
+
+
+def _as_saved(name: str, base: BaseModel) -> str:
+    """Return the name that a module has on disk: transformers 5 calls the head of GPT-NeoX lm_head in memory only."""
+    renamed = name == "lm_head" and "lm_head.weight" not in base.where and "embed_out.weight" in base.where
+    return "embed_out" if renamed else name
 
 
 def _tied_hint(module: str) -> str:

@@ -10,15 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from rsoup.adapters.reading import PROVENANCE_FILE
-from rsoup.errors import AdapterError
-from rsoup.files import write_json, write_text
+from rsoup.errors import AdapterError, RsoupError
+from rsoup.files import read_json, write_json, write_text
 from rsoup.mixing.base import BaseModel, read_base
 from rsoup.mixing.changes import Addition, Change, plan_changes
 from rsoup.mixing.compatibility import base_of, compare_bases
 from rsoup.mixing.output import check_output, output_folder
-from rsoup.mixing.provenance import header_metadata, model_card, provenance
+from rsoup.mixing.provenance import fingerprint, header_metadata, model_card, provenance
 from rsoup.mixing.shards import Rounding, write_shard
 from rsoup.mixing.soup import Soup
+
+FACTS = "merge"
+"""Where the provenance of a merged model keeps what there is to say about the merge."""
+STAMPS = ("base_files", "files")
+"""Where it keeps the sizes and times of what the merge read and wrote."""
 
 
 @dataclass(frozen=True)
@@ -42,16 +47,20 @@ def merge(soup: Soup, base: str | Path, folder: str | Path, *, overwrite: bool =
     """Write the base model with a mix folded in: W + scale B A, added in float32 and cast once to W's dtype.
 
     Tensors without an update are copied as bytes, with the index, configuration, tokenizer and templates. Memory
-    stays at a few chunks, whatever the size of the model. Raise ModelError if the base is quantised, does not fit the
-    adapter, or ties embeddings that the adapter trains.
+    stays at a few chunks, whatever the size of the model. A folder that holds this very model already, by the sizes
+    and times of its files and the base's, is left as it is. Raise ModelError if the base is quantised, does not fit
+    the adapter, or ties embeddings that the adapter trains.
     """
     folder = Path(folder)
     model = read_base(base)
+    warnings = compare_bases(soup.parents, model, str(base))
+    held = _held(folder, soup, model)
+    if held:
+        return Merge(folder=folder, **held, warnings=tuple(warnings))
     inputs = [model.folder, *(parent.path for parent in soup.parents)]
     check_output(folder, inputs, overwrite=overwrite)
     changes = plan_changes(soup, model)
     _check_space(folder, model)
-    warnings = compare_bases(soup.parents, model, str(base))
     with output_folder(folder, inputs, overwrite=overwrite) as partial:
         roundings: list[Rounding] = []
         for shard in model.shards:
@@ -59,8 +68,32 @@ def merge(soup: Soup, base: str | Path, folder: str | Path, *, overwrite: bool =
         for path in model.companions():
             shutil.copyfile(path, partial / path.name)
         write_text(partial / "README.md", model_card(soup, folder.name, merged_into=_base_name(soup, model)))
-        write_json(partial / PROVENANCE_FILE, _provenance(soup, folder.name, model))
-    return _report(folder, model, changes, roundings, warnings)
+        facts = _facts(model, changes, roundings)
+        write_json(partial / PROVENANCE_FILE, _provenance(soup, folder.name, model, partial) | {FACTS: facts})
+    return Merge(folder=folder, **facts, warnings=tuple(warnings))
+
+
+def _held(folder: Path, soup: Soup, model: BaseModel) -> dict[str, Any] | None:
+    """Return the facts of the merge that a folder holds, if it is this one and whole."""
+    if not (folder / PROVENANCE_FILE).is_file() or any(parent.sha256 is None for parent in soup.parents):
+        return None
+    try:
+        found = read_json(folder / PROVENANCE_FILE, schema=1, what="a model's provenance", error=RsoupError)
+        same = {key: found.get(key) for key in STAMPS} == _stamps(model, folder)
+    except (RsoupError, OSError):
+        return None
+    facts: dict[str, Any] | None = found.get(FACTS) if same and found.get("fingerprint") == fingerprint(soup) else None
+    return facts
+
+
+def _stamps(model: BaseModel, folder: Path) -> dict[str, dict[str, list[int]]]:
+    """Return the size and the time of change of the files that a merge reads and of the shards that it writes."""
+    read = [*(shard.path for shard in model.shards), *model.companions()]
+    written = [folder / shard.path.name for shard in model.shards]
+    return {
+        key: {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in paths}
+        for key, paths in zip(STAMPS, (read, written), strict=True)
+    }
 
 
 def _check_space(folder: Path, model: BaseModel) -> None:
@@ -77,22 +110,20 @@ def _base_name(soup: Soup, model: BaseModel) -> str:
     return base_of(soup.parents[0])[0] or model.folder.resolve().name
 
 
-def _provenance(soup: Soup, name: str, model: BaseModel) -> dict[str, Any]:
-    return {**provenance(soup, name), "kind": "merged", "base_path": str(model.folder)}
+def _provenance(soup: Soup, name: str, model: BaseModel, folder: Path) -> dict[str, Any]:
+    own = {"kind": "merged", "base_path": str(model.folder)}
+    return {**provenance(soup, name), **own, **_stamps(model, folder)}
 
 
-def _report(
-    folder: Path, model: BaseModel, changes: Mapping[str, Change], roundings: list[Rounding], warnings: list[str]
-) -> Merge:
+def _facts(model: BaseModel, changes: Mapping[str, Change], roundings: list[Rounding]) -> dict[str, Any]:
+    """Return what there is to say about a merge, as the fields of ``Merge``."""
     worst = max(roundings, key=lambda found: found.largest, default=None)
     update = math.fsum(change.squared_norm for change in changes.values() if isinstance(change, Addition))
     errors = math.fsum(found.squared for found in roundings)
-    return Merge(
-        folder=folder,
-        changed=len(changes),
-        copied=len(model.where) - len(changes),
-        rounding=worst.largest if worst else 0.0,
-        rounding_at=worst.tensor if worst and worst.largest else None,
-        lost=math.sqrt(errors / update) if update else 0.0,
-        warnings=tuple(warnings),
-    )
+    return {
+        "changed": len(changes),
+        "copied": len(model.where) - len(changes),
+        "rounding": worst.largest if worst else 0.0,
+        "rounding_at": worst.tensor if worst and worst.largest else None,
+        "lost": math.sqrt(errors / update) if update else 0.0,
+    }

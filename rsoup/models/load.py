@@ -28,6 +28,8 @@ from rsoup.models.probe import probe
 UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError)
 """What transformers raises for a folder or a hub id that is not the model it should be."""
 
+TOKENIZER_FILES = ("token*", "vocab*", "*.model")
+
 transformers_logging.disable_progress_bar()  # its bars would run through ours
 
 Quantization = Literal["8bit", "4bit"]
@@ -179,6 +181,12 @@ def quantization_options(quantization: Quantization, weights: torch.dtype, devic
 def load_tokenizer(name: str, revision: str | None) -> Any:
     """Load the tokenizer of a model."""
     source = model_source(name)
+    folder = Path(source)
+    if folder.is_dir() and not any(any(folder.glob(pattern)) for pattern in TOKENIZER_FILES):
+        raise ModelError(
+            f"{name}: the folder has no tokenizer.",
+            "Copy the tokenizer of the model it was made from into the folder.",
+        )
     with _explained(name, source):
         return AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
 

@@ -7,6 +7,7 @@ import importlib.util
 import math
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -44,7 +45,8 @@ def load_function(where: str) -> Scorer:
     if not source:
         raise RewardError(f"{where}: is not a function.", hint)
     try:
-        module = _import_file(Path(source)) if source.endswith(".py") else _import_module(source)
+        with redirect_stdout(sys.stderr):
+            module = _import_file(Path(source)) if source.endswith(".py") else _import_module(source)
     except FileNotFoundError as problem:
         raise RewardError(f"{where}: there is no file {source}.", "Check the path.") from problem
     except ModuleNotFoundError as problem:
@@ -84,7 +86,8 @@ def _import_file(path: Path) -> Any:
 def score(name: str, scorer: Scorer, prompts: Sequence[str], completions: Sequence[str]) -> np.ndarray:
     """Score completions and check the result: one finite number each, float64 (n,)."""
     try:
-        values = scorer(list(prompts), list(completions))
+        with redirect_stdout(sys.stderr):  # standard output is for results
+            values = scorer(list(prompts), list(completions))
     except RewardError:
         raise
     except (Exception, SystemExit) as problem:

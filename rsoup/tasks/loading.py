@@ -115,8 +115,10 @@ def read_rows(task: Task, split: Split) -> Rows:
         return found
     held_out = max(1, round(len(found.rows) * task.eval_share))
     if held_out >= len(found.rows):
+        left_out = f"; left out: {_listed(found.dropped)}" if found.dropped else ""
         raise DataError(
-            f"{task.data}: too few rows ({len(found.rows)}) to hold some out.", "Add rows, or give task.eval_data."
+            f"{task.data}: too few usable rows ({len(found.rows)}) to hold some out{left_out}.",
+            "Add rows, or give task.eval_data.",
         )
     return replace(found, rows=found.rows[:-held_out] if split == "train" else found.rows[-held_out:])
 

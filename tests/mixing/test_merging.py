@@ -208,6 +208,26 @@ def test_a_base_of_links_as_in_the_hub_cache_is_read(tmp_path: Path) -> None:
     assert not any(path.is_symlink() for path in out.iterdir())
 
 
+@pytest.mark.parametrize("changed", ["nothing", "base", "merged", "adapter", "tokenizer"])
+def test_the_same_merge_again_is_not_repeated(changed: str, tmp_path: Path) -> None:
+    base, adapter = make_base(tmp_path / "base", shards=2), make_adapter(tmp_path / "a")
+    first = mixing.merge(mixing.mix([adapter], [1.0]), base, tmp_path / "merged")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "merged").iterdir()}
+    if changed == "adapter":
+        adapter = make_adapter(tmp_path / "b", seed=8)
+    elif changed != "nothing":
+        place = {"base": "base/model-00001-of-00002.safetensors", "merged": "merged/model-00002-of-00002.safetensors"}
+        path = tmp_path / place.get(changed, "base/tokenizer.json")
+        path.write_bytes(path.read_bytes())
+    soup = mixing.mix([adapter], [1.0])
+    if changed == "nothing":
+        assert mixing.merge(soup, base, tmp_path / "merged") == first
+        assert {path: path.stat().st_mtime_ns for path in (tmp_path / "merged").iterdir()} == before
+    else:
+        with pytest.raises(AdapterError, match="already there"):
+            mixing.merge(soup, base, tmp_path / "merged")
+
+
 def refused(tmp_path: Path, base: Path, message: str, **adapter: Any) -> RsoupError:
     """Merge into ``base``, expect the message, and expect that nothing was written."""
     path = make_adapter(tmp_path / "adapter", **adapter)

@@ -158,6 +158,7 @@ FLAVOURS: dict[str, tuple[str, list[dict[str, Any]]]] = {
     "tied embeddings": ("gpt2", [{"target_modules": ["wte", "c_attn"]}, {"target_modules": ["wte", "c_fc"]}]),
     "output head": ("mistral", [{"target_modules": ["lm_head", "q_proj"]}, {"target_modules": ["lm_head"]}]),
     "embeddings of another name": ("gpt_neox", [{"target_modules": ["embed_in"]}, {}]),
+    "renamed output head": ("gpt_neox", [{"target_modules": ["lm_head"]}, {"target_modules": ["lm_head", "dense"]}]),
     "all linear layers": ("gpt_neox", [{"target_modules": "all-linear"}, {"target_modules": "all-linear", "r": 2}]),
     "two dtypes": ("llama", [{"dtype": torch.bfloat16}, {}]),
     "a saved module with a bias": ("bert", [{"modules_to_save": ["transform"]}, {"modules_to_save": ["transform"]}]),
@@ -183,7 +184,7 @@ def test_one_adapter_at_weight_one_loads_as_itself(flavour: str, bases: dict[str
     assert torch.equal(found, expected)
 
 
-@pytest.mark.parametrize("flavour", ["embeddings", "modules to save", "output head"])
+@pytest.mark.parametrize("flavour", ["embeddings", "modules to save", "output head", "renamed output head"])
 def test_merge_equals_peft_merge(flavour: str, bases: dict[str, Path], tmp_path: Path) -> None:
     name, (config, *_) = FLAVOURS[flavour]
     expert = train(bases[name], name, tmp_path / "expert", 0, **config)

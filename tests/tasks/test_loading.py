@@ -61,7 +61,7 @@ def test_held_out_rows_of_their_own_leave_the_training_rows_whole(tmp_path: Path
 
 def test_one_row_cannot_be_split(tmp_path: Path) -> None:
     task = Task("t", write_jsonl(tmp_path / "a.jsonl", ROWS[:1]))
-    with pytest.raises(DataError, match=r"too few rows \(1\) to hold some out"):
+    with pytest.raises(DataError, match=r"too few usable rows \(1\) to hold some out"):
         ids(task, "train")
 
 

@@ -308,7 +308,7 @@ def test_nothing_is_written_before_the_data_have_been_read(tmp_path: Path, tiny_
     content = recipe_content(tmp_path, tiny_model)
     (tmp_path / "posts.jsonl").write_text('{"post": "the lid"}\n{"text": "the kettle"}\n')
     recipe = load_recipe(write_recipe(tmp_path / "r.yaml", content))
-    with pytest.raises(DataError, match="too few rows"):
+    with pytest.raises(DataError, match="too few usable rows"):
         train_adapter(recipe, "brief", {"brief": 1.0}, "expert", Silent())
     assert not (tmp_path / "run").exists()
 
