@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,13 @@ UNREACHABLE = _Trouble(
     "the hub cannot be reached, and the {kind} is not on this machine",
     "Check the network (and HF_ENDPOINT, if it is set); the name may well be right.",
 )
+
+
+def commit_of(repository: str, revision: str | None) -> str:
+    """Return the commit that a model's revision on the hub stands for; the machine's copy serves where there is one."""
+    from huggingface_hub import hf_hub_download
+
+    return Path(hf_hub_download(repository, "config.json", revision=revision)).parent.name
 
 
 def hub_trouble(problem: BaseException, what: str, kind: str) -> tuple[str, str] | None:

@@ -60,3 +60,22 @@ def is_taken(path: Path) -> bool:
             return False
     except Timeout:
         return True
+
+
+@contextmanager
+def locked(path: Path, *, wait: bool) -> Iterator[bool]:
+    """Hold a lock within the block, and yield whether it is ours; it is free again when a process dies.
+
+    A file system without locks counts as one that nobody shares.
+    """
+    lock, mine = FileLock(path), True
+    try:
+        lock.acquire(blocking=wait)
+    except Timeout:
+        mine = False
+    except (OSError, NotImplementedError):
+        pass
+    try:
+        yield mine
+    finally:
+        lock.release()

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import os
 import struct
-import threading
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -340,47 +338,3 @@ def test_paths_and_hub_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     file.write_text("")
     with pytest.raises(AdapterError, match="is a file"):
         read_adapter(file)
-
-
-def test_a_hub_id_without_network_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    constants = pytest.importorskip("huggingface_hub.constants")
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(AdapterError, match="the hub cannot be reached"):
-        read_adapter("rsoup-tests/not-there")
-
-
-class Hub(BaseHTTPRequestHandler):
-    """Answer every request as the hub answers for the repository that its path names."""
-
-    def do_GET(self) -> None:
-        gated = "gated" in self.path
-        self.send_response(403 if gated else 404)
-        self.send_header("X-Error-Code", "GatedRepo" if gated else "RepoNotFound")
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    do_HEAD = do_GET
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
-@pytest.mark.parametrize(
-    ("repository", "message"), [("rsoup-tests/gated", "is gated"), ("rsoup-tests/missing", "no such repository")]
-)
-def test_a_hub_id_that_is_gated_or_missing_says_so(
-    repository: str, message: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    constants = pytest.importorskip("huggingface_hub.constants")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        with pytest.raises(AdapterError, match=message):
-            read_adapter(repository)
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

@@ -9,14 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from rsoup.errors import DataError, RewardError
-from rsoup.hub import hub_trouble
-from rsoup.models.load import load_tokenizer
+from rsoup.adapters import read_adapter
+from rsoup.errors import AdapterError, DataError, RewardError
 from rsoup.recipe import RewardSection
 from rsoup.rewards.scoring import make_scorer
 from rsoup.tasks import Task
 from rsoup.tasks.loading import read_rows
-from tiny import build_classifier
 
 EXPECTED = {
     "gated": ("the {kind} is gated", "Ask for access on its page on the hub"),
@@ -28,7 +26,7 @@ EXPECTED = {
     "broken": ("the hub answered with the error 500", "Try again later."),
     "unreachable": ("the hub cannot be reached, and the {kind} is not on this machine", "Check the network"),
 }
-KINDS = {"model": "model", "reward": "reward model", "data": "data set"}
+KINDS = {"model": "model", "reward": "reward model", "data": "data set", "adapter": "repository"}
 
 
 @pytest.fixture(scope="module")
@@ -78,33 +76,16 @@ def test_what_is_not_here_in_offline_mode_is_told_from_a_missing_network() -> No
     assert caught.value.hint == "Unset HF_HUB_OFFLINE, or give a local folder."
     with pytest.raises(DataError, match="someone/rows: is not on this machine, and offline mode is on"):
         read_rows(Task("t", "someone/rows"), "train")
+    with pytest.raises(AdapterError, match="someone/adapter: is not on this machine, and offline mode is on"):
+        read_adapter("someone/adapter")
 
 
-def test_an_error_of_another_kind_is_not_the_hubs() -> None:
-    assert hub_trouble(ValueError("Unrecognized model"), "x/y", "model") is None
-    assert hub_trouble(FileNotFoundError("no weights"), "x/y", "model") is None
+@pytest.mark.parametrize("name", ["a-model", "an-adapter", "a-judge", "some-rows"])
+def test_what_the_hub_hands_out_is_what_lies_in_the_folder(name: str, said: dict[str, dict[str, list[str]]]) -> None:
+    found = said["whole"]
+    assert found[name] == found[f"{name}'s folder"]
+    assert found[name]
 
 
-OWN = """
-from pathlib import Path
-from transformers import BertConfig, BertForSequenceClassification
-Path({marker!r}).write_text("run")
-class Own(BertForSequenceClassification):
-    config_class = BertConfig
-"""
-
-
-def test_code_in_a_folder_is_run_only_if_the_recipe_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
-    folder, marker = build_classifier(tmp_path / "judge"), tmp_path / "marker"
-    config = json.loads((folder / "config.json").read_text())
-    config |= {"model_type": "own", "auto_map": {"AutoConfig": "own.OwnConfig"}}
-    (folder / "config.json").write_text(json.dumps(config))
-    (folder / "own.py").write_text(OWN.format(marker=str(marker)) + "class OwnConfig(BertConfig):\n    pass\n")
-    with pytest.raises(RewardError, match="needs code from its repository"):
-        make_scorer("judge", RewardSection(model=str(folder)))
-    load_tokenizer(str(folder), None)
-    assert not marker.exists()
-    with pytest.raises(RewardError):  # the code runs; that it defines no classifier is another matter
-        make_scorer("judge", RewardSection(model=str(folder), trust_remote_code=True))
-    assert marker.read_text() == "run"
+def test_a_reward_model_of_the_hub_is_known_by_its_commit(said: dict[str, dict[str, list[str]]]) -> None:
+    assert said["whole"]["commit"] == ["0" * 40]

@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from rsoup.errors import AdapterError, MissingPackageError
+from rsoup.errors import AdapterError, MissingPackageError, first_line
+from rsoup.hub import hub_trouble
 
 _HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 
@@ -25,26 +26,14 @@ def find_folder(source: str | Path, wanted: Sequence[str]) -> Path:
 
 def _download(repository: str, wanted: Sequence[str]) -> Path:
     try:
-        from huggingface_hub import errors, snapshot_download
+        from huggingface_hub import snapshot_download
     except ImportError as problem:
         raise MissingPackageError(
             "huggingface_hub", f"the hub id {repository}", "pip install huggingface_hub"
         ) from problem
-    what = f"{repository}: is not a local folder, and "
     try:
         return Path(snapshot_download(repository, allow_patterns=list(wanted)))
-    except errors.GatedRepoError as problem:
-        raise AdapterError(
-            f"{what}its hub repository is gated.",
-            f"Ask for access at https://huggingface.co/{repository}, then log in.",
-        ) from problem
-    except errors.RepositoryNotFoundError as problem:
-        raise AdapterError(
-            f"{what}the hub has no such repository, or it is private.",
-            "Check the name; if it is private, log in first.",
-        ) from problem
-    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, errors.HfHubHTTPError, OSError) as problem:
-        raise AdapterError(
-            f"{what}the hub cannot be reached ({type(problem).__name__}).",
-            "Check the network and HF_HUB_OFFLINE, or download the adapter once and give its folder.",
-        ) from problem
+    except Exception as problem:  # the hub's client raises errors of its own and of the libraries under it
+        failed = f"{repository}: could not be fetched from the hub ({first_line(problem)}).", "Try again later."
+        message, hint = hub_trouble(problem, repository, "repository") or failed
+        raise AdapterError(message, f"{hint} If {repository} was to be a folder: it is not there.") from problem

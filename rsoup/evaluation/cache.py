@@ -6,9 +6,8 @@ two at once, and a model that another sweep is working on is waited for instead 
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from rsoup.errors import ResultsError
 from rsoup.evaluation.records import Record
 from rsoup.files import read_json, write_json
+from rsoup.locks import locked
 
 SCHEMA = 2
 FOLDER = "points"
@@ -99,24 +99,3 @@ class Kept:
 def kept(folder: Path, key: str) -> Kept:
     """Return what a folder keeps of the model of that key."""
     return Kept(folder / FOLDER / key)
-
-
-@contextmanager
-def locked(path: Path, *, wait: bool) -> Iterator[bool]:
-    """Hold a lock, which the system lets go when the process ends, within the block; yield whether it is ours.
-
-    A file system without locks counts as one that nobody shares.
-    """
-    with path.open("a") as file:
-        mine = True
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            mine = False
-        except OSError:
-            pass
-        try:
-            yield mine
-        finally:
-            with suppress(OSError):
-                fcntl.flock(file, fcntl.LOCK_UN)

@@ -8,7 +8,6 @@ from typing import Any
 from pydantic import ValidationError
 
 from rsoup.errors import ResultsError
-from rsoup.evaluation.cache import locked
 from rsoup.evaluation.records import (
     SAMPLES_NAME,
     SCHEMA,
@@ -27,6 +26,7 @@ from rsoup.evaluation.records import (
 )
 from rsoup.evaluation.samples import AGAIN, PointSamples, Samples, check_samples, read_samples_file, write_samples
 from rsoup.files import read_json, write_json
+from rsoup.locks import locked
 
 __all__ = [
     "Adapter",
@@ -80,8 +80,11 @@ def read_samples(path: Path, results: Results) -> Samples:
 
 
 def results_file(path: Path) -> Path:
-    """Return the results file that ``path``, a file or a folder that holds one, stands for."""
-    return path / "results.json" if path.is_dir() else path
+    """Return the results file that ``path`` stands for: a file, a folder that holds one, or the folder of a run."""
+    if not path.is_dir():
+        return path
+    places = path / "results.json", path / "eval" / "results.json"
+    return next((place for place in places if place.is_file()), places[0])
 
 
 def _first_problem(problem: ValidationError, content: dict[str, Any]) -> str:

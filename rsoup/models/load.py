@@ -20,7 +20,7 @@ from transformers.utils import logging as transformers_logging
 
 from rsoup.errors import MissingPackageError, ModelError, RsoupError, did_you_mean, first_line
 from rsoup.files import sha256_file, sha256_json, weights_sha256
-from rsoup.hub import hub_trouble
+from rsoup.hub import commit_of, hub_trouble
 from rsoup.models.bundled import BUNDLED, bundled_folder
 from rsoup.models.language_model import LanguageModel
 from rsoup.models.probe import probe
@@ -100,8 +100,7 @@ def model_sha256(name: str, revision: str | None) -> str:
     if Path(source).is_dir():
         return weights_sha256(Path(source))
     with _explained(name, source):
-        commit: str | None = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)._commit_hash
-    return commit or f"{name}@{revision}"
+        return commit_of(source, revision)
 
 
 @cache

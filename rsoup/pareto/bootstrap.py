@@ -18,19 +18,46 @@ def draw_means(samples: Floats, draws: int, seed: int) -> Floats:
     """Return (draws, points, rewards): means over resampled seeds and prompts of (seeds, prompts, points, rewards).
 
     One resample serves every point, so differences between points stay paired. Seeds and prompts are crossed: each
-    draw resamples both, and a prompt drawn is drawn for every seed. That counts their interaction twice (Owen 2007),
-    so the spread is scaled back.
+    draw resamples both, and a prompt drawn is drawn for every seed. That counts their interaction three times (Owen
+    2007), so the spread is scaled back, by what it is too wide in the median (``excess``).
     """
-    generator = np.random.default_rng(seed)
-    seeds, prompts, points, rewards = samples.shape
-    seed_weights = resampling_weights(seeds, draws, generator)
-    prompt_weights = resampling_weights(prompts, draws, generator)
-    means = np.zeros((draws, points * rewards))
-    for number in range(seeds):
-        means += seed_weights[:, number, None] * (prompt_weights @ samples[number].reshape(prompts, points * rewards))
+    means = _weighted(samples, *_weights(samples, draws, seed))
     centre: Floats = samples.mean(axis=(0, 1))
-    deviations: Floats = means.reshape(draws, points, rewards) - centre
-    return centre + deviations / _Variances.of(samples).excess()
+    return centre + (means - centre) / float(np.median(excess(samples)))
+
+
+def draw_levels(samples: Floats, draws: int, seed: int, count: int) -> tuple[Floats, Floats, Floats]:
+    """Return the first ``count`` of the same draws, with seeds alone resampled, prompts alone, and both, not scaled."""
+    of_seeds, of_prompts = (weights[:count] for weights in _weights(samples, draws, seed))
+    all_seeds, all_prompts = (np.full_like(weights, 1 / weights.shape[1]) for weights in (of_seeds, of_prompts))
+    pairs = (of_seeds, all_prompts), (all_seeds, of_prompts), (of_seeds, of_prompts)
+    seeds, prompts, both = (_weighted(samples, *pair) for pair in pairs)
+    return seeds, prompts, both
+
+
+def _weights(samples: Floats, draws: int, seed: int) -> tuple[Floats, Floats]:
+    """Return the weights of the seeds and of the prompts in each draw."""
+    generator = np.random.default_rng(seed)
+    seeds, prompts = samples.shape[:2]
+    return resampling_weights(seeds, draws, generator), resampling_weights(prompts, draws, generator)
+
+
+def _weighted(samples: Floats, of_seeds: Floats, of_prompts: Floats) -> Floats:
+    seeds, prompts, points, rewards = samples.shape
+    means = np.zeros((len(of_seeds), points * rewards))
+    for number in range(seeds):
+        means += of_seeds[:, number, None] * (of_prompts @ samples[number].reshape(prompts, points * rewards))
+    return means.reshape(-1, points, rewards)
+
+
+def excess(samples: Floats) -> Floats:
+    """Return how much wider resampling both levels spreads each mean of (seeds, prompts, ...) than its standard error.
+
+    Between 1 (a single level, or nothing that varies) and the square root of 3.
+    """
+    parts = _Variances.of(samples)
+    resampled, total = parts.of_seeds + parts.of_prompts + parts.of_both, parts.total()
+    return np.sqrt(np.divide(resampled, total, out=np.ones_like(total), where=total > 0))
 
 
 def resampling_weights(count: int, draws: int, generator: np.random.Generator) -> Floats:
@@ -87,13 +114,22 @@ def standard_error(samples: Floats) -> Floats:
 
 def degrees_of_freedom(samples: Floats) -> float:
     """Return the median over points and rewards of the degrees of freedom of a mean's variance (Satterthwaite 1946)."""
-    seeds, prompts = samples.shape[:2]
-    parts = _Variances.of(samples)
-    pooled = parts.of_seeds**2 / max(seeds - 1, 1) + parts.of_prompts**2 / max(prompts - 1, 1)
-    known = pooled > 0
-    if not known.any():
-        return float(max(seeds, prompts) - 1)
-    return float(np.median((parts.of_seeds + parts.of_prompts)[known] ** 2 / pooled[known]))
+    return _Variances.of(samples).freedom(*samples.shape[:2])
+
+
+def calibrated(
+    drawn: Floats, estimate: float, levels: tuple[Floats, Floats, Floats], shape: tuple[int, int]
+) -> tuple[Floats, float]:
+    """Return draws of a statistic with the spread of its standard error, and its degrees of freedom.
+
+    ``levels`` are the statistic on the draws of ``draw_levels``: their variances tell what seeds, prompts and the
+    interaction add to its own, whatever the statistic. ``shape`` is (seeds, prompts).
+    """
+    of_seeds, of_prompts, of_all = (np.asarray(values.var(ddof=1)) for values in levels)
+    parts = _Variances(of_seeds, of_prompts, np.maximum(of_all - of_seeds - of_prompts, 0))
+    spread = float(drawn.std(ddof=1))
+    scale = math.sqrt(float(parts.total())) / spread if spread else 1.0
+    return estimate + (drawn - estimate) * scale, parts.freedom(*shape)
 
 
 @dataclass(frozen=True)
@@ -118,17 +154,19 @@ class _Variances:
         of_both = np.sum(rest**2, axis=(0, 1)) / ((seeds - 1) * (prompts - 1)) / (seeds * prompts)
         return cls(of_seeds, of_prompts, of_both)
 
+    def freedom(self, seeds: int, prompts: int) -> float:
+        """Return the median degrees of freedom (Satterthwaite 1946)."""
+        pooled = self.of_seeds**2 / max(seeds - 1, 1) + self.of_prompts**2 / max(prompts - 1, 1)
+        known = pooled > 0
+        if not known.any():
+            return float(max(seeds, prompts) - 1)
+        return float(np.median((self.of_seeds + self.of_prompts)[known] ** 2 / pooled[known]))
+
     def total(self) -> Floats:
         """Return the variance of the mean, the interaction counted once."""
         larger = np.maximum(self.of_seeds, self.of_prompts)
         total: Floats = np.maximum(self.of_seeds + self.of_prompts - self.of_both, larger)
         return total
-
-    def excess(self) -> float:
-        """Return how much wider resampling both levels spreads a mean than its standard error, in the median."""
-        resampled = self.of_seeds + self.of_prompts
-        known = resampled > 0
-        return float(np.median(np.sqrt(resampled[known] / self.total()[known]))) if known.any() else 1.0
 
 
 def _quantile(ordered: Floats, share: Floats) -> Floats:

@@ -8,10 +8,22 @@ from functools import cached_property
 
 import numpy as np
 
-from rsoup.pareto.bootstrap import LEVEL, degrees_of_freedom, draw_means, interval, standard_error
+from rsoup.pareto.bootstrap import (
+    LEVEL,
+    calibrated,
+    degrees_of_freedom,
+    draw_levels,
+    draw_means,
+    excess,
+    interval,
+    standard_error,
+)
 from rsoup.pareto.dominance import Bools, Floats
 from rsoup.report.measured import Measured
 from rsoup.report.schema import Bootstrap, Estimate, ScoreEstimate
+
+LEVEL_DRAWS = 500
+"""Draws that tell how far a statistic varies with seeds and prompts by themselves."""
 
 
 @dataclass(frozen=True)
@@ -20,8 +32,8 @@ class Evidence:
 
     measured: Measured
     draws: Floats | None  # (draws, models, rewards)
-    freedom: float  # degrees of freedom of the intervals
     settings: Bootstrap | None
+    levels: tuple[Floats, Floats, Floats] | None = None  # draws of seeds, of prompts and of both, if there are seeds
 
     @cached_property
     def scores(self) -> list[dict[str, ScoreEstimate]]:
@@ -42,19 +54,30 @@ class Evidence:
         value = statistic(self.measured.scores)
         if self.draws is None:
             return Estimate(value=value)
-        drawn = np.array([statistic(scores) for scores in self.draws])
-        low, high = np.clip(interval(drawn, np.array(value), self.freedom), *within)
+        assert self.settings is not None
+        drawn, shape = _each(statistic, self.draws), (self.settings.seeds, self.settings.prompts)
+        freedom = float(max(shape) - 1)
+        if self.levels is not None:
+            of_seeds, of_prompts, of_both = (_each(statistic, draws) for draws in self.levels)
+            drawn, freedom = calibrated(drawn, value, (of_seeds, of_prompts, of_both), shape)
+        low, high = np.clip(interval(drawn, np.array(value), freedom), *within)
         return Estimate(value=value, stderr=float(drawn.std(ddof=1)), interval=(float(low), float(high)))
 
     def linear(self, function: Callable[[Floats], Floats]) -> Linear:
-        """Return figures that are linear in the scores; ``function`` takes (..., models, rewards)."""
+        """Return figures that are linear in the scores; ``function`` takes (..., models, rewards).
+
+        They have single values of their own, which tell how far each varies and with how many degrees of freedom: a
+        difference of models may vary less over seeds than either of them.
+        """
         measured = self.measured
         value = function(measured.scores)
         if self.draws is None or measured.samples is None:
-            return Linear(value, None, None, None)
-        drawn = function(self.draws)
-        stderr = standard_error(function(measured.samples))
-        return Linear(value, stderr, interval(drawn, value, self.freedom), drawn)
+            return Linear(value, None, None, None, 0.0)
+        own = function(measured.samples)
+        narrower = np.median(excess(measured.samples)) / excess(own)
+        drawn = value + (function(self.draws) - value) * narrower
+        freedom = degrees_of_freedom(own)
+        return Linear(value, standard_error(own), interval(drawn, value, freedom), drawn, freedom)
 
     def probability(self, mark: Callable[[Floats], Bools]) -> Floats | None:
         """Return the share of draws in which ``mark`` of the scores is true."""
@@ -70,14 +93,22 @@ class Evidence:
         )
 
 
+def _each(statistic: Callable[[Floats], float], draws: Floats) -> Floats:
+    return np.array([statistic(scores) for scores in draws])
+
+
 @dataclass(frozen=True)
 class Linear:
-    """Figures of any shape with their standard errors, intervals (2, ...) and draws (draws, ...), None if unknown."""
+    """Figures of any shape with their standard errors, intervals (2, ...) and draws (draws, ...), None if unknown.
+
+    ``freedom`` are the degrees of freedom of the intervals.
+    """
 
     value: Floats
     stderr: Floats | None
     interval: Floats | None
     draws: Floats | None
+    freedom: float
 
     def at(self, *place: int) -> Estimate:
         """Return one of the figures."""
@@ -91,8 +122,9 @@ class Linear:
 def gather(measured: Measured, draws: int, seed: int) -> Evidence:
     """Draw the bootstrap once for everything a report says."""
     if measured.samples is None or measured.samples.shape[0] * measured.samples.shape[1] < 2:
-        return Evidence(measured, None, 0.0, None)
+        return Evidence(measured, None, None)
     seeds, prompts = measured.samples.shape[:2]
     settings = Bootstrap(draws=draws, seed=seed, level=LEVEL, prompts=prompts, seeds=seeds)
     drawn = draw_means(measured.samples, draws, seed)
-    return Evidence(measured, drawn, degrees_of_freedom(measured.samples), settings)
+    levels = draw_levels(measured.samples, draws, seed, LEVEL_DRAWS) if seeds > 1 else None
+    return Evidence(measured, drawn, settings, levels)

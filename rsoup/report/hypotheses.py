@@ -31,7 +31,7 @@ def lmc(evidence: Evidence) -> dict[str, Lmc]:
         return {}
     experts = [alone[name] for name in names]
     gaps = evidence.linear(lambda scores: lmc_gap(scores[..., rows, :], weights, scores[..., experts, :]))
-    reach = _reach(gaps, evidence.freedom)
+    reach = _reach(gaps)
     return {
         name: _lmc([_gap(measured.models[row], gaps, place, column) for place, row in enumerate(rows)], reach, measured)
         for column, name in enumerate(measured.rewards)
@@ -112,10 +112,10 @@ def _gap(model: Model, gaps: Linear, place: int, column: int) -> Gap:
     )
 
 
-def _reach(figures: Linear, freedom: float) -> float:
+def _reach(figures: Linear) -> float:
     if figures.draws is None or figures.stderr is None:
         return 0.0
-    return simultaneous_reach(figures.draws, figures.value, figures.stderr, freedom)
+    return simultaneous_reach(figures.draws, figures.value, figures.stderr, figures.freedom)
 
 
 def _lmc(gaps: list[Gap], reach: float, measured: Measured) -> Lmc:

@@ -11,9 +11,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from rsoup.errors import RecipeError, did_you_mean
+from rsoup.errors import RecipeError, RewardError, did_you_mean
 from rsoup.files import sha256_file, sha256_json
+from rsoup.hub import commit_of, hub_trouble
 from rsoup.recipe import NAME_PATTERN, RewardSection
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
@@ -194,7 +197,22 @@ def reward_identity(name: str, section: RewardSection) -> dict[str, Any]:
         identity["file"] = _code_sha256(section.function.rpartition(":")[0])
     elif section.model is not None and Path(section.model).expanduser().is_dir():
         identity["files"] = _folder_sha256(Path(section.model).expanduser())
+    elif section.model is not None:
+        identity["revision"] = _commit(name, section.model, section.revision)
     return identity
+
+
+def _commit(name: str, model: str, revision: str | None) -> str:
+    """Return the commit of a reward model on the hub."""
+    if revision is not None and COMMIT.fullmatch(revision):
+        return revision
+    try:
+        return commit_of(model, revision)
+    except Exception as problem:  # the hub's client raises errors of its own and of the libraries under it
+        told = hub_trouble(problem, f"The reward {name}: {model}", "reward model")
+        if told is None:
+            raise
+        raise RewardError(*told) from problem
 
 
 def search_working_folder() -> None:

@@ -2,10 +2,13 @@
 
 python tests/benchmarks/sweep.py [LAMBDAS [PROMPTS]]    the comparison, at 11 lambdas and 64 prompts or as given
 python tests/benchmarks/sweep.py growth                 how the time grows with lambdas, prompts, adapters and lengths
+python tests/benchmarks/sweep.py kinds                  the other sweeps: a simplex, random points, a trajectory, ...
 """
 
 from __future__ import annotations
 
+import json
+import shutil
 import sys
 import tempfile
 import time
@@ -257,9 +260,37 @@ def growth() -> None:
                 print(f"{each.wall:.2f} s per point ({each.cpu:.2f} s of processor time)", flush=True)
 
 
+def kinds() -> None:
+    """Print what each of the other kinds of sweep takes on the quickstart's model, and the points it measured."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folders = write_adapters(folder, model_source("smollm2-135m-instruct"))
+        baseline = folder / "morl-0.50-0.50"
+        shutil.copytree(folders[2], baseline)
+        told = {"schema": 1, "kind": "morl", "name": baseline.name, "weights": {"positive": 0.5, "faithful": 0.5}}
+        (baseline / "rsoup.json").write_text(json.dumps(told))
+        for step, source in zip((10, 20, 30), folders[2:], strict=True):
+            shutil.copytree(source, folder / "along" / f"checkpoint-{step}")
+        runs: dict[str, tuple[dict[str, Any], list[Path], Path | None]] = {
+            "three adapters on a simplex": ({"lambdas": 4}, folders[:3], None),
+            "five adapters at random points": ({"random": 5}, folders, None),
+            "a trajectory": ({"lambdas": 3}, folders[:2], folder / "along"),
+            "a MORL run as an ingredient": ({"lambdas": 3, "mix_morl": "true"}, [*folders[:2], baseline], None),
+            "refine 3 after 3 lambdas": ({"lambdas": 3, "refine": 3}, folders[:2], None),
+        }
+        for title, (settings, sources, trajectory) in runs.items():
+            recipe, spent = quickstart(**{"prompts": 16, "max_new_tokens": 12, **settings}), Spent()
+            with spending(spent):
+                points = evaluate(recipe, sources, folder / title, Silent(), trajectory=trajectory).points
+            print(f"{title}: {len(points)} points, {spent.wall / len(points):.2f} s per point", flush=True)
+            print(f"  {', '.join(point.id for point in points)}")
+
+
 if __name__ == "__main__":
     keep_large_buffers()
     if sys.argv[1:] == ["growth"]:
         growth()
+    elif sys.argv[1:] == ["kinds"]:
+        kinds()
     else:
         compare(*map(int, sys.argv[1:3] or ("11",)))

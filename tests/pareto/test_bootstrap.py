@@ -13,7 +13,6 @@ from rsoup.pareto.bootstrap import (
     simultaneous_reach,
     standard_error,
 )
-from rsoup.pareto.indicators import hypervolume
 
 
 def test_equal_points_stay_equal_in_every_draw():
@@ -89,26 +88,3 @@ def test_few_seeds_that_differ_much_are_covered_too(seeds):
         low, high = interval(draw_means(samples, 200, trial), samples.mean(axis=(0, 1)), degrees_of_freedom(samples))
         covered.append((low <= 0) & (high >= 0))
     assert 0.92 <= np.mean(covered) <= 0.98
-
-
-TRUTH = np.array([[0.86, 0.18], [0.71, 0.31], [0.50, 0.41], [0.28, 0.53]])
-REFERENCE = np.array([0.1, 0.05])
-
-
-@pytest.mark.parametrize(("seeds", "prompts"), [(1, 24), (1, 100), (4, 50)])
-def test_intervals_cover_the_truth_about_95_times_in_100(seeds, prompts):
-    generator = np.random.default_rng(7)
-    means, volumes = [], []
-    for trial in range(200):
-        samples = TRUTH + generator.normal(0, 0.25, (seeds, prompts, 4, 2)) + generator.normal(0, 0.15, (prompts, 1, 2))
-        if seeds > 1:
-            samples = samples + generator.normal(0, 0.05, (seeds, 1, 4, 2))
-        draws, freedom = draw_means(samples, 200, trial), degrees_of_freedom(samples)
-        estimate = samples.mean(axis=(0, 1))
-        low, high = interval(draws, estimate, freedom)
-        means.append((low <= TRUTH) & (high >= TRUTH))
-        drawn = np.array([hypervolume(scores, REFERENCE) for scores in draws])
-        low, high = interval(drawn, np.array(hypervolume(estimate, REFERENCE)), freedom)
-        volumes.append(low <= hypervolume(TRUTH, REFERENCE) <= high)
-    assert 0.92 <= np.mean(means) <= 0.98
-    assert 0.92 <= np.mean(volumes) <= 0.98

@@ -39,10 +39,12 @@ VERDICTS = [
 ]
 
 
-def write_line(folder: Path, *, prompts: int = 64, seed: int = 0, spread: float = 0.25, hostile: str = "") -> Path:
+def write_line(
+    folder: Path, *, prompts: int = 64, seed: int = 0, spread: float = 0.25, hostile: str = "", lambdas: int = 6
+) -> Path:
     """Write an evaluation of two experts, their soups, one MORL run and the base; return the path of its results."""
     generator = np.random.default_rng(seed)
-    means = {"base": BASE} | {_name(lam): mean for lam, mean in LINE.items()} | {"morl-0.50-0.50": MORL}
+    means = {"base": BASE} | {_name(lam): mean for lam, mean in _line(lambdas).items()} | {"morl-0.50-0.50": MORL}
     shift = 0.0 if seed == 0 else 0.02
     rewards = ("positive", "faithful")
     ids = tuple(f"test-{number}" for number in range(prompts))
@@ -135,6 +137,13 @@ def write_triangle(folder: Path, *, prompts: int = 40, steps: int = 4, seed: int
     return path
 
 
+def _line(count: int) -> dict[float, tuple[float, float]]:
+    """Return the means at evenly spaced points of the line, between those of ``LINE``."""
+    lams = [round(lam, 9) for lam in np.linspace(0, 1, count).tolist()]
+    columns = (np.interp(lams, list(LINE), column).tolist() for column in zip(*LINE.values(), strict=True))
+    return dict(zip(lams, zip(*columns, strict=True), strict=True))
+
+
 def _name(lam: float) -> str:
     return {0.0: "positive", 1.0: "faithful"}.get(lam, f"soup-{1 - lam:.2f}-{lam:.2f}")
 
@@ -152,7 +161,7 @@ def _point(name: str, samples: PointSamples) -> Point:
         return Point(id=name, kind="base", weights={}, lam=None, scores=samples.summary())
     if name.startswith("morl"):
         return Point(id=name, kind="morl", weights={name: 1.0}, lam=None, scores=samples.summary())
-    lam = next(lam for lam in LINE if _name(lam) == name)
+    lam = next(lam for lam in _line(11) if _name(lam) == name)
     weights = {"positive": round(1 - lam, 10), "faithful": lam}
     return Point(
         id=name, kind="expert" if lam in (0, 1) else "soup", weights=weights, lam=lam, scores=samples.summary()

@@ -148,6 +148,15 @@ def test_seeds_are_a_level_of_the_bootstrap(tmp_path):
     assert any("not the training seed" in note for note in alone.notes)
 
 
+def test_a_single_reward_has_a_report_too(tmp_path):
+    path = tmp_path / "points.csv"
+    path.write_text("kind,lambda,positive\nbase,,0.2\nsoup,0.0,0.5\nsoup,0.5,0.8\nsoup,1.0,0.6\n")
+    report = make_report([path], tmp_path / "report", Options())
+    assert report.hypervolume["soup"].value == pytest.approx(0.8 - 0.2)
+    written = {file.name for file in (tmp_path / "report").iterdir()}
+    assert written == {"index.html", "pareto.json", "lambda.png", "lambda.svg", "lambda.pdf"}
+
+
 def test_the_same_input_gives_the_same_files(tmp_path):
     path = write_line(tmp_path, prompts=8)
     for name in ("one", "two"):
