@@ -43,7 +43,9 @@ class Hub(http.server.BaseHTTPRequestHandler):
             self._hand_out(repository, SHELF[repository])
             return
         body = b""
-        status, headers = next((answer for case, answer in ANSWERS.items() if f"someone/{case}" in self.path), (404, {}))
+        status, headers = next(
+            (answer for case, answer in ANSWERS.items() if f"someone/{case}" in self.path), (404, {})
+        )
         if "/code/" in self.path and self.path.endswith("config.json"):
             status, headers, body = 200, {"ETag": '"a"', "X-Repo-Commit": COMMIT}, json.dumps(CONFIG).encode()
         self._send(status, headers, body)

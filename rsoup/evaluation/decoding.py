@@ -14,8 +14,10 @@ from torch import Tensor
 from rsoup.models import packing
 from rsoup.models.language_model import LanguageModel
 
-CLOSE = 1e-3
-"""A lead (in logits) below which rounding in float32 might decide; batches differ by about 5e-5."""
+CLOSE = 1e-5
+"""A lead, as a share of the largest logit, below which rounding in float32 might decide; batches differ by 1.3e-6."""
+APART = 1e-2
+"""A lead that is beyond doubt whatever the logits."""
 
 
 class Chooser:
@@ -48,8 +50,10 @@ class Chooser:
             return scores.argmax(-1)
         best = scores.topk(2)
         tokens = best.indices[:, 0].clone()
-        close = (best.values[:, 0] - best.values[:, 1] < CLOSE) & running.flatten()
-        for place in close.nonzero().flatten().tolist():
+        lead = (best.values[:, 0] - best.values[:, 1]) * (self._temperature or 1.0)  # in logits
+        for place in ((lead < APART) & running.flatten()).nonzero().flatten().tolist():
+            if lead[place] >= CLOSE * logits[place].abs().max():
+                continue
             prompt, member = int(prompts[place // group]), place % group
             alone = self._alone(prompt, ids[prompt, member])
             tokens[place] = (alone if noise is None else alone / self._temperature + noise[place]).argmax()
