@@ -144,11 +144,20 @@ def test_stand_ins_have_the_architectures_and_labels_of_what_they_stand_for(tmp_
     assert kinds["faithful-bart"]["id2label"] == {"0": "HALLUCINATED", "1": "FAITHFUL"}
     assert json.loads((Path(recipe.model.base) / "config.json").read_text())["model_type"] == "llama"
     assert recipe.rewards["faithful-bart"].template == "{completion}{eos}{eos}{post}"
-    assert (recipe.training.prompts_per_step, recipe.training.steps) == (4, 2)
+    assert (recipe.training.prompts_per_step, recipe.training.steps) == (8, 2)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.safetensors")}
     assert len(before) == 4
     assert shrink(load_recipe(RECIPES["paper-summary-news"]), tmp_path) == recipe
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.safetensors")} == before
+
+
+def test_a_changed_recipe_gets_other_stand_ins_in_the_same_run(tmp_path: Path) -> None:
+    """A run's folder may hold stand-ins of an earlier try."""
+    content = {"model": {"base": "m/n"}, "task": {"name": "stack"}, "rewards": {"a": {"model": "x/y", "format": "0"}}}
+    other = {**content, "model": {"base": "m/qwen2"}, "rewards": {"a": {"model": "x/y", "format": "1-0"}}}
+    first, second = (shrink(Recipe.model_validate(one), tmp_path) for one in (content, other))
+    assert first.model.base != second.model.base
+    assert first.rewards["a"].model != second.rewards["a"].model
 
 
 @pytest.mark.parametrize(

@@ -28,10 +28,14 @@ class Similarity:
         self._posts: dict[str, Tensor] = {}
 
     def __call__(self, prompts: Sequence[str], completions: Sequence[str]) -> np.ndarray:
-        """Return the cosine of each completion with its post."""
-        new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._posts]
-        if new:
-            self._posts.update(zip(new, self._embed(new), strict=True))  # posts come back at every step and mix
+        """Return the cosine of each completion with its post.
+
+        Posts come back at every step and mix, and are embedded once; each by itself, so that a run that was stopped
+        and has other posts to embed again rounds none of them differently.
+        """
+        for prompt in prompts:
+            if prompt not in self._posts:
+                self._posts[prompt] = self._embed([prompt])[0]
         posts = torch.stack([self._posts[prompt] for prompt in prompts])
         cosines: np.ndarray = (posts * self._embed(completions)).sum(-1).cpu().double().numpy()
         return cosines

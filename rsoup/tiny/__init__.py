@@ -13,7 +13,7 @@ from rsoup.tasks import resolve_task
 from rsoup.tiny.models import build_adapter, build_judge, build_policy
 from rsoup.tiny.rows import write_rows
 
-STEPS, PROMPTS, GROUP, TOKENS, RANK = 2, 4, 2, 6, 4
+STEPS, PROMPTS, GROUP, TOKENS, RANK = 2, 8, 2, 6, 4
 LEARNING_RATE = 1e-2
 """Large enough for the experts of two steps to differ."""
 
@@ -77,10 +77,15 @@ def _short(recipe: Recipe) -> dict[str, Any]:
     few["save_every"] = training.save_every and 1
     few["ppo"] = training.ppo.model_copy(update={"mini_batches": 2 if training.ppo.mini_batches > 1 else 1})
     shortest = generation.min_new_tokens and min(generation.min_new_tokens, TOKENS // 2)
+    measured = {
+        "random": min(evaluation.random, 3),
+        "refine": min(evaluation.refine, 1),
+        "samples": min(evaluation.samples, 2),
+    }
     return {
         "training": training.model_copy(update=few),
         "generation": generation.model_copy(update={"max_new_tokens": TOKENS, "min_new_tokens": shortest}),
         "evaluation": evaluation.model_copy(
-            update={"prompts": PROMPTS, "lambdas": 3, "max_new_tokens": TOKENS, "batch_size": PROMPTS}
+            update={"prompts": PROMPTS, "lambdas": 3, "max_new_tokens": TOKENS, "batch_size": PROMPTS, **measured}
         ),
     }

@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from rsoup.errors import ModelError, first_line
-from rsoup.files import whole_folder
+from rsoup.files import sha256_json, whole_folder
 from rsoup.models.bundled import BUNDLED
 from rsoup.recipe import LoraSection, RewardSection, TaskSection
 from rsoup.rewards import JUDGES
@@ -87,9 +87,10 @@ CHAT = (
 
 def build_policy(folder: Path, base: str, task: TaskSection, seed: int) -> Path:
     """Make a random small causal model of the architecture of ``base`` with a tokenizer, unless it is there."""
+    markers = MARKER.findall(resolve_task(task).template)
+    folder = _keyed(folder, [_architecture(base), markers, seed])
     if folder.is_dir():
         return folder
-    markers = MARKER.findall(resolve_task(task).template)
     tokenizer = _tokenizer(["<pad>", "</s>", "<s>", *dict.fromkeys(markers)])
     tokenizer.add_special_tokens({"pad_token": "<pad>", "eos_token": "</s>", "bos_token": "<s>"})
     tokenizer.chat_template = CHAT
@@ -101,6 +102,7 @@ def build_policy(folder: Path, base: str, task: TaskSection, seed: int) -> Path:
 
 def build_adapter(folder: Path, policy: Path, lora: LoraSection, seed: int) -> Path:
     """Make a random adapter of a policy, unless it is there."""
+    folder = _keyed(folder, [policy.name, lora.model_dump(mode="json"), seed])
     if folder.is_dir():
         return folder
     torch.manual_seed(seed)
@@ -119,11 +121,12 @@ def build_adapter(folder: Path, policy: Path, lora: LoraSection, seed: int) -> P
 def build_judge(folder: Path, section: RewardSection) -> Path:
     """Make a random small classifier in the place of a reward's model, with the labels its format names."""
     assert section.model is not None
-    if folder.is_dir():
-        return folder
     known = JUDGES.get(section.model)
     architecture = known.architecture if known else _declared(section.model).get("model_type", "bert")
     labels = known.labels if known else _labels(section)
+    seed, folder = len(folder.name), _keyed(folder, [architecture, list(labels)])
+    if folder.is_dir():
+        return folder
     tokenizer = _judge_tokenizer(architecture)
     settings = {
         **JUDGES_OWN.get(architecture, JUDGE),
@@ -134,8 +137,13 @@ def build_judge(folder: Path, section: RewardSection) -> Path:
         "id2label": dict(enumerate(labels)),
         "label2id": {label: index for index, label in enumerate(labels)},
     }
-    _save(folder, AutoModelForSequenceClassification, architecture, settings, tokenizer, seed=len(folder.name))
+    _save(folder, AutoModelForSequenceClassification, architecture, settings, tokenizer, seed)
     return folder
+
+
+def _keyed(folder: Path, what: list[Any]) -> Path:
+    """Return the folder's name with a hash of what is made in it, so that a changed recipe gets other stand-ins."""
+    return folder.with_name(f"{folder.name}-{sha256_json(what)[:8]}")
 
 
 def _save(folder: Path, loader: Any, architecture: str, settings: dict[str, Any], tokenizer: Any, seed: int) -> None:
