@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from rsoup.errors import AdapterError
-from rsoup.evaluation.sweep import RESULTS, evaluate
+from rsoup.evaluation.results import RESULTS
+from rsoup.evaluation.sweep import evaluate
 from rsoup.files import write_text
 from rsoup.locks import is_taken, lock_file
 from rsoup.models.load import load_tokenizer

@@ -26,7 +26,9 @@ NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 """What a reward may be called: its name becomes a folder."""
 
 
-RESERVED_NAMES = ("init", "base")
+START = "init"
+"""The name of the adapter that all trainings of a run begin from."""
+RESERVED_NAMES = (START, "base")
 RESERVED_PREFIXES = ("morl-", "soup-")
 """Names of adapters and points that rewards must not take."""
 

@@ -201,7 +201,7 @@ def evaluate(
     if data is not None and task is None and recipe is None:
         flags["task.data"] = data
     resolved, names = make_recipe(recipe, settings, flags, reward or (), format_ or ())
-    from rsoup.evaluation.sweep import RESULTS
+    from rsoup.evaluation.results import RESULTS
     from rsoup.evaluation.sweep import evaluate as sweep
     from rsoup.evaluation.timing import read_timing
     from rsoup.experiment import adapters_of

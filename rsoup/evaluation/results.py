@@ -28,7 +28,10 @@ from rsoup.evaluation.samples import AGAIN, PointSamples, Samples, check_samples
 from rsoup.files import read_json, write_json
 from rsoup.locks import locked
 
+RESULTS = "results.json"
+
 __all__ = [
+    "RESULTS",
     "Adapter",
     "AdapterKind",
     "Base",
@@ -83,7 +86,7 @@ def results_file(path: Path) -> Path:
     """Return the results file that ``path`` stands for: a file, a folder that holds one, or the folder of a run."""
     if not path.is_dir():
         return path
-    places = path / "results.json", path / "eval" / "results.json"
+    places = path / RESULTS, path / "eval" / RESULTS
     return next((place for place in places if place.is_file()), places[0])
 
 

@@ -8,8 +8,7 @@ from rsoup import mixing
 from rsoup.adapters import Adapter
 from rsoup.adapters.reading import WEIGHTS_FILE
 from rsoup.files import sha256_file
-
-START = "init"
+from rsoup.recipe import START
 
 
 def start_of(adapters: Iterable[Adapter]) -> tuple[Adapter | None, str | None]:

@@ -15,18 +15,26 @@ from rsoup.evaluation.bench import Bench, Measured
 from rsoup.evaluation.measures import distinct, perplexity
 from rsoup.evaluation.plan import Plan, PlannedPoint, kind_of, plan_sweep
 from rsoup.evaluation.refining import next_point
-from rsoup.evaluation.results import Adapter, Base, Generation, Point, Prompts, Results, Samples, write_results
-from rsoup.evaluation.start import START, start_of
+from rsoup.evaluation.results import (
+    RESULTS,
+    Adapter,
+    Base,
+    Generation,
+    Point,
+    Prompts,
+    Results,
+    Samples,
+    write_results,
+)
+from rsoup.evaluation.start import start_of
 from rsoup.evaluation.timing import write_timing
 from rsoup.evaluation.trajectory import read_trajectory
 from rsoup.evaluation.vllm import require_vllm
 from rsoup.models.load import context_length, load_tokenizer, model_sha256
 from rsoup.progress import Progress
-from rsoup.recipe import EvaluationSection, Recipe
+from rsoup.recipe import START, EvaluationSection, Recipe
 from rsoup.tasks import Task, resolve_task
 from rsoup.tasks.loading import Example, load_examples
-
-RESULTS = "results.json"
 
 
 def evaluate(

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from rsoup import mixing
 from rsoup.adapters import Adapter
+from rsoup.adapters.config import CONFIG_FILE
 from rsoup.adapters.reading import PROVENANCE_FILE, WEIGHTS_FILE
 from rsoup.adapters.tensorfile import map_tensors, read_header, write_tensors
 from rsoup.errors import AdapterError
 
-CONFIG_FILE = "adapter_config.json"
 STEP = re.compile(r"(?:^|[^0-9])(\d+)$")
 FACTOR = "factor/"
 """What the tensors of the adapter begin with in a checkpoint of rsoup's own trainings."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rsoup.models import packing
-from rsoup.models.encoding import encode
+from rsoup.models.encoding import Encoded, encode
 from rsoup.models.language_model import LanguageModel
 
 
@@ -86,37 +86,73 @@ def sample(
             stop_ids=stop_ids,
         )
         return Completions(rows.ids.view(prompts, group, -1), rows.mask.view(prompts, group, -1))
-    limit = torch.full((prompts, group), max_new_tokens, device=prompt_ids.device) if lengths is None else lengths
-    stops = torch.tensor(list(stop_ids), dtype=torch.long, device=prompt_ids.device)
-    ids = prompt_ids.new_full((prompts, group, max_new_tokens), model.pad_id)
-    mask = torch.zeros_like(ids, dtype=torch.bool)
+    limits = torch.full((prompts, group), max_new_tokens, device=prompt_ids.device) if lengths is None else lengths
     encoded = encode(model, prompt_ids, prompt_mask, tokens=max_new_tokens, group=group, shared=shared)
-    cache, prompt_mask = encoded.cache, encoded.mask
-    state = encoded.last.expand(-1, group, -1)  # (P, G, d)
-    states = state.new_zeros(prompts, group, max_new_tokens, state.shape[-1]) if keep_states else None
-    alive = torch.arange(prompts, device=prompt_ids.device)  # the prompts that still have rows
-    running = torch.ones_like(limit, dtype=torch.bool)
-    step = 0
-    for step in range(max_new_tokens):
-        logits = model.logits(state.reshape(len(alive) * group, -1))
-        if choose is not None:
-            tokens = choose(logits, alive, running, ids[:, :, :step])
-        else:
-            uniform = None if uniforms is None else uniforms[alive, :, step].reshape(-1)
-            tokens = draw(logits, temperature, uniform)
-        tokens = torch.where(running, tokens.view(-1, group), model.pad_id)
-        ids[alive, :, step], mask[alive, :, step] = tokens, running
-        if states is not None:
-            states[alive, :, step] = state
-        running = running & ~torch.isin(tokens, stops) & (step + 1 < limit[alive])
-        unfinished = running.any(1)
-        if step + 1 == max_new_tokens or not bool(unfinished.any()):
-            break
-        if 2 * int(unfinished.sum()) <= len(alive):  # going on with the rest alone pays for copying its cache
-            cache.batch_select_indices(model.cache_rows(unfinished.nonzero().squeeze(1), len(alive)))
-            alive, running, tokens = alive[unfinished], running[unfinished], tokens[unfinished]
-        seen = packing.attention_mask(prompt_mask[alive], group, step + 1, queries=group)
-        positions = packing.completion_positions(prompt_mask[alive], group, step, 1)
-        state = model.hidden_states(tokens, seen, positions, cache=cache)
-    used = step + 1
-    return Completions(ids[:, :, :used], mask[:, :, :used], None if states is None else states[:, :, :used])
+    decoding = _Decoding(model, encoded, limits.clamp(max=max_new_tokens), stop_ids, keep_states=keep_states)
+    pick = choose or _drawing(temperature, uniforms)
+    while decoding.take(pick(decoding.logits(), decoding.alive, decoding.running, decoding.so_far())):
+        decoding.advance()
+    return decoding.completions()
+
+
+def _drawing(temperature: float, uniforms: Tensor | None) -> Choose:
+    """Return what picks tokens by ``draw``, with the random number of each completion and step."""
+
+    def choose(logits: Tensor, prompts: Tensor, _running: Tensor, ids: Tensor) -> Tensor:
+        uniform = None if uniforms is None else uniforms[prompts, :, ids.shape[2]].reshape(-1)
+        return draw(logits, temperature, uniform)
+
+    return choose
+
+
+class _Decoding:
+    """Completions on their way: the tokens so far of all P prompts, and the states of the n that still have rows."""
+
+    def __init__(
+        self, model: LanguageModel, encoded: Encoded, limits: Tensor, stop_ids: Sequence[int], *, keep_states: bool
+    ) -> None:
+        self._model, self._cache, self._prompt_mask = model, encoded.cache, encoded.mask
+        self._limits, self._stops = limits, torch.tensor(list(stop_ids), dtype=torch.long, device=limits.device)
+        prompts, self._group = limits.shape
+        self._ids = limits.new_full((prompts, self._group, int(limits.max())), model.pad_id)  # (P, G, T)
+        self._mask = torch.zeros_like(self._ids, dtype=torch.bool)
+        self._state = encoded.last.expand(-1, self._group, -1)  # (n, G, d)
+        self._states = self._state.new_zeros(*self._ids.shape, self._state.shape[-1]) if keep_states else None
+        self._step = 0
+        self.alive = torch.arange(prompts, device=limits.device)  # (n,)
+        self.running = torch.ones_like(limits, dtype=torch.bool)  # (n, G)
+
+    def logits(self) -> Tensor:
+        """Return the logits of the next token. (n * G, V)."""
+        return self._model.logits(self._state.reshape(len(self.alive) * self._group, -1))
+
+    def so_far(self) -> Tensor:
+        """Return the tokens so far. (P, G, step)."""
+        return self._ids[:, :, : self._step]
+
+    def take(self, tokens: Tensor) -> bool:
+        """Append tokens (n * G,) to the completions that run; tell whether any goes on."""
+        tokens = torch.where(self.running, tokens.view(-1, self._group), self._model.pad_id)
+        self._ids[self.alive, :, self._step], self._mask[self.alive, :, self._step] = tokens, self.running
+        if self._states is not None:
+            self._states[self.alive, :, self._step] = self._state
+        self._step += 1
+        self.running = self.running & ~torch.isin(tokens, self._stops) & (self._step < self._limits[self.alive])
+        return bool(self.running.any())
+
+    def advance(self) -> None:
+        """Compute the states after the last tokens, of the prompts alone that go on if that pays for copying them."""
+        unfinished = self.running.any(1)
+        if 2 * int(unfinished.sum()) <= len(self.alive):
+            rows = unfinished.nonzero().squeeze(1)
+            self._cache.batch_select_indices(self._model.cache_rows(rows, len(self.alive)))
+            self.alive, self.running = self.alive[rows], self.running[rows]
+        prompt_mask, tokens = self._prompt_mask[self.alive], self._ids[self.alive, :, self._step - 1]
+        seen = packing.attention_mask(prompt_mask, self._group, self._step, queries=self._group)
+        positions = packing.completion_positions(prompt_mask, self._group, self._step - 1, 1)
+        self._state = self._model.hidden_states(tokens, seen, positions, cache=self._cache)
+
+    def completions(self) -> Completions:
+        """Return what there is."""
+        states = None if self._states is None else self._states[:, :, : self._step]
+        return Completions(self.so_far(), self._mask[:, :, : self._step], states)

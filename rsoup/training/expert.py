@@ -14,6 +14,7 @@ import torch
 
 from rsoup import __version__
 from rsoup.adapters import Adapter, read_adapter
+from rsoup.adapters.reading import PROVENANCE_FILE, WEIGHTS_FILE
 from rsoup.errors import AdapterError, RecipeError
 from rsoup.files import read_json, sha256_file, sha256_json, whole_folder, write_json, write_text
 from rsoup.locks import lock_file, my_turn
@@ -21,7 +22,7 @@ from rsoup.mixing import lattice
 from rsoup.models.language_model import LanguageModel
 from rsoup.models.load import load_language_model, load_tokenizer, model_sha256, settings_sha256
 from rsoup.progress import Progress
-from rsoup.recipe import Recipe, TrainingSection
+from rsoup.recipe import START, Recipe, TrainingSection
 from rsoup.rewards import reward_identity
 from rsoup.rewards.scoring import make_scorers
 from rsoup.tasks import resolve_task
@@ -30,16 +31,13 @@ from rsoup.training.card import training_card
 from rsoup.training.checkpoint import TrainingState, list_checkpoints, read_state
 from rsoup.training.loop import Objective, train
 from rsoup.training.metrics import METRICS_FILE
-from rsoup.training.policy import WEIGHTS_FILE, Policy, fresh_config, read_start
+from rsoup.training.policy import Policy, fresh_config, read_start
 from rsoup.training.team import Team
 from rsoup.training.trl_settings import check_trl
 
-PROVENANCE_FILE = "rsoup.json"
 SCHEMA = 1
 IMMATERIAL = {"checkpoint_every", "save_every", "prompts_per_pass", "gradient_checkpointing", "report_to"}
 """Settings of a training that decide how it is computed, not what."""
-START = "init"
-"""The name of the adapter that all trainings of a run begin from."""
 
 
 def adapter_folder(recipe: Recipe, name: str) -> Path:

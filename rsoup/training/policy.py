@@ -15,11 +15,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from rsoup.adapters.reading import WEIGHTS_FILE
 from rsoup.errors import AdapterError, ModelError, first_line
 from rsoup.models.language_model import LanguageModel, folded
 from rsoup.recipe import LoraSection, TrainingSection
-
-WEIGHTS_FILE = "adapter_model.safetensors"
 
 
 @dataclass(frozen=True)

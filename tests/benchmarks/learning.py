@@ -1,10 +1,12 @@
 """Curves of the quickstart's positive expert with PPO, RLOO and GRPO, within 800 completions.
 
-python tests/benchmarks/learning.py [--algos ppo rloo grpo] [--seeds 0 1 2] [--output runs/learning] [--only-print]
+python tests/benchmarks/learning.py [--algos ppo rloo grpo] [--seeds 0 1 2] [--output runs/learning] [--until-reached]
+                                    [--only-print]
 
 The settings are the quickstart's, with more steps: 4 prompts of 8 completions a step, learning rate 2e-3, two
 passes, KL coefficient 0.02. Each training is an ordinary run of its own folder: what is finished is not repeated, what
-was interrupted goes on. TRL's trainers take several times as long as PPO.
+was interrupted goes on. TRL's trainers take several times as long as PPO. With --until-reached a training ends as
+soon as the mean of three steps in a row reaches the goal.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import argparse
 import json
 import statistics
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -26,14 +29,31 @@ SAMPLES, EVERY = 800, 160
 GOAL = 0.75
 
 
-def train(algo: str, seed: int, output: Path) -> None:
+class Reached(KeyboardInterrupt):
+    """Ends a training as Ctrl-C does."""
+
+
+class Watching(Silent):
+    """Ends a training when it has reached the goal."""
+
+    def __init__(self, algo: str, seed: int, output: Path) -> None:
+        self._which = algo, seed, output
+
+    def advance(self, note: str = "") -> None:
+        if reached(curve(*self._which)[0]) is not None:
+            raise Reached
+
+
+def train(algo: str, seed: int, output: Path, *, until_reached: bool) -> None:
     """Train one expert, or go on with it."""
     quickstart = load_recipe(ROOT / "recipes" / "quickstart.yaml")
     steps = SAMPLES // (quickstart.training.prompts_per_step * quickstart.training.completions_per_prompt)
     training = quickstart.training.model_copy(update={"algo": algo, "steps": steps})
     folder = str(output / f"{algo}-{seed}")
     recipe = quickstart.model_copy(update={"training": training, "seed": seed, "output": folder, "morl": []})
-    train_adapter(recipe, "positive", {"positive": 1.0}, "expert", Silent())
+    progress = Watching(algo, seed, output) if until_reached else Silent()
+    with suppress(Reached):
+        train_adapter(recipe, "positive", {"positive": 1.0}, "expert", progress)
 
 
 def curve(algo: str, seed: int, output: Path) -> tuple[list[float], float]:
@@ -42,6 +62,12 @@ def curve(algo: str, seed: int, output: Path) -> tuple[list[float], float]:
     found = [folder / kind / "positive" / "metrics.jsonl" for kind in ("adapters", "checkpoints")]
     lines = [json.loads(line) for path in found if path.is_file() for line in path.read_text().splitlines()]
     return [line["scores"]["positive"] for line in lines], lines[-1]["seconds"] if lines else 0.0
+
+
+def reached(scores: list[float]) -> int | None:
+    """Return after how many steps the mean of three in a row has reached the goal, None if it has not."""
+    running = [statistics.fmean(scores[index - 2 : index + 1]) for index in range(2, len(scores))]
+    return next((3 + index for index, mean in enumerate(running) if mean >= GOAL), None)
 
 
 def show(algos: list[str], seeds: list[int], output: Path) -> None:
@@ -56,9 +82,8 @@ def show(algos: list[str], seeds: list[int], output: Path) -> None:
             per_step = 32
             means = [scores[(end - EVERY) // per_step : end // per_step] for end in ends]
             shown = "  ".join(f"{statistics.fmean(part):6.2f}" if part else "     -" for part in means)
-            running = [statistics.fmean(scores[index - 2 : index + 1]) for index in range(2, len(scores))]
-            reached = next((3 + index for index, mean in enumerate(running) if mean >= GOAL), None)
-            after = f"{reached * per_step} completions" if reached else f"not in {len(scores) * per_step}"
+            steps = reached(scores)
+            after = f"{steps * per_step} completions" if steps else f"not in {len(scores) * per_step}"
             print(f"{algo:5} {seed:4}  {shown}  {after:18} {seconds:9.0f}")
 
 
@@ -68,12 +93,13 @@ def main() -> None:
     parser.add_argument("--algos", nargs="+", default=["ppo", "rloo", "grpo"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--output", type=Path, default=Path("runs/learning"))
+    parser.add_argument("--until-reached", action="store_true")
     parser.add_argument("--only-print", action="store_true")
     options = parser.parse_args()
     if not options.only_print:
         for seed in options.seeds:
             for algo in options.algos:
-                train(algo, seed, options.output)
+                train(algo, seed, options.output, until_reached=options.until_reached)
     show(options.algos, options.seeds, options.output)
 
 

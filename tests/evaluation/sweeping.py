@@ -8,8 +8,8 @@ from typing import Any
 
 from transformers import AutoTokenizer
 
-from rsoup.evaluation.results import Results, Samples, read_results, read_samples
-from rsoup.evaluation.sweep import RESULTS, evaluate
+from rsoup.evaluation.results import RESULTS, Results, Samples, read_results, read_samples
+from rsoup.evaluation.sweep import evaluate
 from rsoup.progress import Silent
 from rsoup.recipe import Recipe
 from rsoup.recipe_file import parse_recipe

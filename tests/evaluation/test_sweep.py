@@ -16,8 +16,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rsoup import mixing
 from rsoup.errors import AdapterError, RewardError
-from rsoup.evaluation.results import read_results
-from rsoup.evaluation.sweep import RESULTS, evaluate
+from rsoup.evaluation.results import RESULTS, read_results
+from rsoup.evaluation.sweep import evaluate
 from rsoup.files import sha256_file
 from rsoup.progress import Silent
 from rsoup.recipe_file import parse_recipe

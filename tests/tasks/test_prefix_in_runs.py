@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from rsoup.evaluation.results import read_results, read_samples
-from rsoup.evaluation.sweep import RESULTS, evaluate
+from rsoup.evaluation.results import RESULTS, read_results, read_samples
+from rsoup.evaluation.sweep import evaluate
 from rsoup.models.load import load_tokenizer
 from rsoup.progress import Silent
 from rsoup.recipe_file import load_recipe

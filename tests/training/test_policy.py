@@ -12,10 +12,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
+from rsoup.adapters.reading import WEIGHTS_FILE
 from rsoup.errors import AdapterError, ModelError
 from rsoup.models.language_model import LanguageModel
 from rsoup.recipe import LoraSection
-from rsoup.training.policy import WEIGHTS_FILE, Policy, fresh_config, read_start
+from rsoup.training.policy import Policy, fresh_config, read_start
 from tiny import build_adapter, build_tiny_model
 
 IDS = torch.tensor([[4, 5, 6, 7, 8]])
