@@ -112,11 +112,14 @@ def check_inputs(recipe: Recipe) -> None:
     make_scorers(recipe.rewards)
 
 
-def adapters_of(recipe: Recipe) -> list[Path]:
-    """Return the trained adapters of a run: the recipe's, then other baselines there; AdapterError if there is none."""
+def adapters_of(recipe: Recipe, *, needed: bool = True) -> list[Path]:
+    """Return the trained adapters of a run: the recipe's, then other baselines there.
+
+    AdapterError if there is none and one is ``needed``.
+    """
     planned = [adapter_folder(recipe, training.name) for training in trainings_of(recipe)]
     others = sorted((recipe.folder / "adapters").glob("morl-*"))
     trained = [folder for folder in dict.fromkeys([*planned, *others]) if folder.is_dir()]
-    if not trained:
+    if needed and not trained:
         raise AdapterError(f"{recipe.folder}: holds no trained adapter.", "Train them first, or give --adapters A B.")
     return trained

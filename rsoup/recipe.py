@@ -302,7 +302,7 @@ class EvaluationSection(Section):
     method: Literal["factors", "cat"] = "factors"
     """How adapters are mixed (see ``rsoup mix``)."""
     max_new_tokens: Count = 32
-    """The longest completion."""
+    """The longest completion; if left out, that of generation."""
     temperature: NonNegative = 0.0
     """0 is greedy decoding, as in the paper's code."""
     samples: Count = 1
@@ -368,6 +368,17 @@ class Recipe(Section):
     morl: list[Weights] = []
     """The baselines: for each, the weights of the rewards in one training."""
     evaluation: EvaluationSection = EvaluationSection()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _evaluate_what_was_trained(cls, content: Any) -> Any:
+        """Let completions be as long in the evaluation as in training, unless it says how long."""
+        if not isinstance(content, dict):
+            return content
+        generation, evaluation = (content.get(key) or {} for key in ("generation", "evaluation"))
+        if not (isinstance(generation, dict) and isinstance(evaluation, dict) and "max_new_tokens" in generation):
+            return content
+        return {**content, "evaluation": {"max_new_tokens": generation["max_new_tokens"], **evaluation}}
 
     @model_validator(mode="after")
     def _penalty_can_be_avoided(self) -> Recipe:

@@ -228,3 +228,22 @@ def test_the_schema_for_editors_explains_every_key() -> None:
     assert sections <= set(schema["$defs"])
     missing = [key for name, part in schema["$defs"].items() for key in undocumented(part, name)]
     assert set(missing) <= {"ModelSection.lora", "TrainingSection.ppo"}
+
+
+def test_the_evaluation_writes_as_much_as_the_training_unless_it_says_otherwise() -> None:
+    assert parse(generation={"max_new_tokens": 48}).evaluation.max_new_tokens == 48
+    assert parse(generation={"max_new_tokens": 48}, evaluation={"max_new_tokens": 9}).evaluation.max_new_tokens == 9
+    assert parse(evaluation={"prompts": 3}).evaluation.max_new_tokens == 32
+
+
+def test_what_the_command_line_gave_is_looked_for_there(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(yaml.safe_dump(MINIMAL))
+    with pytest.raises(RecipeError, match=r"^the flags: evaluation\.lambdas is 1") as refused:
+        load_recipe(path, (), {"evaluation.lambdas": 1})
+    assert refused.value.hint == "Give another value."
+    with pytest.raises(RecipeError, match=r"^--set evaluation\.lambdas=1: evaluation\.lambdas is 1"):
+        load_recipe(path, ["evaluation.lambdas=1"])
+    path.write_text(yaml.safe_dump({**MINIMAL, "evaluation": {"lambdas": 1}}))
+    with pytest.raises(RecipeError, match=r"r\.yaml: evaluation\.lambdas is 1"):
+        load_recipe(path, (), {"evaluation.prompts": 3})

@@ -206,7 +206,7 @@ def evaluate(
     from rsoup.evaluation.timing import read_timing
     from rsoup.experiment import adapters_of
 
-    sources = list(adapters) if adapters else adapters_of(resolved)
+    sources = list(adapters) if adapters else adapters_of(resolved, needed=trajectory is None)
     if names:
         resolved = resolved.model_copy(update={"rewards": {name: resolved.rewards[name] for name in names}})
     folder = resolved.folder / "eval"
