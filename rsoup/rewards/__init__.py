@@ -243,6 +243,8 @@ def _folder_sha256(folder: Path) -> str:
 
 def parse_reward(text: str) -> tuple[str, RewardSection]:
     """Read a reward given on the command line: a registry name, module:function, a model folder or a hub id."""
+    if text in REWARDS:  # though a folder of a run may be called so
+        return text, RewardSection()
     if Path(text).expanduser().is_dir():
         return _usable_name(Path(text).resolve().name), RewardSection(model=text)
     if ":" in text:

@@ -72,6 +72,11 @@ def train_with_trl(
     that goes on from a checkpoint gives bit for bit what an undisturbed one gives.
     """
     team.share(training.prompts_per_step, training.ppo.mini_batches)  # refuses what cannot be shared out
+    if team.size == 1 and torch.cuda.device_count() > 1:
+        raise ModelError(
+            f"{training.algo.upper()}: one process sees {torch.cuda.device_count()} GPUs, and TRL would spread over them.",
+            "Show it one (CUDA_VISIBLE_DEVICES=0), or start a process for each: accelerate launch -m rsoup ...",
+        )
     optimizer = torch.optim.Adam(policy.parameters, lr=training.learning_rate)
     checkpoints = list_checkpoints(folder)
     state = TrainingState(step=0, kl_coef=training.ppo.kl_coef, seconds=0.0, fingerprint=fingerprint)

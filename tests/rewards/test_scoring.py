@@ -218,6 +218,15 @@ def test_a_reward_on_the_command_line_tells_its_own_name(text: str, name: str, s
     assert (found_name, found.model_dump(exclude_unset=True)) == (name, section)
 
 
+def test_a_registry_name_is_the_registrys_though_a_folder_is_called_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "positive").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert parse_reward("positive")[1].model is None
+    assert parse_reward("./positive")[1].model == "./positive"
+
+
 def test_a_reward_that_cannot_name_a_folder_is_refused() -> None:
     with pytest.raises(RecipeError, match="cannot name a reward"):
         parse_reward("module:_private")

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from tokenizers.processors import TemplateProcessing
 from torch import Tensor
 
-from rsoup.errors import RecipeError, RewardError, RsoupError
+from rsoup.errors import ModelError, RecipeError, RewardError, RsoupError
 from rsoup.files import sha256_file
 from rsoup.models.load import load_language_model
 from rsoup.progress import Silent
@@ -432,6 +432,16 @@ def test_samples_of_a_step_are_split_into_equal_passes(
     assert tuple(settings[key] for key in keys) == expected
     assert math.prod(expected[::2]) * processes == 12 * 4
     assert (settings["num_iterations"], settings["epsilon"], settings["beta"]) == (3, 0.3, 0.07)
+
+
+def test_several_gpus_without_a_launcher_are_refused(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    policy = make_policy(tiny_model)
+    with pytest.raises(ModelError, match="one process sees 2 GPUs"):
+        train_directly(policy, tmp_path, one_step("grpo"), {"length": length}, {"length": 1.0})
+    assert not list(tmp_path.glob("step-*"))
 
 
 def test_ppo_does_not_load_trl() -> None:
