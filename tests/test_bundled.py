@@ -51,7 +51,7 @@ def test_the_model_answers(converted: Path) -> None:
     prompt = "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n"
     ids, mask = model.pad([model.tokenizer(prompt)["input_ids"]])
     answer = sample(model, ids, mask, max_new_tokens=12, temperature=0.0, stop_ids=model.stop_ids)
-    assert "Paris" in model.decode(answer.ids[:, 0], answer.mask[:, 0])[0]
+    assert "Paris" in model.tokenizer.decode(answer.ids[0, 0])
 
 
 def test_a_missing_package_gets_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,7 +62,6 @@ class Resident:
         budget = int(KEPT_SHARE * free_bytes(model.device))
         self._start = Reference(model, applied(model, start), budget)
         self._base = Reference(model, Change(), budget) if start is not None else self._start
-        self._stops = torch.tensor(model.stop_ids, device=model.device)
 
     def subject(self, adapter: Adapter | None) -> Subject:
         """Return base plus adapter."""
@@ -128,14 +127,13 @@ class Resident:
     ) -> list[Completion]:
         """Return the completions, one for each example."""
         ids, mask = completions.ids.flatten(0, 1), completions.mask.flatten(0, 1)
-        last = ids.gather(1, mask.sum(1, keepdim=True) - 1).squeeze(1)
         tokens = masked_tokens(ids, mask)
         return [
             Completion(text=text, tokens=tuple(row), ended_by_eos=ended, kl=own, surprise=base)
             for text, row, ended, own, base in zip(
                 read_responses(self.model.tokenizer, examples, tokens),
                 tokens,
-                torch.isin(last, self._stops).tolist(),
+                self.model.ends(ids, mask).tolist(),
                 _numbers(kl, len(tokens)),
                 _numbers(surprises, len(tokens)),
                 strict=True,

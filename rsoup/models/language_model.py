@@ -156,11 +156,6 @@ class LanguageModel:
         last = ids.gather(-1, mask.sum(-1, keepdim=True) - 1).squeeze(-1)
         return torch.isin(last, torch.tensor(self.stop_ids, dtype=torch.long, device=ids.device))
 
-    def decode(self, ids: Tensor, mask: Tensor) -> list[str]:
-        """Return the text of each row's masked tokens, without special tokens. (n, T) -> n texts."""
-        texts: list[str] = self.tokenizer.batch_decode(masked_tokens(ids, mask), skip_special_tokens=True)
-        return [text.strip() for text in texts]
-
 
 def masked_tokens(ids: Tensor, mask: Tensor) -> list[list[int]]:
     """Return the masked tokens of each row. (n, T) -> n lists."""

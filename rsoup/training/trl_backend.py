@@ -74,7 +74,7 @@ def train_with_trl(
     team.share(training.prompts_per_step, training.ppo.mini_batches)  # refuses what cannot be shared out
     if team.size == 1 and torch.cuda.device_count() > 1:
         raise ModelError(
-            f"{training.algo.upper()}: one process sees {torch.cuda.device_count()} GPUs, and TRL would spread over them.",
+            f"{training.algo.upper()}: one process sees {torch.cuda.device_count()} GPUs; TRL would spread over them.",
             "Show it one (CUDA_VISIBLE_DEVICES=0), or start a process for each: accelerate launch -m rsoup ...",
         )
     optimizer = torch.optim.Adam(policy.parameters, lr=training.learning_rate)

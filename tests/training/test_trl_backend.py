@@ -21,6 +21,7 @@ from torch import Tensor
 
 from rsoup.errors import ModelError, RecipeError, RewardError, RsoupError
 from rsoup.files import sha256_file
+from rsoup.models.language_model import masked_tokens
 from rsoup.models.load import load_language_model
 from rsoup.progress import Silent
 from rsoup.recipe import GenerationSection, LoraSection, PPOSection, Recipe, TrainingSection
@@ -107,7 +108,9 @@ def expected_gradients(policy: Policy, algo: str, rows: Tensor, width: int) -> l
     prompts, ids = rows[::GROUP, :width], rows[:, width:]
     assert all((rows[index, :width] == prompts[index // GROUP]).all() for index in range(len(rows)))
     mask = torch.cat([torch.ones_like(ids[:, :1]), (ids[:, :-1] != model.stop_ids[0]).long().cumprod(-1)], -1).bool()
-    scores = torch.tensor(length([], model.decode(ids, mask))).view(PROMPTS, GROUP)
+    scores = torch.tensor(
+        length([], model.tokenizer.batch_decode(masked_tokens(ids, mask), skip_special_tokens=True))
+    ).view(PROMPTS, GROUP)
     if algo == "rloo":
         advantages = scores - (scores.sum(1, keepdim=True) - scores) / (GROUP - 1)
         shares = mask / len(rows)
