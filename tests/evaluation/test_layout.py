@@ -109,6 +109,12 @@ def test_settings_that_contradict_each_other_are_refused(settings: dict[str, Any
         parse_recipe(content, "mine.yaml")
 
 
+def test_a_line_that_would_not_go_on_is_refused() -> None:
+    with pytest.raises(RsoupError, match=r"extrapolate: 0\.05 is less than a step of the line, 0\.1"):
+        lay_out(("a", "b"), EvaluationSection(lambdas=11, extrapolate=0.05), 0)
+    assert len(lay_out(("a", "b"), EvaluationSection(lambdas=11, extrapolate=0.1), 0)) == 13
+
+
 @pytest.mark.parametrize("steps", [3, 6, 7, 12])
 def test_every_hundredth_of_a_line_has_a_name_beside_those_of_the_grid(steps: int) -> None:
     grid = {(place / steps, 1 - place / steps) for place in range(steps + 1)}

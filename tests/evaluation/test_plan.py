@@ -204,3 +204,7 @@ def test_a_lattice_that_is_large_is_told(adapters: list[Path]) -> None:
     told = "There are 231 mixes to measure; --random K or --refine K measures fewer."
     assert told in plan(adapters, 21).warnings  # (22 over 2)
     assert told not in plan(adapters, 11).warnings
+
+
+def test_a_baseline_that_is_asked_for_and_missing_is_told(adapters: list[Path]) -> None:
+    assert any("no baseline to mix" in warning for warning in plan(adapters, mix_morl=True).warnings)

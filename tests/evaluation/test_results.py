@@ -89,6 +89,9 @@ def test_what_is_written_comes_back(path):
     read = read_results(path)
     assert read == results
     assert read_results(path.parent) == results  # the folder stands for its file
+    path.parent.rename(path.parent.with_name("eval"))
+    assert read_results(path.parent.parent) == results  # and so does the folder of the run
+    path.parent.with_name("eval").rename(path.parent)
     back = read_samples(path, read)
     assert (back.prompt_ids, back.prompts) == (samples.prompt_ids, samples.prompts)
     for name, point in samples.points.items():

@@ -13,7 +13,14 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from rsoup.errors import MissingPackageError, ModelError
 from rsoup.files import sha256_file
-from rsoup.models.load import load_language_model, model_sha256, model_source, pick_dtype, weights_sha256
+from rsoup.models.load import (
+    load_language_model,
+    load_tokenizer,
+    model_sha256,
+    model_source,
+    pick_dtype,
+    weights_sha256,
+)
 from tiny import build_classifier, build_tiny_model
 
 CPU = torch.device("cpu")
@@ -66,6 +73,13 @@ def test_a_name_that_is_nothing_gets_the_nearest_known_one(name: str, hint: str)
 def test_a_folder_without_a_config_is_no_model(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"not a model: it has no config\.json"):
         model_source(str(tmp_path))
+
+
+def test_a_folder_without_a_tokenizer_says_so(tiny_model: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_model, tmp_path / "model", ignore=shutil.ignore_patterns("token*"))
+    with pytest.raises(ModelError, match="the folder has no tokenizer") as refused:
+        load_tokenizer(str(tmp_path / "model"), None)
+    assert "Copy the tokenizer" in refused.value.hint
 
 
 def test_a_damaged_folder_is_named_with_the_reason(tiny_model: Path, tmp_path: Path) -> None:

@@ -43,6 +43,18 @@ def test_every_light_entry_of_the_registry_scores_text(name: str) -> None:
     assert np.isfinite(scores).all()
 
 
+def test_what_a_reward_prints_does_not_mix_with_results(module: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    module.write_text(
+        "print('imported')\n"
+        "def loud(prompts, completions):\n"
+        "    print('called')\n"
+        "    return [1.0 for c in completions]\n"
+    )
+    assert score("loud", load_function("own_rewards:loud"), PROMPTS, COMPLETIONS).tolist() == [1, 1]
+    out, err = capfd.readouterr()
+    assert (out, err.split()) == ("", ["imported", "called"])
+
+
 def test_positive_prefers_praise() -> None:
     scorer = make_scorer("positive", RewardSection())
     praise, neutral, blame = score("positive", scorer, [""] * 3, ["I love it, great!", "a kettle", "awful, I hate it"])

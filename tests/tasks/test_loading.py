@@ -65,6 +65,12 @@ def test_one_row_cannot_be_split(tmp_path: Path) -> None:
         ids(task, "train")
 
 
+def test_too_few_rows_say_what_was_left_out(tmp_path: Path) -> None:
+    rows = [ROWS[0], {**ROWS[1], "post": ""}, {**ROWS[2], "id": ROWS[0]["id"]}]
+    with pytest.raises(DataError, match=r"too few usable rows \(1\) to hold some out; left out: "):
+        ids(Task("t", write_jsonl(tmp_path / "a.jsonl", rows)), "train")
+
+
 def test_every_form_gives_the_same_rows(tmp_path: Path) -> None:
     from datasets import Dataset, DatasetDict
 
