@@ -1,10 +1,16 @@
-"""What went wrong with the hub: no network, a wrong name, a closed door, or a file that is not there."""
+"""Models of the hub, and what may be wrong with it: no network, a wrong name, a closed door, a missing file."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+
+from rsoup.errors import RsoupError, first_line
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
@@ -67,11 +73,35 @@ UNREACHABLE = _Trouble(
 )
 
 
+@cache
 def commit_of(repository: str, revision: str | None) -> str:
-    """Return the commit that a model's revision on the hub stands for; the machine's copy serves where there is one."""
+    """Return the commit that a model's revision on the hub stands for; the machine's copy serves where there is one.
+
+    OSError, from what the hub's client raised, if there is none.
+    """
+    if revision is not None and COMMIT.fullmatch(revision):
+        return revision
     from huggingface_hub import hf_hub_download
 
-    return Path(hf_hub_download(repository, "config.json", revision=revision)).parent.name
+    try:
+        return Path(hf_hub_download(repository, "config.json", revision=revision)).parent.name
+    except Exception as problem:  # errors of the client's own and of the libraries under it
+        raise OSError(first_line(problem)) from problem
+
+
+def folder_or_hub_id(name: str, what: str, error: type[RsoupError], advice: str = "") -> str:
+    """Return the absolute path of a model folder, or the hub id itself; ``what`` names it in errors."""
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise error(
+                f"{what}: the folder is not a model: it has no config.json.",
+                "Give a folder written by save_pretrained, or a hub id.",
+            )
+        return str(path.resolve())
+    if path.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise error(f"{what}: there is no such model folder.", f"Check the path.{advice}")
+    return name
 
 
 def hub_trouble(problem: BaseException, what: str, kind: str) -> tuple[str, str] | None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-from filelock import FileLock, Timeout
+from typing import IO, Any
 
 PAUSE = 1.0
 """Seconds between two looks at a lock that another worker holds."""
+UNSUPPORTED = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
+"""What a file system without locks says; it counts as one that nobody shares."""
 
 
 def lock_file(run_folder: Path, name: str) -> Path:
@@ -32,50 +35,36 @@ def my_turn(
     ``decide`` asks whether the lock is ours; processes that work together have their leader answer for all.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path)
-
-    def attempt() -> bool:
-        try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            return False
-        return True
-
-    if not decide(attempt):
-        on_wait()
-        while not decide(attempt):
-            time.sleep(PAUSE)
-    try:
+    with path.open("a") as file:
+        if not decide(lambda: _take(file)):
+            on_wait()
+            while not decide(lambda: _take(file)):
+                time.sleep(PAUSE)
         yield
-    finally:
-        lock.release()
 
 
 def is_taken(path: Path) -> bool:
     """Tell whether another worker holds the lock now."""
-    if not path.parent.is_dir():
+    if not path.is_file():
         return False
-    try:
-        with FileLock(path, blocking=False):
-            return False
-    except Timeout:
-        return True
+    with path.open("a") as file:
+        return not _take(file)
 
 
 @contextmanager
 def locked(path: Path, *, wait: bool) -> Iterator[bool]:
-    """Hold a lock within the block, and yield whether it is ours; it is free again when a process dies.
+    """Hold a lock within the block, and yield whether it is ours; it is free again when a process dies."""
+    with path.open("a") as file:
+        yield _take(file, wait=wait)
 
-    A file system without locks counts as one that nobody shares.
-    """
-    lock, mine = FileLock(path), True
+
+def _take(file: IO[Any], *, wait: bool = False) -> bool:
+    """Take the lock of an open file, which closing it lets go; tell whether it is ours."""
     try:
-        lock.acquire(blocking=wait)
-    except Timeout:
-        mine = False
-    except (OSError, NotImplementedError):
-        pass
-    try:
-        yield mine
-    finally:
-        lock.release()
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as problem:
+        if problem.errno not in UNSUPPORTED:
+            raise
+    return True

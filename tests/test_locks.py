@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import subprocess
 import sys
 from pathlib import Path
 
-from rsoup.locks import is_taken, lock_file, my_turn
+import pytest
+
+from rsoup.locks import is_taken, lock_file, locked, my_turn
 
 HOLD = """
 import sys, time
@@ -45,3 +49,26 @@ def test_a_follower_goes_by_what_its_leader_says_and_takes_no_lock(tmp_path: Pat
     with my_turn(path, decide=lambda _look: answers.pop()):
         assert not is_taken(path)
     assert answers == []
+
+
+def test_a_lock_is_tried_or_waited_for(tmp_path: Path) -> None:
+    with locked(tmp_path / "lock", wait=False) as first, locked(tmp_path / "lock", wait=False) as second:
+        assert (first, second) == (True, False)
+    with locked(tmp_path / "lock", wait=True) as third:
+        assert third
+
+
+@pytest.mark.parametrize(("code", "shared"), [(errno.ENOLCK, False), (errno.ENOSYS, False), (errno.EIO, True)])
+def test_a_file_system_without_locks_is_taken_for_ones_own(
+    code: int, shared: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(code, "no")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    if shared:
+        with pytest.raises(OSError, match="no"), my_turn(tmp_path / "lock"):
+            pass
+    else:
+        with my_turn(tmp_path / "lock"), locked(tmp_path / "other", wait=False) as mine:
+            assert mine

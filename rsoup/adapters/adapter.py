@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from rsoup.adapters.config import AdapterConfig
 from rsoup.adapters.tensorfile import Array
+from rsoup.files import sha256_json
 
 PREFIX = "base_model.model."
 Kind = Literal["linear", "embedding"]
@@ -67,6 +68,14 @@ class Adapter:
     sha256: str | None = None
     provenance: Provenance | None = None
     warnings: tuple[str, ...] = ()
+
+    @property
+    def identity(self) -> str | None:
+        """A hash of the weights and of what the configuration makes of them; None for an adapter in memory."""
+        if self.sha256 is None:
+            return None
+        scales = [[module, layer.scale] for module, layer in self.layers.items()]
+        return sha256_json([self.sha256, scales, self.config.fan_in_fan_out])
 
     def tensors(self) -> dict[str, Array]:
         """Return every tensor under the name that PEFT gives it in adapter_model.safetensors."""

@@ -60,8 +60,8 @@ class Resident:
             size = automatic_batch_size(model, longest, settings.max_new_tokens, settings.samples, free)
         self._batches = Batches(size, say)
         budget = int(KEPT_SHARE * free_bytes(model.device))
-        self._start = Reference(model, applied(model, start), budget)
-        self._base = Reference(model, Change(), budget) if start is not None else self._start
+        self._start = Reference(model, applied(model, start), settings.max_new_tokens, budget)
+        self._base = Reference(model, Change(), settings.max_new_tokens, budget) if start is not None else self._start
 
     def subject(self, adapter: Adapter | None) -> Subject:
         """Return base plus adapter."""

@@ -20,11 +20,14 @@ LARGEST_EXPONENT = 700.0
 
 
 class Reference:
-    """A model that reads completions: the start or the base. It encodes a prompt once for the whole sweep."""
+    """A model that reads completions of up to ``longest`` tokens: the start or the base.
 
-    def __init__(self, model: LanguageModel, change: Change, budget: int) -> None:
+    It encodes prompts once for the whole sweep, as far as they fit into ``budget`` bytes.
+    """
+
+    def __init__(self, model: LanguageModel, change: Change, longest: int, budget: int) -> None:
         self.model, self.change = model, change
-        self._budget = budget
+        self._longest, self._budget = longest, budget
         self._read: dict[tuple[tuple[int, ...], ...], Encoded] = {}
 
     @torch.no_grad()
@@ -36,7 +39,7 @@ class Reference:
         with self.change:
             if not self.model.packs(length + tokens) or tokens == 1:
                 return self.model.completion_states(prompt_ids, prompt_mask, ids)
-            encoded = self._prompts(tuple(map(tuple, prompts)), prompt_ids, prompt_mask, group, tokens)
+            encoded = self._prompts(tuple(map(tuple, prompts)), prompt_ids, prompt_mask, group)
             rest = packing.pack(prompt_ids, ids)[:, length:]
             mask = packing.attention_mask(prompt_mask, group, tokens - 1, queries=None if group == 1 else rest.shape[1])
             positions = packing.completion_positions(prompt_mask, group, 0, tokens - 1)
@@ -46,11 +49,11 @@ class Reference:
             return torch.cat([first, hidden.view(len(ids), tokens - 1, group, -1).transpose(1, 2)], dim=2)
 
     def _prompts(
-        self, key: tuple[tuple[int, ...], ...], prompt_ids: Tensor, prompt_mask: Tensor, group: int, tokens: int
+        self, key: tuple[tuple[int, ...], ...], prompt_ids: Tensor, prompt_mask: Tensor, group: int
     ) -> Encoded:
         """Return prompts encoded, with room for completions; kept for later calls while they fit the budget."""
         if key not in self._read:
-            encoded: Encoded = encode(self.model, prompt_ids, prompt_mask, tokens=tokens, group=group)
+            encoded: Encoded = encode(self.model, prompt_ids, prompt_mask, tokens=self._longest, group=group)
             if encoded.nbytes > self._budget:
                 return encoded
             self._budget -= encoded.nbytes

@@ -59,15 +59,10 @@ class Plan:
 
     def identity(self, point: PlannedPoint) -> str:
         """Return a hash of what decides a point's model, beside the base."""
-        parts = sorted([*self._adapter_identity(name), round(weight, 12)] for name, weight in point.used.items())
+        parts = sorted([str(self.adapters[name].identity), round(weight, 12)] for name, weight in point.used.items())
         mixed = len(parts) > 1 or bool(parts and point.base_weight)
         how = self.settings.method if point.kind not in ("ensemble", "mod") else point.kind
         return sha256_json([how if mixed else None, parts])
-
-    def _adapter_identity(self, name: str) -> list[str]:
-        adapter = self.adapters[name]
-        scales = [[module, layer.scale] for module, layer in adapter.layers.items()]
-        return [str(adapter.sha256), sha256_json(scales)]
 
     def mixed(self, point: PlannedPoint) -> mixing.Soup | None:
         """Return the mix of a point, or None for the base."""

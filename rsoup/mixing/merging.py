@@ -23,7 +23,7 @@ from rsoup.mixing.soup import Soup
 FACTS = "merge"
 """Where the provenance of a merged model keeps what there is to say about the merge."""
 STAMPS = ("base_files", "files")
-"""Where it keeps the sizes and times of what the merge read and wrote."""
+"""Where it keeps what tells the files apart that the merge read and wrote."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,13 @@ def merge(soup: Soup, base: str | Path, folder: str | Path, *, overwrite: bool =
 
     Tensors without an update are copied as bytes, with the index, configuration, tokenizer and templates. Memory
     stays at a few chunks, whatever the size of the model. A folder that holds this very model already, by the sizes
-    and times of its files and the base's, is left as it is. Raise ModelError if the base is quantised, does not fit
-    the adapter, or ties embeddings that the adapter trains.
+    and times of its files and the base's, is left as it is; ``overwrite`` makes it again. Raise ModelError if the base
+    is quantised, does not fit the adapter, or ties embeddings that the adapter trains.
     """
     folder = Path(folder)
     model = read_base(base)
     warnings = compare_bases(soup.parents, model, str(base))
-    held = _held(folder, soup, model)
+    held = None if overwrite else _held(folder, soup, model)
     if held:
         return Merge(folder=folder, **held, warnings=tuple(warnings))
     inputs = [model.folder, *(parent.path for parent in soup.parents)]
@@ -79,7 +79,8 @@ def _held(folder: Path, soup: Soup, model: BaseModel) -> dict[str, Any] | None:
         return None
     try:
         found = read_json(folder / PROVENANCE_FILE, schema=1, what="a model's provenance", error=RsoupError)
-        same = {key: found.get(key) for key in STAMPS} == _stamps(model, folder)
+        same = found.get("base_path") == str(model.folder)
+        same = same and {key: found.get(key) for key in STAMPS} == _stamps(model, folder)
     except (RsoupError, OSError):
         return None
     facts: dict[str, Any] | None = found.get(FACTS) if same and found.get("fingerprint") == fingerprint(soup) else None
@@ -87,13 +88,14 @@ def _held(folder: Path, soup: Soup, model: BaseModel) -> dict[str, Any] | None:
 
 
 def _stamps(model: BaseModel, folder: Path) -> dict[str, dict[str, list[int]]]:
-    """Return the size and the time of change of the files that a merge reads and of the shards that it writes."""
+    """Return what tells the files apart that a merge reads, and those that it writes: size, time of change, inode."""
     read = [*(shard.path for shard in model.shards), *model.companions()]
-    written = [folder / shard.path.name for shard in model.shards]
-    return {
-        key: {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in paths}
-        for key, paths in zip(STAMPS, (read, written), strict=True)
-    }
+    written = [folder / path.name for path in read]
+    stamped: dict[str, dict[str, list[int]]] = {}
+    for key, paths in zip(STAMPS, (read, written), strict=True):
+        stats = {path.name: path.stat() for path in paths}
+        stamped[key] = {name: [own.st_size, own.st_mtime_ns, own.st_ino] for name, own in stats.items()}
+    return stamped
 
 
 def _check_space(folder: Path, model: BaseModel) -> None:

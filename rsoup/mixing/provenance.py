@@ -40,7 +40,7 @@ def provenance(soup: Soup, name: str) -> dict[str, Any]:
 def fingerprint(soup: Soup) -> str:
     """Return a hash of everything that decides a soup's weights; equal fingerprints mean equal results."""
     dtypes = sorted({array.dtype.name for array in soup.adapter.tensors().values()})
-    parents = [[parent.sha256, weight] for parent, weight in zip(soup.parents, soup.weights, strict=True)]
+    parents = [[parent.identity, weight] for parent, weight in zip(soup.parents, soup.weights, strict=True)]
     return sha256_json({"parents": parents, "dtypes": dtypes, "version": __version__, **_settings(soup)})
 
 

@@ -18,9 +18,10 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import logging as transformers_logging
 
-from rsoup.errors import MissingPackageError, ModelError, RsoupError, did_you_mean, first_line
+from rsoup.adapters.reading import PROVENANCE_FILE
+from rsoup.errors import MissingPackageError, ModelError, did_you_mean, first_line
 from rsoup.files import sha256_file, sha256_json, weights_sha256
-from rsoup.hub import commit_of, hub_trouble
+from rsoup.hub import commit_of, folder_or_hub_id, hub_trouble
 from rsoup.models.bundled import BUNDLED, bundled_folder
 from rsoup.models.language_model import LanguageModel
 from rsoup.models.probe import probe
@@ -28,7 +29,7 @@ from rsoup.models.probe import probe
 UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError)
 """What transformers raises for a folder or a hub id that is not the model it should be."""
 
-TOKENIZER_FILES = ("token*", "vocab*", "*.model")
+TOKENIZER_FILES = ("token*", "vocab*", "tekken*", "*.model")
 
 transformers_logging.disable_progress_bar()  # its bars would run through ours
 
@@ -78,21 +79,6 @@ def model_source(name: str) -> str:
     return folder_or_hub_id(name, name, ModelError, f" {did_you_mean(name, BUNDLED)}")
 
 
-def folder_or_hub_id(name: str, what: str, error: type[RsoupError], advice: str = "") -> str:
-    """Return the absolute path of a model folder, or the hub id itself; ``what`` names it in errors."""
-    path = Path(name).expanduser()
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise error(
-                f"{what}: the folder is not a model: it has no config.json.",
-                "Give a folder written by save_pretrained, or a hub id.",
-            )
-        return str(path.resolve())
-    if path.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise error(f"{what}: there is no such model folder.", f"Check the path.{advice}")
-    return name
-
-
 @cache
 def model_sha256(name: str, revision: str | None) -> str:
     """Return what tells a model's weights apart: a hash over a folder's weight files, the commit of a hub id."""
@@ -120,7 +106,7 @@ def settings_sha256(name: str, revision: str | None) -> str:
     if not source.is_dir():
         return model_sha256(name, revision)
     files = sorted([*source.glob("*.json"), *source.glob("*.jinja"), *source.glob("*.model")])
-    return sha256_json([[file.name, sha256_file(file)] for file in files])
+    return sha256_json([[file.name, sha256_file(file)] for file in files if file.name != PROVENANCE_FILE])
 
 
 def load_language_model(

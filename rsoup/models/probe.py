@@ -44,7 +44,7 @@ def probe(model: LanguageModel) -> LanguageModel:
         )
     try:
         packed = max(_error(one, expected) for one in _computed(model, rows, completions))
-    except (RuntimeError, ValueError, TypeError):
+    except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, KeyError):
         packed = float("inf")
     return replace(model, shares_prefix=packed <= (max(0.4, 2 * error) if quantised else 1e-3 if exact else 0.4))
 

@@ -143,7 +143,8 @@ class _Decoding:
     def advance(self) -> None:
         """Compute the states after the last tokens, of the prompts alone that go on if that pays for copying them."""
         unfinished = self.running.any(1)
-        if 2 * int(unfinished.sum()) <= len(self.alive):
+        droppable = all(hasattr(layer, "batch_select_indices") for layer in self._cache.layers)  # no recurrent state
+        if droppable and 2 * int(unfinished.sum()) <= len(self.alive):
             rows = unfinished.nonzero().squeeze(1)
             self._cache.batch_select_indices(self._model.cache_rows(rows, len(self.alive)))
             self.alive, self.running = self.alive[rows], self.running[rows]

@@ -163,9 +163,13 @@ class _Variances:
         return float(np.median((self.of_seeds + self.of_prompts)[known] ** 2 / pooled[known]))
 
     def total(self) -> Floats:
-        """Return the variance of the mean, the interaction counted once."""
-        larger = np.maximum(self.of_seeds, self.of_prompts)
-        total: Floats = np.maximum(self.of_seeds + self.of_prompts - self.of_both, larger)
+        """Return the variance of the mean, the interaction counted once.
+
+        It is no smaller than the part of seeds, that of prompts, or a third of what resampling both levels gives.
+        """
+        least = np.maximum(self.of_seeds, self.of_prompts)
+        least = np.maximum(least, (self.of_seeds + self.of_prompts + self.of_both) / 3)
+        total: Floats = np.maximum(self.of_seeds + self.of_prompts - self.of_both, least)
         return total
 
 

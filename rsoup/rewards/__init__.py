@@ -11,12 +11,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from rsoup.errors import RecipeError, RewardError, did_you_mean
+from rsoup.errors import RecipeError, RewardError, did_you_mean, first_line
 from rsoup.files import sha256_file, sha256_json
-from rsoup.hub import commit_of, hub_trouble
+from rsoup.hub import commit_of, folder_or_hub_id, hub_trouble
 from rsoup.recipe import NAME_PATTERN, RewardSection
-
-COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
@@ -204,15 +202,13 @@ def reward_identity(name: str, section: RewardSection) -> dict[str, Any]:
 
 def _commit(name: str, model: str, revision: str | None) -> str:
     """Return the commit of a reward model on the hub."""
-    if revision is not None and COMMIT.fullmatch(revision):
-        return revision
+    what = f"The reward {name}: {model}"
+    repository = folder_or_hub_id(model, what, RewardError)
     try:
-        return commit_of(model, revision)
-    except Exception as problem:  # the hub's client raises errors of its own and of the libraries under it
-        told = hub_trouble(problem, f"The reward {name}: {model}", "reward model")
-        if told is None:
-            raise
-        raise RewardError(*told) from problem
+        return commit_of(repository, revision)
+    except OSError as problem:
+        told = f"{what}: cannot be found on the hub: {first_line(problem)}", "Check the name and the network."
+        raise RewardError(*(hub_trouble(problem, what, "reward model") or told)) from problem
 
 
 def search_working_folder() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,8 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from rsoup.errors import RewardError, did_you_mean, first_line
-from rsoup.hub import hub_trouble
-from rsoup.models.load import UNREADABLE, folder_or_hub_id, load_weights, pick_device
+from rsoup.hub import commit_of, folder_or_hub_id, hub_trouble
+from rsoup.models.load import UNREADABLE, load_weights, pick_device
 from rsoup.recipe import RewardSection
 from rsoup.rewards import DEFAULT_TEMPLATE, WEIGHTED
 
@@ -42,8 +43,9 @@ class Classifier:
         location = folder_or_hub_id(source, what, RewardError)
         options: dict[str, Any] = {"trust_remote_code": section.trust_remote_code}
         try:
-            self._tokenizer = AutoTokenizer.from_pretrained(location, revision=section.revision, **options)
-            model = load_weights(AutoModelForSequenceClassification, location, section.revision, **options)
+            revision = None if Path(location).is_dir() else commit_of(location, section.revision)
+            self._tokenizer = AutoTokenizer.from_pretrained(location, revision=revision, **options)
+            model = load_weights(AutoModelForSequenceClassification, location, revision, **options)
         except UNREADABLE as problem:
             told = (
                 f"{what} cannot be loaded: {first_line(problem)}",

@@ -18,7 +18,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType, broadcast_object_list
 from torch import Tensor, nn
 
-from rsoup.errors import MissingPackageError, RecipeError
+from rsoup.errors import MissingPackageError, RecipeError, RsoupError
 
 PLAIN = {DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU, DistributedType.MULTI_XPU}
 """Ways of running in which every process holds the whole model."""
@@ -111,8 +111,20 @@ class Team:
         return choices[0]
 
     def decides(self, answer: Callable[[], bool]) -> bool:
-        """Return the leading process's answer to a question that only it looks into."""
-        return self.agree("yes" if self.leads and answer() else "no") == "yes"
+        """Return the leading process's answer to a question that only it looks into, or raise what it raised."""
+        found: list[Any] = [None]
+        if self.leads:
+            try:
+                found = [answer()]
+            except Exception as problem:
+                if self.size == 1:
+                    raise
+                found = [problem if isinstance(problem, RsoupError) else RuntimeError(str(problem))]
+        if self.size > 1:
+            broadcast_object_list(found)
+        if isinstance(found[0], Exception):
+            raise found[0]
+        return bool(found[0])
 
     def wait(self) -> None:
         """Wait for the others."""

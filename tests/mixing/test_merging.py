@@ -208,13 +208,18 @@ def test_a_base_of_links_as_in_the_hub_cache_is_read(tmp_path: Path) -> None:
     assert not any(path.is_symlink() for path in out.iterdir())
 
 
-@pytest.mark.parametrize("changed", ["nothing", "base", "merged", "adapter", "tokenizer"])
+@pytest.mark.parametrize("changed", ["nothing", "base", "merged", "adapter", "tokenizer", "alpha", "gone"])
 def test_the_same_merge_again_is_not_repeated(changed: str, tmp_path: Path) -> None:
     base, adapter = make_base(tmp_path / "base", shards=2), make_adapter(tmp_path / "a")
     first = mixing.merge(mixing.mix([adapter], [1.0]), base, tmp_path / "merged")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "merged").iterdir()}
     if changed == "adapter":
         adapter = make_adapter(tmp_path / "b", seed=8)
+    elif changed == "alpha":
+        config = json.loads((adapter / "adapter_config.json").read_text())
+        (adapter / "adapter_config.json").write_text(json.dumps({**config, "lora_alpha": 8}))
+    elif changed == "gone":
+        (tmp_path / "merged" / "tokenizer.json").unlink()
     elif changed != "nothing":
         place = {"base": "base/model-00001-of-00002.safetensors", "merged": "merged/model-00002-of-00002.safetensors"}
         path = tmp_path / place.get(changed, "base/tokenizer.json")
@@ -226,6 +231,11 @@ def test_the_same_merge_again_is_not_repeated(changed: str, tmp_path: Path) -> N
     else:
         with pytest.raises(AdapterError, match="already there"):
             mixing.merge(soup, base, tmp_path / "merged")
+        mixing.merge(soup, base, tmp_path / "merged", overwrite=True)
+        mixing.merge(soup, base, tmp_path / "again")
+        again = load(tmp_path / "again")
+        assert all((value == again[key]).all() for key, value in load(tmp_path / "merged").items())
+        assert (tmp_path / "merged" / "tokenizer.json").is_file()
 
 
 def refused(tmp_path: Path, base: Path, message: str, **adapter: Any) -> RsoupError:

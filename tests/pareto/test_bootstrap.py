@@ -8,6 +8,7 @@ import pytest
 from rsoup.pareto.bootstrap import (
     degrees_of_freedom,
     draw_means,
+    excess,
     interval,
     resampling_weights,
     simultaneous_reach,
@@ -61,6 +62,16 @@ def test_constant_scores_have_an_interval_of_no_width():
     samples = np.full((1, 10, 1, 1), 0.25)
     draws = draw_means(samples, 100, seed=0)
     np.testing.assert_allclose(interval(draws, samples.mean(axis=(0, 1)), degrees_of_freedom(samples)), 0.25)
+
+
+@pytest.mark.parametrize(("seeds", "prompts"), [(2, 3), (2, 40), (5, 20)])
+def test_resampling_both_levels_is_too_wide_by_root_three_at_most(seeds, prompts):
+    """Of scores that vary by the interaction alone, which a draw of both levels counts three times."""
+    samples = np.random.default_rng(0).normal(size=(seeds, prompts, 200, 1))
+    samples = samples - samples.mean(axis=0) - samples.mean(axis=1, keepdims=True) + samples.mean(axis=(0, 1))
+    found = excess(samples)
+    assert ((found >= 1) & (found <= np.sqrt(3) + 1e-9)).all()
+    assert (standard_error(samples) > 0).all()
 
 
 def test_few_prompts_widen_the_interval():

@@ -109,6 +109,17 @@ def test_two_processes_train_what_one_trains(tmp_path: Path, tiny_model: Path) -
         np.testing.assert_allclose(twins[name], array, rtol=1e-3, atol=1e-4, err_msg=name)
 
 
+def test_what_the_leader_refuses_no_one_waits_for(tmp_path: Path, tiny_model: Path) -> None:
+    recipe = write(tmp_path / "r", tiny_model, steps=1)
+    finish(recipe)
+    recipe.write_text(f"{recipe.read_text()}seed: 1\n")
+    with begin(recipe, *LAUNCH) as process:
+        _, err = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert "made with other settings, data or base model" in err
+    assert "RuntimeError" not in err
+
+
 def test_two_workers_in_one_folder_train_each_adapter_once(tmp_path: Path, tiny_model: Path) -> None:
     content = recipe_content(tmp_path, tiny_model)
     recipe = write_recipe(tmp_path / "r.yaml", content)
