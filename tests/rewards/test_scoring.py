@@ -239,6 +239,12 @@ def test_a_registry_name_is_the_registrys_though_a_folder_is_called_so(
     assert parse_reward("./positive")[1].model == "./positive"
 
 
+@pytest.mark.parametrize("path", ["./nope/judge", "/abs/judge", "a/b/c"])
+def test_a_model_folder_that_is_not_there_is_known_before_anything_is_hashed(path: str) -> None:
+    with pytest.raises(RewardError, match="there is no such model folder"):
+        reward_identity("judge", RewardSection(model=path))
+
+
 def test_a_reward_that_cannot_name_a_folder_is_refused() -> None:
     with pytest.raises(RecipeError, match="cannot name a reward"):
         parse_reward("module:_private")
