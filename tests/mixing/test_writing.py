@@ -7,6 +7,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -149,12 +150,24 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         mixing.write(soup, "/proc/rsoup/soup")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_without_write_permission_is_named(tmp_path: Path) -> None:
-    soup = mixing.mix(pair(tmp_path), [0.25, 0.75])
-    (tmp_path / "locked").mkdir(mode=0o555)
-    with pytest.raises(AdapterError, match="could not be written"):
-        mixing.write(soup, tmp_path / "locked" / "soup")
+    """Root, who may write everywhere, becomes somebody else for it, in a folder that others can reach."""
+    one, two = pair(tmp_path)
+    program = (
+        "import os, sys; from rsoup import mixing, errors\n"
+        "soup = mixing.mix(sys.argv[1:3], [0.25, 0.75])\n"
+        "if os.geteuid() == 0: os.setuid(65534)\n"
+        "try: mixing.write(soup, sys.argv[3])\n"
+        "except errors.AdapterError as error: print(error.message)"
+    )
+    with tempfile.TemporaryDirectory() as name:
+        locked = Path(name) / "locked"
+        Path(name).chmod(0o755)
+        locked.mkdir(mode=0o555)
+        words = [sys.executable, "-c", program, one, two, locked / "soup"]
+        done = subprocess.run(words, capture_output=True, text=True, check=True)
+        assert f"{locked / 'soup'}: could not be written (Permission denied" in done.stdout
+        assert not list(locked.iterdir())
 
 
 def limit_file_size() -> None:
