@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rsoup.errors import MissingPackageError, ModelError
 from rsoup.files import read_json, sha256_file, whole_folder, write_json
+from rsoup.locks import lock_file, my_turn
 
 CACHE_SCHEMA = 1
 
@@ -72,8 +73,6 @@ def bundled_folder(name: str) -> Path:
 
 def _convert(name: str, packaged: Path, folder: Path) -> None:
     """Check the packaged file and convert it, unless another process does so meanwhile."""
-    from rsoup.locks import lock_file, my_turn
-
     found = sha256_file(packaged)
     if found != BUNDLED[name].sha256:
         raise ModelError(
