@@ -42,6 +42,7 @@ _BITS = {
 }
 _MAX_HEADER = 32 << 20
 _MAX_DIMENSIONS = 8
+_LENGTH_BYTES = 8  # that open the file, and say how long the JSON is
 _MAX_NAME = 300
 _REPLACE = "The file is damaged or was not written whole: copy or download it again."
 
@@ -75,8 +76,8 @@ def read_header(path: Path) -> Header:
     try:
         size = _regular_size(path)
         with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if size < 8 or length > min(size - 8, _MAX_HEADER):
+            length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+            if size < _LENGTH_BYTES or length > min(size - _LENGTH_BYTES, _MAX_HEADER):
                 raise AdapterError(f"{path}: announces a header of {length:,} bytes in a file of {size:,}.", _REPLACE)
             text = file.read(length)
     except OSError as problem:
@@ -85,10 +86,11 @@ def read_header(path: Path) -> Header:
         ) from problem
     entries = _parse(path, text)
     metadata = _metadata(path, entries.pop("__metadata__", {}))
-    tensors = {name: _tensor_info(path, name, entry, 8 + length) for name, entry in entries.items()}
+    start = _LENGTH_BYTES + length
+    tensors = {name: _tensor_info(path, name, entry, start) for name, entry in entries.items()}
     ordered = dict(sorted(tensors.items(), key=lambda item: item[1].start))
-    _check_layout(path, ordered, 8 + length, size)
-    return Header(path, ordered, metadata, 8 + length)
+    _check_layout(path, ordered, start, size)
+    return Header(path, ordered, metadata, start)
 
 
 def map_tensors(header: Header, only: str | None = None) -> dict[str, Array]:
@@ -133,11 +135,11 @@ def write_tensors(path: Path, tensors: Mapping[str, Array], metadata: Mapping[st
     return digest.hexdigest()
 
 
-def encode_header(entries: Mapping[str, Any]) -> bytes:
-    """Return the length and JSON that open a safetensors file, padded so that the data starts aligned."""
+def encode_header(entries: Mapping[str, Any], align: int = 8) -> bytes:
+    """Return the length and JSON that open a safetensors file, padded so that the data starts at a multiple."""
     text = json.dumps(entries, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text
+    text += b" " * (-(_LENGTH_BYTES + len(text)) % align)
+    return len(text).to_bytes(_LENGTH_BYTES, "little") + text
 
 
 def raw_bytes(array: Array) -> memoryview:

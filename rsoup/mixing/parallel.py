@@ -13,7 +13,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def parallel(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
+def parallel(function: Callable[[T], R], items: Iterable[T], *, at_most: int = 64) -> list[R]:
     """Return ``function`` of every item, in order. BLAS keeps to one thread: two layers of threads slow each other."""
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+    threads = min(os.cpu_count() or 1, at_most)
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(max_workers=threads) as pool:
         return list(pool.map(function, items))

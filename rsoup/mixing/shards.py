@@ -16,8 +16,11 @@ from rsoup.errors import AdapterError
 from rsoup.mixing.changes import Addition, Change
 from rsoup.mixing.parallel import parallel
 
-_ELEMENTS = 1 << 18  # computed at a time, so that they stay in the processor's cache
+_ELEMENTS = 1 << 19  # computed at a time: few enough for the processor's cache, enough for few steps of Python
 _COPY_BYTES = 4 << 20
+_THREADS = 8  # as they write in turns, more would take memory and save no time
+_WRITE_BYTES = 1 << 16  # at a time, as larger writes make the kernel look for larger free pieces of memory
+_PAGE = 4096  # bytes; a write of whole pages is the cheapest
 
 
 class Rounding(NamedTuple):
@@ -34,11 +37,18 @@ def write_shard(
     """Write a shard with its changes to ``path``, and return the rounding of every chunk that was added to."""
     header = _new_header(shard, metadata)
     with shard.path.open("rb") as source, path.open("wb") as target:
+        _reserve(target.fileno(), len(header) + shard.path.stat().st_size - shard.data_start)
         target.write(header)
         target.flush()
         files = _Files(source.fileno(), target.fileno(), shift=len(header) - shard.data_start)
-        results = parallel(lambda job: job(files), _jobs(shard, changes))
+        results = parallel(lambda job: job(files), _jobs(shard, changes), at_most=_THREADS)
     return [result for result in results if result]
+
+
+def _reserve(target: int, size: int) -> None:
+    """Reserve a file's space on the disk at once, which makes writing it cheaper, and a lack of it known before."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(target, 0, size)
 
 
 class _Files:
@@ -78,7 +88,7 @@ class _Files:
         view, offset = raw_bytes(array), offset + self._shift
         with self._writing:
             while view:
-                size = os.pwrite(self._target, view, offset)
+                size = os.pwrite(self._target, view[:_WRITE_BYTES], offset)
                 view, offset = view[size:], offset + size
 
 
@@ -90,7 +100,7 @@ def _new_header(shard: Header, metadata: Mapping[str, str]) -> bytes:
     for name, info in shard.tensors.items():
         offsets = [info.start - shard.data_start, info.end - shard.data_start]
         entries[name] = {"dtype": info.dtype, "shape": list(info.shape), "data_offsets": offsets}
-    return encode_header(entries)
+    return encode_header(entries, align=_PAGE)
 
 
 def _jobs(shard: Header, changes: Mapping[str, Change]) -> Iterator[_Job]:
@@ -101,12 +111,19 @@ def _jobs(shard: Header, changes: Mapping[str, Change]) -> Iterator[_Job]:
             for start in range(info.start, info.end, _COPY_BYTES):
                 yield _copy(start, min(_COPY_BYTES, info.end - start))
         elif isinstance(change, Addition):
-            step = max(1, _ELEMENTS // info.shape[1])
+            step = _rows_at_a_time(info)
             for row in range(0, info.shape[0], step):
                 yield _add(name, info, change, slice(row, min(row + step, info.shape[0])))
         else:
             for start in range(0, change.value.size, _ELEMENTS):
                 yield _replace(name, info, change.value, start)
+
+
+def _rows_at_a_time(info: TensorInfo) -> int:
+    """Return how many rows make a chunk: whole pages of the file, where a chunk holds that many."""
+    columns = info.shape[1]
+    rows, whole = _ELEMENTS // columns, _PAGE // math.gcd(_PAGE, columns * DTYPES[info.dtype].itemsize)
+    return max(1, rows - rows % whole if rows >= whole else rows)
 
 
 def _copy(start: int, size: int) -> _Job:
