@@ -118,18 +118,21 @@ def degrees_of_freedom(samples: Floats) -> float:
 
 
 def calibrated(
-    drawn: Floats, estimate: float, levels: tuple[Floats, Floats, Floats], shape: tuple[int, int]
+    drawn: Floats, estimate: float, levels: tuple[Floats, Floats, Floats], shape: tuple[int, int], most: float
 ) -> tuple[Floats, float]:
     """Return draws of a statistic with the spread of its standard error, and its degrees of freedom.
 
     ``levels`` are the statistic on the draws of ``draw_levels``: their variances tell what seeds, prompts and the
-    interaction add to its own, whatever the statistic. ``shape`` is (seeds, prompts).
+    interaction add to its own, whatever the statistic. ``shape`` is (seeds, prompts). A single statistic tells little
+    about its own degrees of freedom, so they are at ``most`` those of the scores that it is made of, unless Cochran's
+    bound is above.
     """
     of_seeds, of_prompts, of_all = (np.asarray(values.var(ddof=1)) for values in levels)
     parts = _Variances(of_seeds, of_prompts, np.maximum(of_all - of_seeds - of_prompts, 0))
     spread = float(drawn.std(ddof=1))
     scale = math.sqrt(float(parts.total())) / spread if spread else 1.0
-    return estimate + (drawn - estimate) * scale, parts.freedom(*shape)
+    freedom = max(min(parts.freedom(*shape), most), parts.least_freedom(*shape))
+    return estimate + (drawn - estimate) * scale, freedom
 
 
 @dataclass(frozen=True)
@@ -155,12 +158,29 @@ class _Variances:
         return cls(of_seeds, of_prompts, of_both)
 
     def freedom(self, seeds: int, prompts: int) -> float:
-        """Return the median degrees of freedom (Satterthwaite 1946)."""
-        pooled = self.of_seeds**2 / max(seeds - 1, 1) + self.of_prompts**2 / max(prompts - 1, 1)
+        """Return the median degrees of freedom (Satterthwaite 1946).
+
+        A variance of few is more often too small than too large, so each counts as if its root were the mean one.
+        """
+        left, right = self.of_seeds * _over_typical(seeds), self.of_prompts * _over_typical(prompts)
+        pooled = left**2 / max(seeds - 1, 1) + right**2 / max(prompts - 1, 1)
         known = pooled > 0
         if not known.any():
             return float(max(seeds, prompts) - 1)
-        return float(np.median((self.of_seeds + self.of_prompts)[known] ** 2 / pooled[known]))
+        return float(np.median((left + right)[known] ** 2 / pooled[known]))
+
+    def least_freedom(self, seeds: int, prompts: int) -> float:
+        """Return the degrees of freedom of a cautious interval, for a single figure.
+
+        Its Student quantile is the mean of those of seeds and prompts, weighted by their variances (Cochran 1964).
+        """
+        both = float(self.of_seeds + self.of_prompts)
+        if not both:
+            return float(max(seeds, prompts) - 1)
+        upper = (1 + LEVEL) / 2
+        left, right = (float(special.stdtrit(max(count - 1, 1), upper)) for count in (seeds, prompts))
+        quantile = (float(self.of_seeds) * left + float(self.of_prompts) * right) / both
+        return float(special.stdtridf(upper, quantile))
 
     def total(self) -> Floats:
         """Return the variance of the mean, the interaction counted once.
@@ -171,6 +191,12 @@ class _Variances:
         least = np.maximum(least, (self.of_seeds + self.of_prompts + self.of_both) / 3)
         total: Floats = np.maximum(self.of_seeds + self.of_prompts - self.of_both, least)
         return total
+
+
+def _over_typical(count: int) -> float:
+    """Return the variance over the square of the mean standard deviation of ``count`` normal deviates: 1 for many."""
+    half = (count - 1) / 2
+    return half / float(special.poch(half, 0.5)) ** 2 if count > 1 else 1.0
 
 
 def _quantile(ordered: Floats, share: Floats) -> Floats:

@@ -59,7 +59,7 @@ class Evidence:
         freedom = float(max(shape) - 1)
         if self.levels is not None:
             of_seeds, of_prompts, of_both = (_each(statistic, draws) for draws in self.levels)
-            drawn, freedom = calibrated(drawn, value, (of_seeds, of_prompts, of_both), shape)
+            drawn, freedom = calibrated(drawn, value, (of_seeds, of_prompts, of_both), shape, self._freedom)
         low, high = np.clip(interval(drawn, np.array(value), freedom), *within)
         return Estimate(value=value, stderr=float(drawn.std(ddof=1)), interval=(float(low), float(high)))
 
@@ -84,6 +84,12 @@ class Evidence:
         if self.draws is None:
             return None
         return np.asarray(np.mean([mark(scores) for scores in self.draws], axis=0))
+
+    @cached_property
+    def _freedom(self) -> float:
+        """The degrees of freedom of the scores."""
+        assert self.measured.samples is not None
+        return degrees_of_freedom(self.measured.samples)
 
     def _score(self, estimate: Estimate, row: int, column: int) -> ScoreEstimate:
         told, counts = self.measured.stderr, self.measured.counts
