@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import fcntl
+import glob
 import hashlib
 import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from rsoup.errors import RsoupError
+
+_ABANDONED = 60.0
+"""Seconds after which a temporary folder that no process holds counts as left behind by a kill."""
 
 
 def _umask() -> int:
@@ -40,10 +46,16 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside ``path`` that takes its place (an older one goes) if the block succeeds."""
+    """Yield a temporary folder beside ``path`` that takes its place (an older one goes) if the block succeeds.
+
+    What processes that were killed left of such folders is removed.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(path)
     partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+    owned = os.open(partial, os.O_RDONLY)
     try:
+        _is_ours(owned)
         yield partial
         partial.chmod(0o777 & ~_umask())
         if path.exists():
@@ -56,6 +68,30 @@ def whole_folder(path: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
+    finally:
+        os.close(owned)
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove the temporary folders of ``path`` that no process holds any more."""
+    for partial in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        with suppress(OSError):
+            if partial.is_dir() and time.time() - partial.stat().st_mtime > _ABANDONED:
+                handle = os.open(partial, os.O_RDONLY)
+                try:
+                    if _is_ours(handle):
+                        shutil.rmtree(partial)
+                finally:
+                    os.close(handle)
+
+
+def _is_ours(handle: int) -> bool:
+    """Hold an open folder until it is closed, or the process dies; tell whether that can be done."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # another holds it, or the file system has no locks
+        return False
+    return True
 
 
 def write_text(path: Path, text: str) -> None:
