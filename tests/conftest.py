@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from command import Command, calling
 from tiny import POSTS, build_tiny_model, recipe_content, write_recipe
 
 os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is loaded: models this small get slower with more threads
@@ -51,3 +55,17 @@ def language_model(tiny_model: Path) -> Any:
     from rsoup.models.load import load_language_model
 
     return load_language_model(str(tiny_model), revision=None, dtype="float32")
+
+
+@pytest.fixture
+def rsoup(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Command]:
+    """The command line, called within this process."""
+    yield from calling(monkeypatch, capsys)
+
+
+@pytest.fixture
+def run_copy(tmp_path: Path, tiny_run: Path) -> Path:
+    """A recipe whose run is finished; nothing it does reaches the original."""
+    shutil.copytree(tiny_run / "run", tmp_path / "run")
+    content = yaml.safe_load((tiny_run / "tiny.yaml").read_text())
+    return write_recipe(tmp_path / "tiny.yaml", {**content, "output": str(tmp_path / "run")})

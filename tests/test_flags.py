@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from command import Command, assert_refused
 from rsoup.cli.options import make_recipe
 from rsoup.errors import RecipeError
 from rsoup.recipe_file import bundled_recipes, load_recipe
 from rsoup.tiny import shrink
-from test_cli import Command, assert_refused, rsoup  # noqa: F401 - a fixture
 
 GPT2, BART = "Tristan/gpt2_reward_summarization", "CogComp/bart-faithful-summary-detector"
 NEWS = {"task.name": "summary", "task.dataset": "news"}
@@ -96,7 +96,7 @@ def test_rewards_that_do_not_go_together_are_refused(rewards: list[str], formats
 
 
 def test_the_four_commands_of_the_paper_run(
-    rsoup: Command,  # noqa: F811
+    rsoup: Command,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -127,7 +127,7 @@ def test_the_four_commands_of_the_paper_run(
     assert results["rewards"] == ["gpt2_reward_summarization", "bart-faithful-summary-detector"]
 
 
-def test_a_wrong_word_of_these_commands_is_told(rsoup: Command) -> None:  # noqa: F811
+def test_a_wrong_word_of_these_commands_is_told(rsoup: Command) -> None:
     assert_refused(
         rsoup("train", "--task", "summary", "--dataset", "new", "--reward", "brief", "--model", "m/n"),
         "the task summary has no data set 'new'",

@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 
+from command import Command
 from rsoup import experiment
 from rsoup.errors import DataError
 from rsoup.evaluation.sweep import evaluate
@@ -21,7 +22,6 @@ from rsoup.rewards import JUDGES, REWARDS
 from rsoup.tasks import TASKS, resolve_task
 from rsoup.tiny import shrink
 from rsoup.training.expert import train_adapter
-from test_cli import Command, rsoup  # noqa: F401 - a fixture
 
 RECIPES = bundled_recipes()
 PAPERS = {
@@ -122,7 +122,7 @@ def test_a_recipe_trains_and_evaluates_with_small_stand_ins(name: str, tmp_path:
 @pytest.mark.parametrize("name", ["paper-summary-news", "paper-assistant"])
 def test_a_whole_run_with_small_stand_ins_ends_with_a_report(
     name: str,
-    rsoup: Command,  # noqa: F811
+    rsoup: Command,
     tmp_path: Path,
 ) -> None:
     called = rsoup("run", name, "--tiny", "-o", tmp_path / "run")

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from command import Command, assert_refused
 from rsoup.errors import RecipeError
 from rsoup.progress import Silent
 from rsoup.recipe import RewardSection
 from rsoup.recipe_file import load_recipe
 from rsoup.rewards import complete_reward
 from rsoup.rewards.tryout import check_rewards, correlations, remarks, try_reward
-from test_cli import Command, assert_refused, rsoup  # noqa: F401 - a fixture
 from tiny import POSTS, build_classifier, recipe_content, write_recipe
 
 OWN = """
@@ -121,7 +121,7 @@ def test_a_trial_of_a_classifier_has_its_reading(tmp_path: Path) -> None:
 # The commands
 
 
-def test_a_classifier_is_shown_with_text_tokens_and_logits(rsoup: Command, tmp_path: Path) -> None:  # noqa: F811
+def test_a_classifier_is_shown_with_text_tokens_and_logits(rsoup: Command, tmp_path: Path) -> None:
     judge = build_classifier(tmp_path / "judge")
     words = ["rewards", judge, "--prompt", "the kettle", "--completion", "good lid"]
     lines = dict(line.split(maxsplit=1) for line in rsoup(*words, "--format", "positive-negative").lines)
@@ -132,7 +132,7 @@ def test_a_classifier_is_shown_with_text_tokens_and_logits(rsoup: Command, tmp_p
     assert lines["format"] == "positive-negative"
 
 
-def test_a_reward_is_shown_as_a_recipe_has_it(rsoup: Command, tmp_path: Path, tiny_model: Path) -> None:  # noqa: F811
+def test_a_reward_is_shown_as_a_recipe_has_it(rsoup: Command, tmp_path: Path, tiny_model: Path) -> None:
     content = recipe_content(tmp_path, tiny_model)
     content |= {"rewards": {"digits": {"use": "regex", "pattern": "[0-9]"}}, "morl": []}
     recipe = write_recipe(tmp_path / "r.yaml", content)
@@ -144,7 +144,7 @@ def test_a_reward_is_shown_as_a_recipe_has_it(rsoup: Command, tmp_path: Path, ti
     assert_refused(rsoup("rewards", "regex"), "has no pattern", "pattern")
 
 
-def test_a_recipe_is_checked_from_the_command_line(rsoup: Command, tmp_path: Path, tiny_model: Path) -> None:  # noqa: F811
+def test_a_recipe_is_checked_from_the_command_line(rsoup: Command, tmp_path: Path, tiny_model: Path) -> None:
     called = rsoup("rewards", "check", recipe_with(tmp_path, tiny_model), "--rows", 8)
     assert called.code == 0
     assert called.lines[0].startswith("8 reference answers")
