@@ -62,9 +62,9 @@ class MissingPackageError(RsoupError):
 
 
 def first_line(problem: BaseException) -> str:
-    """Return the first line of an exception's text, or its name if it says nothing."""
+    """Return the first line of an exception's text, without its full stop, or its name if it says nothing."""
     lines = str(problem).strip().splitlines()
-    return lines[0] if lines else type(problem).__name__
+    return lines[0].rstrip(". ") if lines else type(problem).__name__
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -197,5 +197,5 @@ def _explained(name: str, source: str) -> Iterator[None]:
         where = (
             "Check the folder" if Path(source).is_dir() else "Check the name, the network, and your access on the hub"
         )
-        told = f"{name}: cannot be loaded: {reason}", f"{where}; it has to hold a causal language model."
+        told = f"{name}: cannot be loaded: {reason}.", f"{where}; it has to hold a causal language model."
         raise ModelError(*(hub_trouble(problem, name, "model") or told)) from problem

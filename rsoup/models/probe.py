@@ -34,7 +34,7 @@ def probe(model: LanguageModel) -> LanguageModel:
         error = max(_error(one, expected) for one in _computed(replace(model, shares_prefix=False), rows, completions))
     except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, KeyError) as problem:
         raise ModelError(
-            f"{model.name}: cannot be run with padding and a cache: {first_line(problem)}",
+            f"{model.name}: cannot be run with padding and a cache: {first_line(problem)}.",
             "Use a decoder-only transformer; recurrent models are not supported.",
         ) from problem
     if error > tolerated:

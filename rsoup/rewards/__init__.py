@@ -207,7 +207,7 @@ def _commit(name: str, model: str, revision: str | None) -> str:
     try:
         return commit_of(repository, revision)
     except OSError as problem:
-        told = f"{what}: cannot be found on the hub: {first_line(problem)}", "Check the name and the network."
+        told = f"{what}: cannot be found on the hub: {first_line(problem)}.", "Check the name and the network."
         raise RewardError(*(hub_trouble(problem, what, "reward model") or told)) from problem
 
 

@@ -48,7 +48,7 @@ class Classifier:
             model = load_weights(AutoModelForSequenceClassification, location, revision, **options)
         except UNREADABLE as problem:
             told = (
-                f"{what} cannot be loaded: {first_line(problem)}",
+                f"{what} cannot be loaded: {first_line(problem)}.",
                 "Check the name, the network and your access; it has to be a sequence classifier.",
             )
             raise RewardError(*(hub_trouble(problem, what, "reward model") or told)) from problem

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from rsoup.errors import FailedSampleError, RewardError
+from rsoup.errors import FailedSampleError, RewardError, first_line
 from rsoup.recipe import RewardSection
 from rsoup.rewards import complete_reward, registry_entry, search_working_folder
 
@@ -53,7 +53,7 @@ def load_function(where: str) -> Scorer:
         raise RewardError(f"{where}: cannot be imported ({problem}).", hint) from problem
     except (Exception, SystemExit) as problem:
         raise RewardError(
-            f"{where}: importing it raised {type(problem).__name__}: {problem}.", f"Mend {source}."
+            f"{where}: importing it raised {type(problem).__name__}: {first_line(problem)}.", f"Mend {source}."
         ) from problem
     function = getattr(module, attribute, None)
     if not callable(function):
@@ -92,7 +92,7 @@ def score(name: str, scorer: Scorer, prompts: Sequence[str], completions: Sequen
         raise
     except (Exception, SystemExit) as problem:
         raise RewardError(
-            f"The reward {name} raised {type(problem).__name__}: {problem}.",
+            f"The reward {name} raised {type(problem).__name__}: {first_line(problem)}.",
             "Mend it; rsoup rewards tries a reward on a text.",
         ) from problem
     try:

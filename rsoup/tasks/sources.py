@@ -94,7 +94,7 @@ def _read_saved(path: Path, part: Part) -> Iterable[Any]:
         saved = load_from_disk(str(path))
     except (FileNotFoundError, ValueError) as problem:
         raise DataError(
-            f"{path}: is not a folder saved by datasets: {first_line(problem)}", "Save it with Dataset.save_to_disk."
+            f"{path}: is not a folder saved by datasets: {first_line(problem)}.", "Save it with Dataset.save_to_disk."
         ) from problem
     return _split(saved, part, str(path)) if isinstance(saved, DatasetDict) else saved
 
@@ -108,7 +108,7 @@ def _read_folder(path: Path, part: Part) -> Iterable[Any]:
         return _split(load_dataset(str(path), data_dir=part.folder, streaming=True), part, str(path))
     except (OSError, ValueError, RuntimeError, DatasetsError) as problem:
         raise DataError(
-            f"{path}: the folder holds no data that can be read: {first_line(problem)}",
+            f"{path}: the folder holds no data that can be read: {first_line(problem)}.",
             "Give a folder saved by datasets, or one of JSONL, CSV or Parquet files.",
         ) from problem
 
@@ -127,7 +127,7 @@ def _read_hub(source: str, part: Part) -> Iterator[Any]:
         yield from _split(load_dataset(source, data_dir=part.folder, streaming=part.limit is not None), part, source)
     except (OSError, ValueError, RuntimeError, DatasetsError) as problem:
         told = hub_trouble(problem, source, "data set") or (
-            f"{source}: the data set cannot be loaded: {first_line(problem)}",
+            f"{source}: the data set cannot be loaded: {first_line(problem)}.",
             "Check the path or hub id; a data set that is a script has to be converted to Parquet first.",
         )
         raise DataError(*told) from problem

@@ -152,7 +152,7 @@ def _save(folder: Path, loader: Any, architecture: str, settings: dict[str, Any]
         model = loader.from_config(AutoConfig.for_model(architecture, **settings))
     except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as problem:
         raise ModelError(
-            f"No small {architecture} can be made for --tiny: {first_line(problem)}",
+            f"No small {architecture} can be made for --tiny: {first_line(problem)}.",
             "Try the recipe with a Llama or Qwen in the place of this model: --set model.base=...",
         ) from problem
     with whole_folder(folder) as partial:

@@ -49,7 +49,7 @@ class Policy:
             self.peft = get_peft_model(language_model.model, config)
         except ValueError as problem:
             raise ModelError(
-                f"{language_model.name}: the adapter does not fit: {first_line(problem)}",
+                f"{language_model.name}: the adapter does not fit: {first_line(problem)}.",
                 "Set model.lora.target_modules to linear layers of this model.",
             ) from problem
         self.peft.eval()  # the new layers come with their dropout on
