@@ -15,7 +15,7 @@ from rsoup.files import sha256_json
 from rsoup.recipe import ResponseRule
 from rsoup.tasks import Task
 from rsoup.tasks.rows import Row, RowReader, UnusableRow
-from rsoup.tasks.sources import is_remote, open_rows
+from rsoup.tasks.sources import EXTRA, is_remote, open_rows
 
 MARKER = re.compile(r"<\|\w+\|>")
 """A chat token in a template."""
@@ -149,8 +149,9 @@ def _read_now(task: Task, source: str, split: Split) -> Rows:
     seen: dict[str, set[str]] = {key: set() for key in ("id", *task.unique)}
     reader: RowReader | None = None
     for number, raw in enumerate(_mappings(source, open_rows(source, part)), start=1):
-        columns.update(dict.fromkeys(map(str, raw)))
+        columns.update((str(name), None) for name in raw if name != EXTRA)
         try:
+            _check_cells(raw)
             reader = reader or _reader(task, raw)
             row = _read_row(reader, raw)
             row = replace(row, id=str(number) if row.id is None else str(row.id))
@@ -208,6 +209,12 @@ def _read_row(reader: RowReader, raw: Mapping[str, Any]) -> Row:
     except (KeyError, TypeError, AttributeError, IndexError) as problem:
         missing = problem.args[0] if isinstance(problem, KeyError) else None
         raise UnusableRow(f"no column {missing!r}" if missing else "another shape than the rest") from problem
+
+
+def _check_cells(raw: Mapping[str, Any]) -> None:
+    """Leave out a row of a CSV file with more cells than the header: a comma without quotes cut its text."""
+    if EXTRA in raw:
+        raise UnusableRow("more cells than columns")
 
 
 def _check_unique(row: Row, seen: Mapping[str, set[str]]) -> None:

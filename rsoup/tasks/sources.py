@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 SAVED = ("dataset_dict.json", "state.json")
 """What ``save_to_disk`` leaves in a folder of several splits, and of one."""
 
+EXTRA = "cells without a column"
+"""The column of a CSV file's row under which cells beyond the header's are kept."""
+
+_LONGEST = 1 << 30  # characters of a cell: a long post is told from a broken file by what follows it
+
 
 def open_rows(source: str, part: Part) -> Iterable[Any]:
     """Return the rows of a split of a file, a folder or a hub id."""
@@ -61,8 +66,9 @@ def _read_jsonl(path: Path) -> Iterator[Any]:
 
 
 def _read_csv(path: Path) -> Iterator[Any]:
+    csv.field_size_limit(_LONGEST)
     with _text(path) as file:
-        rows = csv.DictReader(file)
+        rows = csv.DictReader(file, restkey=EXTRA)
         try:
             yield from rows
         except csv.Error as problem:

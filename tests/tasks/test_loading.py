@@ -100,6 +100,19 @@ def test_a_post_may_span_lines_of_a_csv_file(tmp_path: Path) -> None:
     assert read_posts(str(tmp_path / "a.csv"), "post", "train") == [("1", "the lid\nbroke")]
 
 
+def test_a_long_cell_of_a_csv_file_is_a_long_post(tmp_path: Path) -> None:
+    text = "the lid " * 30_000
+    (tmp_path / "a.csv").write_text(f"post,title\n{text},x\n")
+    assert read_posts(str(tmp_path / "a.csv"), "post", "train") == [("1", text.strip())]
+
+
+def test_a_row_that_a_comma_cut_is_left_out_and_counted(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("post,title\nthe lid, broke,x\nthe kettle,x\n")
+    found = rows_of(str(tmp_path / "a.csv"))
+    assert [row.post for row in found.rows] == ["the kettle"]
+    assert found.dropped == {"more cells than columns": 1}
+
+
 def test_a_row_without_an_id_is_known_by_its_number(tmp_path: Path) -> None:
     source = write_jsonl(tmp_path / "a.jsonl", [{"text": "one"}, {"text": " two "}])
     assert read_posts(source, "text", "train") == [("1", "one"), ("2", "two")]
