@@ -136,6 +136,14 @@ def parse_recipe(content: Mapping[str, Any], where: str, given: Mapping[str, str
     return recipe.model_copy(update={"rewards": rewards})
 
 
+def parse_reward_section(content: Mapping[str, Any], where: str) -> RewardSection:
+    """Validate the settings of a single reward."""
+    try:
+        return RewardSection.model_validate(content)
+    except ValidationError as problem:
+        raise _describe(problem, where, {}) from problem
+
+
 def load_recipe(path: Path | None, settings: Iterable[str] = (), flags: Mapping[str, Any] | None = None) -> Recipe:
     """Read a recipe and apply ``section.key=value`` settings and then flags (dotted key to value; None is not given).
 

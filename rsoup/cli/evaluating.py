@@ -11,7 +11,6 @@ import typer
 from rsoup.cli.display import Bars, out, results_table
 from rsoup.cli.options import (
     ColumnOption,
-    DataOption,
     DatasetOption,
     FormatsOption,
     JsonOption,
@@ -47,7 +46,14 @@ def evaluate(
     model: ModelOption = None,
     task: TaskOption = None,
     dataset: DatasetOption = None,
-    data: DataOption = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            help="Rows to measure, all of them; of the recipe's own data, those that it holds out.",
+            show_default=False,
+        ),
+    ] = None,
     column: ColumnOption = None,
     template: TemplateOption = None,
     seed: SeedOption = None,
@@ -201,6 +207,9 @@ def evaluate(
     if data is not None and task is None and recipe is None:
         flags["task.data"] = data
     resolved, names = make_recipe(recipe, settings, flags, reward or (), format_ or ())
+    if recipe is not None and data is not None and _same_path(data, resolved.task.data):
+        own = resolved.task.model_copy(update={"eval_data": None})  # its held-out rows, as in training
+        resolved = resolved.model_copy(update={"task": own})
     from rsoup.evaluation.results import RESULTS
     from rsoup.evaluation.sweep import evaluate as sweep
     from rsoup.evaluation.timing import read_timing
@@ -211,6 +220,8 @@ def evaluate(
         resolved = resolved.model_copy(update={"rewards": {name: resolved.rewards[name] for name in names}})
     folder = resolved.folder / "eval"
     with Bars() as progress:
+        if data is not None and task is None and recipe is None:
+            progress.say(f"All rows of {data} are measured: give none that the adapters were trained on.")
         results = sweep(
             resolved,
             sources,
@@ -224,3 +235,7 @@ def evaluate(
     else:
         out.print(results_table(results, read_timing(folder)))
         out.print(folder / RESULTS, soft_wrap=True)
+
+
+def _same_path(one: str, other: str | None) -> bool:
+    return other is not None and Path(one).expanduser().resolve() == Path(other).expanduser().resolve()

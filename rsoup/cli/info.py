@@ -82,8 +82,7 @@ def show_reward(
 ) -> None:
     """What a reward reads, what it returns, and its score for a text: rsoup rewards NAME."""
     from rsoup.errors import did_you_mean
-    from rsoup.recipe import RewardSection
-    from rsoup.recipe_file import find_recipe, load_recipe
+    from rsoup.recipe_file import find_recipe, load_recipe, parse_reward_section
     from rsoup.rewards import REWARDS, complete_reward, parse_reward
 
     if recipe is not None:
@@ -94,9 +93,8 @@ def show_reward(
     else:
         name, section = parse_reward(name)
     given = {"format": format_, "template": template}
-    section = RewardSection(
-        **{**section.model_dump(exclude_unset=True), **{key: text for key, text in given.items() if text is not None}}
-    )
+    changed = {key: text for key, text in given.items() if text is not None}
+    section = parse_reward_section({**section.model_dump(exclude_unset=True), **changed}, "the flags")
     section = complete_reward(name, section, task)
     from rsoup.rewards.tryout import try_reward
 

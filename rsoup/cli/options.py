@@ -141,7 +141,7 @@ def _add_rewards(content: dict[str, Any], rewards: Sequence[str], formats: Seque
             known = dict.fromkeys(known)
         if not isinstance(known, dict):
             break  # and be refused below
-        name, section = (reward, known[reward]) if reward in known else _parsed(*parse_reward(reward))
+        name, section = (reward, known[reward]) if reward in known else _parsed(*parse_reward(reward, known))
         if name in weights or (reward not in known and known.get(name, section) != section):
             raise RecipeError(
                 f"--reward {reward}: there is another reward called {name}.", "Give both a name in a recipe."

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from rsoup import __version__, adapters
-from rsoup.errors import AdapterError, DataError
+from rsoup.errors import AdapterError
 from rsoup.evaluation.bench import Bench, Measured
 from rsoup.evaluation.measures import distinct, perplexity
 from rsoup.evaluation.plan import Plan, PlannedPoint, kind_of, plan_sweep
@@ -123,25 +123,16 @@ def _generation(settings: EvaluationSection, dtype: str, start: str) -> Generati
 def _held_out(recipe: Recipe, task: Task, progress: Progress) -> tuple[list[Example], int]:
     """Return the prompts to complete, and how many held-out rows are left out; the reasons are told."""
     settings = recipe.evaluation
-    held_out = load_examples(task, load_tokenizer(recipe.model.base, recipe.model.revision), "test", recipe.seed)
+    tokenizer = load_tokenizer(recipe.model.base, recipe.model.revision)
+    context = context_length(recipe.model.base, recipe.model.revision)
+    held_out = load_examples(task, tokenizer, "test", recipe.seed)
+    held_out = held_out.with_room(settings.max_new_tokens, context, "evaluation.max_new_tokens")
     for remark in held_out.remarks("held-out"):
         progress.say(remark)
-    context = context_length(recipe.model.base, recipe.model.revision)
-    room = None if context is None else context - settings.max_new_tokens
-    fitting = [row for row in held_out.rows if room is None or len(row.tokens) <= room]
-    too_long = len(held_out.rows) - len(fitting)
-    reason = f"prompts that leave no room for {settings.max_new_tokens} new tokens in the model's context of {context}"
-    if not fitting:
-        raise DataError(
-            f"task: all {too_long} held-out rows have {reason}.",
-            "Lower evaluation.max_new_tokens, or give shorter rows.",
-        )
-    if too_long:
-        progress.say(f"{too_long} held-out rows are left out: {reason}.")
-    examples = fitting[: settings.prompts]
+    examples = list(held_out.rows[: settings.prompts])
     if len(examples) < settings.prompts:
         progress.say(f"There are only {len(examples)} held-out prompts of the {settings.prompts} asked for.")
-    return examples, sum(held_out.dropped.values()) + too_long
+    return examples, sum(held_out.dropped.values())
 
 
 def _next(recipe: Recipe, plan: Plan, measured: dict[PlannedPoint, Measured]) -> PlannedPoint | None:

@@ -11,6 +11,7 @@ from scipy import special
 from rsoup.pareto.dominance import Floats
 
 LEVEL = 0.95
+MOST_BIAS = 0.5  # standard deviations: more is no bias but a statistic at the end of its range, as an empty volume
 FEW = 12  # rows below which counts of a resample take so few values that its tails are missing
 
 
@@ -85,7 +86,7 @@ def interval(draws: Floats, estimate: Floats, freedom: float, level: float = LEV
     """
     below = (draws < estimate).mean(axis=0) + 0.5 * (draws == estimate).mean(axis=0)
     edge = 0.5 / len(draws)
-    bias = special.ndtri(np.clip(below, edge, 1 - edge))
+    bias = np.clip(special.ndtri(np.clip(below, edge, 1 - edge)), -MOST_BIAS, MOST_BIAS)
     reach = special.ndtri((1 + level) / 2)
     ordered = np.sort(draws, axis=0)
     ends = np.stack([_quantile(ordered, special.ndtr(2 * bias + side * reach)) for side in (-1, 1)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -143,12 +143,13 @@ JUDGES = {entry.judge.model: entry.judge for entry in REWARDS.values() if entry.
 """The reward models of the registry by their hub id."""
 
 
-def registry_entry(name: str) -> RewardEntry:
-    """Return the registry entry of that name."""
+def registry_entry(name: str, beside: Iterable[str] = ()) -> RewardEntry:
+    """Return the registry entry of that name; the error also suggests the names ``beside``."""
     if name not in REWARDS:
+        nearest = did_you_mean(name, [*beside, *REWARDS])
         raise RecipeError(
             f"There is no reward {name!r} in the registry.",
-            f"{did_you_mean(name, REWARDS)} Of your own: a classifier's folder or hub id, file.py:function.",
+            f"{nearest} Of your own: a classifier's folder or hub id, file.py:function.",
         )
     return REWARDS[name]
 
@@ -237,8 +238,11 @@ def _folder_sha256(folder: Path) -> str:
     return sha256_json([[path.name, sha256_file(path)] for path in sorted(folder.iterdir()) if path.is_file()])
 
 
-def parse_reward(text: str) -> tuple[str, RewardSection]:
-    """Read a reward given on the command line: a registry name, module:function, a model folder or a hub id."""
+def parse_reward(text: str, beside: Iterable[str] = ()) -> tuple[str, RewardSection]:
+    """Read a reward given on the command line: a registry name, module:function, a model folder or a hub id.
+
+    Names ``beside`` the registry's, as of a recipe, are suggested for what is none.
+    """
     if text in REWARDS:  # though a folder of a run may be called so
         return text, RewardSection()
     if Path(text).expanduser().is_dir():
@@ -247,7 +251,7 @@ def parse_reward(text: str) -> tuple[str, RewardSection]:
         return _usable_name(text.rpartition(":")[2]), RewardSection(function=text)
     if "/" in text:
         return _usable_name(text.rstrip("/").rpartition("/")[2]), RewardSection(model=text)
-    registry_entry(text)
+    registry_entry(text, beside)
     return text, RewardSection()
 
 

@@ -63,10 +63,7 @@ class Classifier:
         self._max_tokens = min(longest, section.max_tokens or longest)
         # what does not fit is cut off the post, not off the completion
         self._tokenizer.truncation_side = "right" if self._completion_comes_first() else "left"
-        if self._tokenizer.pad_token_id is None:
-            self._tokenizer.pad_token = self._tokenizer.eos_token
-        if self._model.config.pad_token_id is None:
-            self._model.config.pad_token_id = self._tokenizer.pad_token_id
+        self._padding: int | None = getattr(self._model.config, "pad_token_id", None)
 
     def __call__(self, prompts: Sequence[str], completions: Sequence[str]) -> np.ndarray:
         """Return the raw score of each completion, float64 (n,)."""
@@ -87,7 +84,7 @@ class Classifier:
     def read(self, prompt: str, completion: str) -> Reading:
         """Return the text, the tokens and the logits of one completion, and how many tokens were cut."""
         text = self.text(prompt, completion)
-        ids = self._encode([text])["input_ids"][0].tolist()
+        ids = self._encode([text])["input_ids"][0]
         logits = self._logits([text])[0]
         return Reading(
             text=text,
@@ -101,16 +98,47 @@ class Classifier:
         post = self._template.find("{post}")
         return post < 0 or self._template.find("{completion}") < post
 
-    def _encode(self, texts: list[str]) -> Any:
-        return self._tokenizer(
-            texts, padding=True, truncation=True, max_length=self._max_tokens, return_tensors="pt"
-        ).to(self._model.device)
+    def _encode(self, texts: list[str]) -> dict[str, list[list[int]]]:
+        """Return what the model reads of each text; of one without tokens, a special token."""
+        encoded = dict(self._tokenizer(texts, truncation=True, max_length=self._max_tokens))
+        for number, ids in enumerate(encoded["input_ids"]):
+            if not ids:
+                for key, rows in encoded.items():
+                    rows[number] = [{"input_ids": self._nothing(), "attention_mask": 1}.get(key, 0)]
+        return encoded
+
+    def _nothing(self) -> int:
+        """Return the token that stands for an empty text."""
+        tokenizer = self._tokenizer
+        known = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id)
+        return next((token for token in known if token is not None), 0)
 
     @torch.no_grad()
     def _logits(self, texts: list[str]) -> np.ndarray:
         """Return the logits of each text, float64 (n, labels)."""
-        logits: np.ndarray = self._model(**self._encode(texts)).logits.float().cpu().double().numpy()
+        encoded = self._encode(texts)
+        filler = {"input_ids": self._pad(encoded["input_ids"])}
+        longest = max(map(len, encoded["input_ids"]))
+        left = self._tokenizer.padding_side == "left"
+        inputs = {}
+        for key, rows in encoded.items():
+            filled = [[filler.get(key, 0)] * (longest - len(row)) for row in rows]
+            both = [fill + row if left else row + fill for row, fill in zip(rows, filled, strict=True)]
+            inputs[key] = torch.tensor(both, device=self._model.device)
+        logits: np.ndarray = self._model(**inputs).logits.float().cpu().double().numpy()
         return logits
+
+    def _pad(self, rows: list[list[int]]) -> int:
+        """Return the token to pad with: the model's, else one that no text has.
+
+        Decoders score the last token that is not the model's padding: a text that ends with it would lose its end.
+        """
+        if self._padding is not None:
+            return self._padding
+        used = {token for row in rows for token in row}
+        free = next((token for token in range(len(used) + 1) if token not in used), 0)
+        self._model.config.pad_token_id = free
+        return free
 
     def _longest_input(self) -> int:
         """Return the number of tokens the model can read: some tables of positions begin after the padding's."""

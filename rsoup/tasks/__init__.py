@@ -25,6 +25,7 @@ Opening the data is in ``rsoup.tasks.sources``, prompts are made in ``rsoup.task
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -188,7 +189,7 @@ def resolve_task(section: TaskSection) -> Task:
     elif section.data is None:
         raise RecipeError("task: neither a name nor data is given.", "Set task.name or task.data.")
     else:
-        base = {"name": Path(section.data).stem}
+        base = {"name": Path(section.data).stem, "eval_data": section.data if _keeps_test_split(section.data) else None}
     task = Task(**{**base, **given})
     if task.template.count("{post}") != 1:
         raise RecipeError("task.template: has to contain {post} exactly once.", 'For example: "Summarize: {post}"')
@@ -221,3 +222,13 @@ def _has_splits(source: str) -> bool:
     """Tell whether a copy of a data set has its splits: a folder of one split or a file has not."""
     path = Path(source).expanduser()
     return not path.is_file() and not (path / "state.json").is_file()
+
+
+def _keeps_test_split(source: str) -> bool:
+    """Tell whether a folder was saved by datasets with a split of held-out rows."""
+    listing = Path(source).expanduser() / "dataset_dict.json"
+    try:
+        splits = json.loads(listing.read_text(encoding="utf-8"))["splits"] if listing.is_file() else []
+    except (OSError, ValueError, KeyError, TypeError):
+        return False  # reading its rows says what is wrong
+    return any(name in splits for name in TEST.names)

@@ -54,6 +54,25 @@ class Examples:
     dropped: Mapping[str, int] = field(default_factory=dict)
     without_reference: int = 0
 
+    def with_room(self, new_tokens: int, context: int | None, setting: str) -> Examples:
+        """Leave out prompts after which the model's context has no room for new tokens; DataError if all are.
+
+        ``setting`` is the key of the recipe that decides their number.
+        """
+        fitting = (
+            self.rows if context is None else [row for row in self.rows if len(row.tokens) + new_tokens <= context]
+        )
+        reason = f"no room for {new_tokens} new tokens in the model's context of {context}"
+        if not fitting:
+            raise DataError(
+                f"task: all {len(self.rows)} prompts leave {reason}.", f"Lower {setting}, or give shorter rows."
+            )
+        if len(fitting) == len(self.rows):
+            return self
+        dropped = {**self.dropped, reason: len(self.rows) - len(fitting)}
+        bare = sum(not row.prefix_tokens for row in fitting) if self.without_reference else 0
+        return Examples(tuple(fitting), dropped, bare)
+
     def remarks(self, what: str) -> list[str]:
         """Return what a user should know of the rows; ``what`` they are: training, held-out."""
         said = []
@@ -174,6 +193,8 @@ def _check_found(
     wanted = [("reference", task.reference)]
     if not rows and all("no column" in reason for reason in dropped):
         wanted = [("column", task.column)]
+    if task.id != "id":
+        wanted.append(("id", task.id))
     for key, column in wanted:
         if column is not None and column not in columns:
             what = f", and not the shape that the task {task.name} reads" if task.read and key == "column" else ""
@@ -205,7 +226,11 @@ def _mappings(source: str, rows: Any) -> Iterator[Mapping[str, Any]]:
 
 def _read_row(reader: RowReader, raw: Mapping[str, Any]) -> Row:
     try:
-        return reader(raw)
+        row = reader(raw)
+        f"{row.id}{row.post}{row.reference}".encode()
+        return row
+    except UnicodeEncodeError as problem:
+        raise UnusableRow("text that is not Unicode") from problem
     except (KeyError, TypeError, AttributeError, IndexError) as problem:
         missing = problem.args[0] if isinstance(problem, KeyError) else None
         raise UnusableRow(f"no column {missing!r}" if missing else "another shape than the rest") from problem

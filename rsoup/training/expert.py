@@ -20,7 +20,7 @@ from rsoup.files import read_json, sha256_file, sha256_json, whole_folder, write
 from rsoup.locks import lock_file, my_turn
 from rsoup.mixing import lattice
 from rsoup.models.language_model import LanguageModel
-from rsoup.models.load import load_language_model, load_tokenizer, model_sha256, settings_sha256
+from rsoup.models.load import context_length, load_language_model, load_tokenizer, model_sha256, settings_sha256
 from rsoup.progress import Progress
 from rsoup.recipe import START, Recipe, TrainingSection
 from rsoup.rewards import reward_identity
@@ -120,7 +120,9 @@ def _is_there(recipe: Recipe, name: str, weights: Mapping[str, float], *, overwr
 
 def _examples(recipe: Recipe, progress: Progress) -> Sequence[Example]:
     tokenizer = load_tokenizer(recipe.model.base, recipe.model.revision)
+    context = context_length(recipe.model.base, recipe.model.revision)
     examples = load_examples(resolve_task(recipe.task), tokenizer, "train", recipe.seed)
+    examples = examples.with_room(recipe.generation.max_new_tokens, context, "generation.max_new_tokens")
     for remark in examples.remarks("training"):
         progress.say(remark)
     return examples.rows

@@ -158,13 +158,13 @@ def test_prompts_beyond_the_context_are_left_out_and_told(
     results, samples = sweep(content, experts[:1], tmp_path / "eval", progress)
     assert samples.prompt_ids == ("0", "2")
     assert results.prompts.left_out == 1
-    told = "1 held-out rows are left out: prompts that leave no room for 8 new tokens in the model's context of 128."
+    told = "1 held-out rows are left out: no room for 8 new tokens in the model's context of 128 (1)."
     assert told in progress.said
     content["task"]["max_prompt_tokens"] = 50
     results, _ = sweep(content, experts[:1], tmp_path / "eval", progress)
     assert results.prompts.left_out == 2
     assert any("prompt longer than 50 tokens" in text for text in progress.said)
-    with pytest.raises(DataError, match="all 1 held-out rows"):
+    with pytest.raises(DataError, match="all 1 prompts leave no room for 126 new tokens"):
         sweep(content, experts[:1], tmp_path / "eval", max_new_tokens=126)
 
 

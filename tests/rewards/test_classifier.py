@@ -68,19 +68,38 @@ def test_scores_do_not_depend_on_the_batch(folder: Path) -> None:
         np.testing.assert_allclose(scores_of(folder, batch_size=size), expected, atol=1e-5)
 
 
-def test_a_decoder_without_a_padding_token_scores_the_last_token_of_each_text(tmp_path: Path) -> None:
-    """As reward models made from language models are: one label, read at the end of the text."""
+@pytest.fixture
+def decoder(tmp_path: Path) -> Path:
+    """A random Llama with one label; neither it nor its tokenizer has a padding token."""
     tokenizer = build_tokenizer()
     tokenizer.pad_token = None
-    tokenizer.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path / "decoder")
     torch.manual_seed(0)
     shape = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
     config = LlamaConfig(vocab_size=len(tokenizer), num_labels=1, initializer_range=0.5, eos_token_id=1, **shape)
-    LlamaForSequenceClassification(config).save_pretrained(tmp_path)
+    LlamaForSequenceClassification(config).save_pretrained(tmp_path / "decoder")
+    return tmp_path / "decoder"
 
-    expected = scores_of(tmp_path, template="{post} : {completion}", batch_size=1)
+
+def test_a_decoder_without_a_padding_token_scores_the_last_token_of_each_text(decoder: Path) -> None:
+    """As reward models made from language models are: one label, read at the end of the text."""
+    expected = scores_of(decoder, template="{post} : {completion}", batch_size=1)
     assert np.ptp(expected) > 0.1
-    np.testing.assert_allclose(scores_of(tmp_path, template="{post} : {completion}"), expected, atol=1e-5)
+    np.testing.assert_allclose(scores_of(decoder, template="{post} : {completion}"), expected, atol=1e-5)
+
+
+def test_the_end_of_text_token_of_a_template_is_read(decoder: Path) -> None:
+    """Taken for padding, it would not be: the score would be that of the token before."""
+    found = scores_of(decoder, template="{completion} good{eos}")
+    expected = [float(logits_of(decoder, f"{completion} good<eos>")[0]) for completion in COMPLETIONS]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert np.abs(found - scores_of(decoder, template="{completion} good")).min() > 0.01
+
+
+def test_an_empty_text_has_a_score_of_its_own(decoder: Path) -> None:
+    scorer = make_scorer("judge", RewardSection(model=str(decoder), template="{completion}"))
+    alone = score("judge", scorer, [""], [""])
+    assert score("judge", scorer, ["", ""], ["", "the lid broke"])[0] == pytest.approx(alone[0], abs=1e-5)
 
 
 def test_the_template_is_filled_in_once(folder: Path) -> None:

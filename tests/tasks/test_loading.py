@@ -100,6 +100,33 @@ def test_a_post_may_span_lines_of_a_csv_file(tmp_path: Path) -> None:
     assert read_posts(str(tmp_path / "a.csv"), "post", "train") == [("1", "the lid\nbroke")]
 
 
+def test_half_a_character_is_no_text(tmp_path: Path) -> None:
+    """JSON can spell half of a pair that only together is a character."""
+    (tmp_path / "a.jsonl").write_text('{"post": "the \\ud83d lid"}\n{"post": "the lid"}\n')
+    found = rows_of(str(tmp_path / "a.jsonl"))
+    assert [row.post for row in found.rows] == ["the lid"]
+    assert found.dropped == {"text that is not Unicode": 1}
+
+
+def test_a_column_of_ids_that_is_nowhere_is_named(tmp_path: Path) -> None:
+    source = write_jsonl(tmp_path / "a.jsonl")
+    with pytest.raises(DataError, match="has no column 'idd'") as caught:
+        read_rows(Task("t", source, eval_data=source, id="idd"), "train")
+    assert caught.value.hint == "Set task.id. Did you mean id?"
+
+
+def test_a_saved_data_set_of_ones_own_keeps_its_splits(tmp_path: Path) -> None:
+    from datasets import Dataset, DatasetDict
+
+    splits = {"train": Dataset.from_list(ROWS), "validation": Dataset.from_list([{"id": "v", "post": "the lid"}])}
+    DatasetDict(splits).save_to_disk(str(tmp_path / "many"))
+    task = resolve_task(TaskSection(data=str(tmp_path / "many")))
+    assert ids(task, "train") == [row["id"] for row in ROWS]
+    assert ids(task, "test") == ["v"]
+    DatasetDict({"train": splits["train"]}).save_to_disk(str(tmp_path / "one"))
+    assert len(ids(resolve_task(TaskSection(data=str(tmp_path / "one"))), "test")) == 2
+
+
 def test_a_long_cell_of_a_csv_file_is_a_long_post(tmp_path: Path) -> None:
     text = "the lid " * 30_000
     (tmp_path / "a.csv").write_text(f"post,title\n{text},x\n")
