@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from rsoup.errors import AdapterError
+from rsoup.errors import AdapterError, ModelError
 from rsoup.evaluation.results import RESULTS
 from rsoup.evaluation.sweep import evaluate
 from rsoup.files import write_text
 from rsoup.locks import is_taken, lock_file
-from rsoup.models.load import load_tokenizer
+from rsoup.models.load import context_length, load_tokenizer
 from rsoup.progress import Progress
 from rsoup.recipe import Recipe
 from rsoup.recipe_file import dump_recipe
@@ -106,6 +106,12 @@ def check_inputs(recipe: Recipe) -> None:
     """Raise RsoupError, before anything is written, if a run would later miss its model, its data or a reward."""
     check_trl(recipe.training, recipe.generation)
     load_tokenizer(recipe.model.base, recipe.model.revision)
+    context, new_tokens = context_length(recipe.model.base, recipe.model.revision), recipe.generation.max_new_tokens
+    if context is not None and new_tokens >= context:
+        raise ModelError(
+            f"{recipe.model.base}: its context of {context} tokens has no room for {new_tokens} new ones and a prompt.",
+            "Lower generation.max_new_tokens.",
+        )
     task = resolve_task(recipe.task)
     for split in ("train", "test"):
         posts_sha256(task, split)

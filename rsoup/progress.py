@@ -14,6 +14,9 @@ class Progress(Protocol):
     def advance(self, note: str = "") -> None:
         """A unit of the current stage is done; ``note`` says how it went."""
 
+    def skip(self, count: int) -> None:
+        """So many units of the current stage have been made elsewhere meanwhile."""
+
     def finish(self) -> None:
         """The current stage is done."""
 
@@ -28,6 +31,9 @@ class Silent:
         """Ignore."""
 
     def advance(self, note: str = "") -> None:
+        """Ignore."""
+
+    def skip(self, count: int) -> None:
         """Ignore."""
 
     def finish(self) -> None:

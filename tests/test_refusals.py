@@ -30,6 +30,7 @@ from tiny import recipe_content, tree, write_recipe
         ({"rewards": {"own": {"model": "{folder}"}}, "morl": []}, "the folder is not a model", "save_pretrained"),
         ({"rewards": {"own": {"function": "{folder}/own.py:own"}}, "morl": []}, "there is no file", "Check the path"),
         ({"rewards": {"own": {"function": "nowhere:own"}}, "morl": []}, "cannot be imported", "module:function"),
+        ({"generation": {"max_new_tokens": 128}}, "no room for 128 new", "Lower generation.max_new_tokens"),
         ({"morl": [{"positve": 1.0}]}, "the weights name 'positve'", "Did you mean positive?"),
     ],
 )
@@ -85,6 +86,8 @@ def test_a_wrong_recipe_is_refused_before_anything_is_written(
         (["pareto", "absent.json"], "absent.json", ""),
         (["pareto", "{schema}", "-o", "out"], "schema 99", ""),
         (["pareto", "{recipe}", "-o", "out"], "", ""),
+        (["rewards", "{run}", "--template", "{{post}}"], "template", ""),
+        (["train", "{recipe}", "-r", "breif"], "no reward 'breif'", "Did you mean brief?"),
         (["rewards", "faithfull"], "no reward 'faithfull'", "Did you mean faithful?"),
         (["recipes", "quikstart"], "quikstart: there is no such recipe", "Did you mean quickstart?"),
     ],

@@ -75,6 +75,11 @@ class Bars:
         if self._bar is not None:
             self._bar.update(self._task, advance=1, note=escape(note))
 
+    def skip(self, count: int) -> None:
+        """Move the bar on by what was made elsewhere."""
+        if self._bar is not None:
+            self._bar.update(self._task, advance=count)
+
     def finish(self) -> None:
         """Leave the finished bar standing."""
         if self._bar is not None:

@@ -89,15 +89,19 @@ class Bench:
                 if point not in done:
                     with self._kept(point).held(wait=wait) as mine:
                         if mine or wait:
-                            done[point] = self._measure(point)
+                            done[point] = self._measure(point, missing[point])
         self._progress.finish()
         return {point: done[point] for point in points}
 
-    def _measure(self, point: PlannedPoint) -> Measured:
-        """Generate what has not been generated, score what has not been scored, and keep both."""
+    def _measure(self, point: PlannedPoint, expected: int) -> Measured:
+        """Generate what has not been generated, score what has not been scored, and keep both.
+
+        Fewer prompts than ``expected`` may be missing: those of an equal model, or of another sweep, serve too.
+        """
         keeping = self._kept(point)
         rows = keeping.completions()
         missing = self._missing(rows)
+        self._progress.skip(expected - len(missing))
         if missing:
             self._load()
             began = time.perf_counter()
