@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from rsoup.errors import AdapterError
 
 MAX_POINTS = 10_000
+_LARGEST = 1e6
 _TOLERANCE = 1e-6
 _ALLOW = "allow it with --allow-extrapolation"
 
@@ -22,8 +23,10 @@ def check_weights(weights: Sequence[float], count: int, base_weight: float = 0.0
             "Give one weight (-w) per adapter, in their order.",
         )
     everything = [*weights, base_weight]
-    if not all(math.isfinite(weight) for weight in everything):
-        raise AdapterError(f"The weights {_list(everything)} are not all finite.", "Give finite numbers.")
+    if not all(abs(weight) <= _LARGEST for weight in everything):
+        raise AdapterError(
+            f"The weights {_list(everything)} are not all finite, or too large to mix with.", "Give weights around 1."
+        )
     if extrapolate:
         return
     if any(weight < 0 for weight in everything):

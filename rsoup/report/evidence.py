@@ -67,12 +67,13 @@ class Evidence:
         """Return figures that are linear in the scores; ``function`` takes (..., models, rewards).
 
         They have single values of their own, which tell how far each varies and with how many degrees of freedom: a
-        difference of models may vary less over seeds than either of them.
+        difference of models may vary less over seeds than either of them. Standard errors that came without single
+        scores are taken for those of independent means.
         """
         measured = self.measured
         value = function(measured.scores)
         if self.draws is None or measured.samples is None:
-            return Linear(value, None, None, None, 0.0)
+            return Linear(value, self._told_error(function), None, None, 0.0)
         own = function(measured.samples)
         narrower = np.median(excess(measured.samples)) / excess(own)
         drawn = value + (function(self.draws) - value) * narrower
@@ -84,6 +85,17 @@ class Evidence:
         if self.draws is None:
             return None
         return np.asarray(np.mean([mark(scores) for scores in self.draws], axis=0))
+
+    def _told_error(self, function: Callable[[Floats], Floats]) -> Floats | None:
+        """Return the standard errors of linear figures from those of the scores, None if these are unknown."""
+        told = self.measured.stderr
+        if told is None:
+            return None
+        each = np.zeros((told.size, *told.shape))
+        each.reshape(told.size, told.size)[np.diag_indices(told.size)] = told.ravel()
+        parts: Floats = function(each) - function(np.zeros_like(told))
+        error: Floats = np.sqrt(np.sum(parts**2, axis=0))
+        return error
 
     @cached_property
     def _freedom(self) -> float:
@@ -119,8 +131,10 @@ class Linear:
     def at(self, *place: int) -> Estimate:
         """Return one of the figures."""
         value = float(self.value[place])
-        if self.stderr is None or self.interval is None:
+        if self.stderr is None:
             return Estimate(value=value)
+        if self.interval is None:
+            return Estimate(value=value, stderr=float(self.stderr[place]))
         low, high = (side[place] for side in self.interval)
         return Estimate(value=value, stderr=float(self.stderr[place]), interval=(float(low), float(high)))
 

@@ -15,6 +15,9 @@ def export(report: Report, folder: Path) -> list[Path]:
         raise ResultsError(
             "--export: nothing is chosen.", "Add --prefer NAME=WEIGHT,..., --at-least NAME=VALUE or --knee."
         )
+    there = next((folder / choice.folder for choice in report.choices if (folder / choice.folder).exists()), None)
+    if there is not None:
+        raise ResultsError(f"--export: {there} is already there.", "Give another folder, or delete it.")
     return [mixing.write(_soup(report, choice), folder / choice.folder) for choice in report.choices]
 
 

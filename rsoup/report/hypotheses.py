@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy import special
 
-from rsoup.pareto.bootstrap import simultaneous_reach
+from rsoup.pareto.bootstrap import LEVEL, simultaneous_reach
 from rsoup.pareto.choice import best_for
 from rsoup.pareto.dominance import Floats, weakly_dominates
 from rsoup.pareto.dominance import dominates as dominates_matrix
@@ -113,8 +114,12 @@ def _gap(model: Model, gaps: Linear, place: int, column: int) -> Gap:
 
 
 def _reach(figures: Linear) -> float:
-    if figures.draws is None or figures.stderr is None:
+    """Return how many standard errors cover all figures at once; without draws, by Bonferroni's bound."""
+    if figures.stderr is None:
         return 0.0
+    if figures.draws is None:
+        known = max(int(np.count_nonzero(figures.stderr)), 1)
+        return float(special.ndtri(1 - (1 - LEVEL) / 2 / known))
     return simultaneous_reach(figures.draws, figures.value, figures.stderr, figures.freedom)
 
 

@@ -14,7 +14,7 @@ from rsoup.report.table import read_table
 
 def read_inputs(paths: list[Path], objectives: Mapping[str, str], where: Mapping[str, str]) -> Measured:
     """Read results files (several are pooled over seeds), one CSV of points, or one printed block."""
-    if all(path.is_dir() or path.suffix == ".json" for path in paths):
+    if all(path.is_dir() or path.suffix.lower() == ".json" for path in paths):
         if objectives or where:
             raise ResultsError(
                 "--objective and --where read a CSV or a printed block; a results file names its rewards itself.",
@@ -26,7 +26,7 @@ def read_inputs(paths: list[Path], objectives: Mapping[str, str], where: Mapping
             f"{len(paths)} inputs, not all of them results files: only results of rsoup eval are pooled.",
             "Give results files, or one CSV, or one printed block.",
         )
-    if paths[0].suffix in (".csv", ".tsv"):
+    if paths[0].suffix.lower() in (".csv", ".tsv"):
         return read_table(paths[0], objectives, where)
     if where:
         raise ResultsError("--where chooses rows of a CSV.", "Leave it out.")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from rsoup.errors import ResultsError, did_you_mean
+from rsoup.report.plain import LARGEST
+
+MOST_DRAWS = 100_000
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,13 @@ class Options:
         """Return the options that the texts given to the flags stand for."""
         if bootstrap < 100:
             raise ResultsError(f"--bootstrap {bootstrap}: too few draws for an interval.", "Give at least 100.")
+        if bootstrap > MOST_DRAWS:
+            raise ResultsError(f"--bootstrap {bootstrap}: too many draws.", f"Give at most {MOST_DRAWS}.")
+        objectives = [_pair("--objective", text) for text in objective]
+        named = [name for name, _ in objectives]
+        twice = next((name for name in named if named.count(name) > 1), None)
+        if twice is not None:
+            raise ResultsError(f"--objective: {twice!r} is given twice.", "Give each reward once.")
         if seed < 0:
             raise ResultsError(f"--seed {seed}: a seed is not negative.", "Give 0 or more.")
         return cls(
@@ -45,7 +54,7 @@ class Options:
             prefer=tuple(_preference(text) for text in prefer),
             at_least=numbers("--at-least", at_least),
             knee=knee,
-            objectives=dict(_pair("--objective", text) for text in objective),
+            objectives=dict(objectives),
             where=dict(_pair("--where", text) for text in where),
             draws=bootstrap,
             seed=seed,
@@ -74,8 +83,8 @@ def numbers(flag: str, texts: Iterable[str]) -> dict[str, float]:
             values[name] = float(value)
         except ValueError as problem:
             raise ResultsError(f"{flag}: {value!r} is not a number.", f"Write {flag} {name}=0.5.") from problem
-        if not math.isfinite(values[name]):
-            raise ResultsError(f"{flag}: {value!r} is not a finite number.", f"Write {flag} {name}=0.5.")
+        if not abs(values[name]) <= LARGEST:
+            raise ResultsError(f"{flag}: {value!r} is no number to compare scores with.", f"Write {flag} {name}=0.5.")
     return values
 
 

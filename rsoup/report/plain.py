@@ -13,6 +13,9 @@ from rsoup.evaluation.results import Kind
 from rsoup.pareto.dominance import Floats
 from rsoup.report.measured import Measured, Model, Source, weights_id
 
+LARGEST = 1e100
+"""Beyond this a number is no score: products of several would not be finite."""
+
 
 @dataclass(frozen=True)
 class PlainPoint:
@@ -96,7 +99,7 @@ def _experts_on_line(
     if 0.0 not in ends or 1.0 not in ends or any(point.weights for point in points):
         return rewards, ()
     rise = scores[ends[1.0]] - scores[ends[0.0]]
-    if rise[0] > 0 > rise[1]:
+    if rise[0] >= 0 >= rise[1] and rise.any():
         return (rewards[1], rewards[0]), (
             f"lambda is kept as the file has it: the end at lambda = 0 is best at {rewards[1]}, so it is taken for "
             f"that reward's expert.",
@@ -156,7 +159,7 @@ def _mu(point: PlainPoint, rewards: tuple[str, ...]) -> dict[str, float] | None:
 def _refuse_twins(path: str, points: list[PlainPoint], table: Mapping[str, int], known: set[str]) -> None:
     if len(table) != len(points):
         raise ResultsError(
-            f"{path}: {len(points)} points have only {len(table)} different ids.",
+            f"{path}: {len(points)} points have only {len(table)} different ids: {', '.join(table)}.",
             "Tell them apart with a column id, or repeats of a training with a column seed.",
         )
     if set(table) != known:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,9 +10,12 @@ from pathlib import Path
 from rsoup.errors import ResultsError
 from rsoup.files import sha256_file
 from rsoup.report.measured import Measured, Source
-from rsoup.report.plain import PlainPoint, measured_from, require_path
+from rsoup.report.plain import LARGEST, PlainPoint, measured_from, require_path
 
 LINE = re.compile(r"^\s*(?:results|d)\[\s*([-+0-9.eE]+)\s*\]\s*=\s*(.*?)\s*$")
+
+NEARLY = re.compile(r"\b(?:results|d)\[.*\]\s*=\s*\[\s*\{")
+"""A line that was meant to be one."""
 
 
 def read_printed(path: Path, objectives: Mapping[str, str]) -> Measured:
@@ -23,6 +25,11 @@ def read_printed(path: Path, objectives: Mapping[str, str]) -> Measured:
         match = LINE.match(line)
         if match:
             points.append(_point(f"{path}: line {number}", match[1], match[2]))
+        elif NEARLY.search(line):
+            raise ResultsError(
+                f"{path}: line {number}: is not read: {line.strip()[:40]}...",
+                "Write results[ 0.5 ] = [...] with a number, from the start of the line.",
+            )
     if not points:
         raise ResultsError(
             f"{path}: holds no line like results[ 0.3 ] = [{{'LABEL_0': 1.28, 'n': 'grs'}}].",
@@ -42,7 +49,7 @@ def _point(where: str, lam: str, text: str) -> PlainPoint:
         entries = ast.literal_eval(text)
         position = float(lam)
     except (ValueError, SyntaxError, MemoryError, RecursionError) as problem:
-        raise ResultsError(f"{where}: is cut short or not a Python list.", "Copy the whole line.") from problem
+        raise ResultsError(f"{where}: is cut short or no list of numbers.", "Copy the whole line.") from problem
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise ResultsError(f"{where}: is not a list of one dictionary for each reward model.", "Copy the whole line.")
     values: dict[str, float] = {}
@@ -55,6 +62,6 @@ def _point(where: str, lam: str, text: str) -> PlainPoint:
 
 
 def _number(where: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= LARGEST:
         raise ResultsError(f"{where} is {value!r}, not a number.", "Correct the line.")
     return float(value)

@@ -12,6 +12,7 @@ from rsoup.evaluation.results import Results, Samples, read_results, read_sample
 from rsoup.files import sha256_file
 from rsoup.pareto.dominance import Floats
 from rsoup.report.measured import Measured, Model, Source
+from rsoup.report.plain import LARGEST
 
 APART = "Make a report of each, or evaluate them alike."
 
@@ -27,12 +28,17 @@ def read_runs(paths: list[Path]) -> Measured:
     _refuse_same_seed(paths, runs)
     first = runs[0]
     texts = [read_samples(path, run) for path, run in zip(paths, runs, strict=True) if run.samples is not None]
+    if 0 < len(texts) < len(runs):
+        bare = next(path for path, run in zip(paths, runs, strict=True) if run.samples is None)
+        raise ResultsError(f"{bare}: has no single scores, and another of these runs has.", APART)
     for path, own in zip(paths[1:], texts[1:], strict=False):
         if set(own.prompt_ids) != set(texts[0].prompt_ids):
             raise ResultsError(f"{path}: was evaluated on other prompts than {paths[0]}.", APART)
     models = tuple(_model(first, row) for row in range(len(first.points)))
     samples = _scores(first, texts) if len(texts) == len(runs) else None
     means = np.stack([_means(first, run) for run in runs])  # (seeds, points, rewards)
+    if np.abs(means).max(initial=0.0) > LARGEST:
+        raise ResultsError(f"{paths[0]}: holds a score beyond {LARGEST:g}.", "Mend the reward, and evaluate again.")
     if samples is None and len(runs) > 1:
         samples = means[:, None]
     return Measured(
@@ -112,11 +118,13 @@ def _refuse_unlike(first_path: Path, first: Results, path: Path, run: Results) -
         "rewards": (sorted(first.rewards), sorted(run.rewards)),
         "prompts": (first.prompts.sha256, run.prompts.sha256),
         "base model": (first.base_model.name, run.base_model.name),
+        "mixing method": (first.method, run.method),
+        "generation": (first.generation.model_dump(), run.generation.model_dump()),
         "points": (sorted(point.id for point in first.points), sorted(point.id for point in run.points)),
     }
     for what, (one, other) in same.items():
         if one != other:
-            raise ResultsError(f"{path}: the {what} are not those of {first_path}: {other} against {one}.", APART)
+            raise ResultsError(f"{path}: differs from {first_path} in the {what}: {other} against {one}.", APART)
     for point in first.points:
         if run.point(point.id).weights != point.weights:
             raise ResultsError(f"{path}: point {point.id!r} has other weights than in {first_path}.", APART)

@@ -20,7 +20,7 @@ from rsoup.errors import ResultsError, did_you_mean
 from rsoup.evaluation.results import Kind
 from rsoup.files import sha256_file
 from rsoup.report.measured import Measured, Source
-from rsoup.report.plain import PlainPoint, measured_from, require_path
+from rsoup.report.plain import LARGEST, PlainPoint, measured_from, require_path
 
 KINDS: dict[str, Kind] = {
     "base": "base",
@@ -60,12 +60,18 @@ def read_table(path: Path, objectives: Mapping[str, str], where: Mapping[str, st
     rows = _chosen(path, _rows(path), where)
     final = [(number, row) for number, row in rows if row.get("step", "") in ("", "final")]
     notes: tuple[str, ...] = ()
+    if not final:
+        raise ResultsError(
+            f"{path}: every row is a step on the way of a training.", "Mark the last one of each with step final."
+        )
     if len(final) < len(rows):
         notes = (f"Rows left out as steps on the way of a training: {len(rows) - len(final)}.",)
     names = _reward_columns(path, final, objectives)
     points = [_point(f"{path}: row {number}", row, names) for number, row in final]
     if not objectives:
         objectives = {name: name for name in names}
+    if 0 < sum(len(point.stderr) == len(names) for point in points) < len(points):
+        notes += ("Some points have no standard error: those of the others are left out.",)
     if "kind" not in rows[0][1] and "method" not in rows[0][1]:
         notes += ("The file has no column kind: rows without lambda or mu are taken for soups of unknown weights.",)
     return measured_from(points, objectives, Source(str(path), sha256_file(path), dict(where)), notes)
@@ -77,6 +83,7 @@ def _rows(path: Path) -> list[tuple[int, Row]]:
     delimiter = max(",;\t", key=text.partition("\n")[0].count)
     reader = csv.DictReader(io.StringIO(text), restkey="", restval=None, strict=True, delimiter=delimiter)
     rows: list[tuple[int, Row]] = []
+    _check_header(path, [name.strip() for name in reader.fieldnames or ()])
     try:
         for row in reader:
             if "" in row or None in row.values():
@@ -96,6 +103,15 @@ def _rows(path: Path) -> list[tuple[int, Row]]:
     return rows
 
 
+def _check_header(path: Path, header: list[str]) -> None:
+    """Refuse a header with a name twice, or with a name that is nearly one with a meaning."""
+    for name in header:
+        if header.count(name) > 1:
+            raise ResultsError(f"{path}: has two columns {name!r}.", "Give each a name of its own.")
+        if name not in DESCRIBING and name.lower() in DESCRIBING:
+            raise ResultsError(f"{path}: the column {name!r} is no reward.", f"Write {name.lower()}.")
+
+
 def _chosen(path: Path, rows: list[tuple[int, Row]], where: Mapping[str, str]) -> list[tuple[int, Row]]:
     for column, value in where.items():
         if column not in rows[0][1]:
@@ -112,7 +128,11 @@ def _reward_columns(path: Path, rows: list[tuple[int, Row]], objectives: Mapping
     header = list(rows[0][1])
     pairs = [name for name in header if name.endswith("_name") and name.removesuffix("_name") in header]
     if pairs:
-        return {_only(path, rows, name): name.removesuffix("_name") for name in pairs}
+        named = [_only(path, rows, name) for name in pairs]
+        twice = next((name for name in named if named.count(name) > 1), None)
+        if twice is not None:
+            raise ResultsError(f"{path}: has two rewards {twice!r}.", "Give each a name of its own.")
+        return {name: pair.removesuffix("_name") for name, pair in zip(named, pairs, strict=True)}
     scores = {name.removeprefix("score:"): name for name in header if name.startswith("score:")}
     others = {name: name for name in header if name not in DESCRIBING and not name.startswith(PREFIXED)}
     others = {name: name for name in others if name.removesuffix("_stderr") == name or name[:-7] not in others}
@@ -142,6 +162,8 @@ def _point(where: str, row: Row, names: Mapping[str, str]) -> PlainPoint:
     weights = _numbers(where, row, "weight:")
     mus = _numbers(where, row, "mu:")
     mu = _number(where, "mu", row["mu"]) if row.get("mu") else None
+    for column, value in {"lambda": lam, "mu": mu, **{f"mu:{name}": value for name, value in mus.items()}}.items():
+        _check_share(where, column, value)
     return PlainPoint(
         where=where,
         kind=_kind(where, row, trained=bool(mus) or mu is not None),
@@ -153,6 +175,13 @@ def _point(where: str, row: Row, names: Mapping[str, str]) -> PlainPoint:
         mu=mus or (None if mu is None else (1 - mu, mu)),
         seed=row.get("seed", ""),
     )
+
+
+def _check_share(where: str, column: str, value: float | None) -> None:
+    """Refuse what is a percentage, or no weight at all; a mix may go beyond its experts, a training may not."""
+    least, most = (-10.0, 10.0) if column == "lambda" else (0.0, math.inf if ":" in column else 1.0)
+    if value is not None and not least <= value <= most:
+        raise ResultsError(f"{where}: {column} is {value:g}, no weight.", "Write weights as shares from 0 to 1.")
 
 
 def _kind(where: str, row: Row, *, trained: bool) -> Kind:
@@ -176,7 +205,11 @@ def _errors(where: str, row: Row, names: Mapping[str, str]) -> dict[str, float]:
     """Return the standard errors that stand beside the scores."""
     columns = {name: (f"stderr:{name}", f"{column}_stderr") for name, column in names.items()}
     found = {name: next((c for c in given if row.get(c)), None) for name, given in columns.items()}
-    return {name: _number(where, column, row[column]) for name, column in found.items() if column}
+    errors = {name: _number(where, column, row[column]) for name, column in found.items() if column}
+    for name, error in errors.items():
+        if error < 0:
+            raise ResultsError(f"{where}: the standard error of {name} is {error:g}.", "It cannot be negative.")
+    return errors
 
 
 def _number(where: str, column: str, cell: str) -> float:
@@ -190,6 +223,6 @@ def _number(where: str, column: str, cell: str) -> float:
 
 def _is_number(cell: str) -> bool:
     try:
-        return math.isfinite(float(cell))
+        return abs(float(cell)) <= LARGEST
     except ValueError:
         return False

@@ -174,6 +174,14 @@ def test_a_line_of_two_experts_may_be_measured_on_other_than_two_rewards(tmp_pat
         ("seed,lambda,a,b\n0,0,1,2\n0,1,1,2\n1,0,1,2\n", "not there for every seed"),
         ("kind,mu,a,b,c\nmorl,0.5,1,2,3\n", "one mu says nothing about 3 rewards"),
         ('id,a,b\nx,"1,2\n', "row 2: is not CSV"),
+        ("id,a,b\nx,1,1e300\n", "row 2: b is '1e300', not a number"),
+        ("id,step,a,b\nx,100,1,2\n", "every row is a step"),
+        ("id,a,b,a\nx,1,2,3\n", "two columns 'a'"),
+        ("id,Lambda,a,b\nx,0.5,1,2\n", "the column 'Lambda' is no reward"),
+        ("a_name,a,b_name,b\nx,1,x,2\n", "two rewards 'x'"),
+        ("lambda,a,b\n50,1,2\n", "lambda is 50, no weight"),
+        ("kind,mu,a,b\nmorl,50,1,2\n", "mu is 50, no weight"),
+        ("kind,lambda,a,a_stderr\nsoup,0,1,-1\n", "the standard error of a is -1"),
     ],
 )
 def test_a_table_that_is_not_whole_is_refused(tmp_path, text, words):
@@ -181,6 +189,31 @@ def test_a_table_that_is_not_whole_is_refused(tmp_path, text, words):
         table(tmp_path, text)
     assert words in refusal.value.message
     assert "points.csv" in refusal.value.message
+
+
+def test_standard_errors_of_a_table_tell_chance_from_a_gap(tmp_path):
+    """The middle lies 0.01 below the line; with errors of 1 at all three points that is nothing."""
+    text = "kind,lambda,a,a_stderr,b,b_stderr\nexpert,0,5,{0},1,{0}\nsoup,0.5,2.99,{0},3.5,{0}\nexpert,1,1,{0},5,{0}\n"
+    verdicts = {}
+    for error in (1, 0.001):
+        report = analyse(table(tmp_path, text.format(error)), Options())
+        gap = report.lmc["a"].minimum
+        assert gap.stderr == pytest.approx(error * np.sqrt(1.5))
+        verdicts[error] = report.hypotheses["lmc"].verdict
+    assert verdicts == {1: "holds within error", 0.001: "fails"}
+
+
+def test_an_end_of_the_line_that_only_one_reward_tells_apart(tmp_path):
+    measured = table(tmp_path, "lambda,a,b\n0,1,5\n0.5,1,3\n1,1,1\n")
+    assert dict(measured.models[0].weights) == {"a": 0.0, "b": 1.0}
+
+
+def test_a_printed_line_that_is_nearly_one_is_named(tmp_path):
+    (tmp_path / "block.txt").write_text(
+        "results[ 0.0 ] = [{'a': 1, 'n': 'm'}]\nresults[ half ] = [{'a': 1, 'n': 'm'}]\n"
+    )
+    with pytest.raises(ResultsError, match="line 2: is not read"):
+        read_inputs([tmp_path / "block.txt"], {"r": "m.a"}, {})
 
 
 def test_where_names_what_is_there(tmp_path):
@@ -224,10 +257,13 @@ def drop_faithful(content: dict) -> None:
 
 
 UNLIKE = {
-    "rewards": (drop_faithful, "the rewards are not those of"),
-    "prompts": (lambda c: c["prompts"].update(sha256="99"), "the prompts are not those of"),
-    "base": (lambda c: c["base_model"].update(name="other"), "the base model are not those of"),
-    "points": (lambda c: c["points"].pop(), "the points are not those of"),
+    "rewards": (drop_faithful, "in the rewards"),
+    "prompts": (lambda c: c["prompts"].update(sha256="99"), "in the prompts"),
+    "base": (lambda c: c["base_model"].update(name="other"), "in the base model"),
+    "points": (lambda c: c["points"].pop(), "in the points"),
+    "method": (lambda c: c.update(method="svd"), "in the mixing method"),
+    "generation": (lambda c: c["generation"].update(temperature=0.7), "in the generation"),
+    "samples": (lambda c: c.update(samples=None), "has no single scores"),
     "weights": (lambda c: c["points"][2]["weights"].update(positive=0.7), "has other weights"),
     "seed": (lambda c: c.update(seed=0), "has the seed 0"),
 }
