@@ -77,6 +77,8 @@ def test_a_wrong_recipe_is_refused_before_anything_is_written(
         (["eval", "{recipe}", "--data", "absent.csv"], "there is no such data file", "Check the path"),
         (["mix", "{a}", "{b}", "-w", "0.5", "-w", "0.6", "-o", "out"], "sum to 1.1, not to 1", "--base-weight"),
         (["mix", "{a}", "{b}", "-w", "1", "-o", "out"], "1 weights for 2 adapters", "-w"),
+        (["mix", "{a}", "{b}", "--check", "--into", "{run}"], "reads no base", "Leave --into out"),
+        (["train", "--task", "sumary", "-r", "brief"], "no task 'sumary'", "Did you mean summary?"),
         (["mix", "{a}", "{b}", "-o", "out"], "No weights are given", "--lambda"),
         (["mix", "{a}", "{b}", "--lambda", "0.5"], "No output folder", "-o DIR"),
         (["mix", "{a}", "{other}", "--lambda", "0.5", "-o", "out"], "on a base with other weights", "one base model"),

@@ -103,6 +103,8 @@ def show_reward(
     if entry is not None and section.model is None and section.function is None:
         out.print(f"reads       {entry.reads}", markup=False, soft_wrap=True)
         out.print(f"returns     {entry.returns}", markup=False, soft_wrap=True)
+        for key in entry.settings:
+            out.print(f"{key:11} {getattr(section, key)}", markup=False, soft_wrap=True)
     if section.model is not None:
         out.print(f"model       {section.model}", markup=False, soft_wrap=True)
         out.print(f"template    {section.template}", markup=False, soft_wrap=True)

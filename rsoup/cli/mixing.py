@@ -69,6 +69,8 @@ def mix(
     from rsoup import mixing
 
     chosen = weights or _line(lam, len(adapters))
+    if check and into is not None:
+        raise AdapterError("--check compares adapters, and reads no base.", "Leave --into out, or leave --check out.")
     if check:
         report = mixing.check(adapters, chosen)
         if json:

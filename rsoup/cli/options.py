@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rsoup.cli.display import say
-from rsoup.errors import RecipeError
+from rsoup.errors import RecipeError, did_you_mean
 
 if TYPE_CHECKING:
     from rsoup.recipe import Recipe, RewardSection
@@ -89,9 +89,12 @@ def make_recipe(
     Without a file, a task of the paper takes the settings of its bundled recipe.
     """
     from rsoup.recipe_file import find_recipe, parse_recipe, recipe_content, source_name, sources
+    from rsoup.tasks import TASKS
 
     given = {key: str(value) if isinstance(value, Path) else value for key, value in flags.items()}
     path = find_recipe(name) if name is not None else None
+    if (task := given.get("task.name")) is not None and task not in TASKS:
+        raise RecipeError(f"--task: there is no task {task!r}.", did_you_mean(task, TASKS))
     papers = _recipe_of_task(given) if path is None else None
     content = recipe_content(papers or path, (), {})
     if papers is not None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from rsoup.errors import AdapterError
 
 MAX_POINTS = 10_000
-_LARGEST = 1e6
+_LARGEST = 3e38  # of float32
 _TOLERANCE = 1e-6
 _ALLOW = "allow it with --allow-extrapolation"
 
