@@ -204,7 +204,8 @@ def evaluate(
         "evaluation.samples": samples,
         "evaluation.engine": engine,
     }
-    if data is not None and task is None and recipe is None:
+    data_alone = data is not None and task is None and recipe is None
+    if data_alone:
         flags["task.data"] = data
     resolved, names = make_recipe(recipe, settings, flags, reward or (), format_ or ())
     if recipe is not None and data is not None and _same_path(data, resolved.task.data):
@@ -220,7 +221,7 @@ def evaluate(
         resolved = resolved.model_copy(update={"rewards": {name: resolved.rewards[name] for name in names}})
     folder = resolved.folder / "eval"
     with Bars() as progress:
-        if data is not None and task is None and recipe is None:
+        if data_alone:
             progress.say(f"All rows of {data} are measured: give none that the adapters were trained on.")
         results = sweep(
             resolved,

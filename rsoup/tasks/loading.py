@@ -59,9 +59,7 @@ class Examples:
 
         ``setting`` is the key of the recipe that decides their number.
         """
-        fitting = (
-            self.rows if context is None else [row for row in self.rows if len(row.tokens) + new_tokens <= context]
-        )
+        fitting = [row for row in self.rows if context is None or len(row.tokens) + new_tokens <= context]
         reason = f"no room for {new_tokens} new tokens in the model's context of {context}"
         if not fitting:
             raise DataError(
@@ -227,7 +225,7 @@ def _mappings(source: str, rows: Any) -> Iterator[Mapping[str, Any]]:
 def _read_row(reader: RowReader, raw: Mapping[str, Any]) -> Row:
     try:
         row = reader(raw)
-        f"{row.id}{row.post}{row.reference}".encode()
+        f"{row.id}{row.post}{row.reference}".encode()  # fails on half of a surrogate pair, as tokenizers would
         return row
     except UnicodeEncodeError as problem:
         raise UnusableRow("text that is not Unicode") from problem
