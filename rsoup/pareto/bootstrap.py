@@ -159,11 +159,8 @@ class _Variances:
         return cls(of_seeds, of_prompts, of_both)
 
     def freedom(self, seeds: int, prompts: int) -> float:
-        """Return the median degrees of freedom (Satterthwaite 1946).
-
-        A variance of few is more often too small than too large, so each counts as if its root were the mean one.
-        """
-        left, right = self.of_seeds * _over_typical(seeds), self.of_prompts * _over_typical(prompts)
+        """Return the median degrees of freedom (Satterthwaite 1946)."""
+        left, right = self._upper(seeds, prompts)
         pooled = left**2 / max(seeds - 1, 1) + right**2 / max(prompts - 1, 1)
         known = pooled > 0
         if not known.any():
@@ -175,29 +172,26 @@ class _Variances:
 
         Its Student quantile is the mean of those of seeds and prompts, weighted by their variances (Cochran 1964).
         """
-        both = float(self.of_seeds + self.of_prompts)
-        if not both:
+        left, right = (float(variance) for variance in self._upper(seeds, prompts))
+        if not left + right:
             return float(max(seeds, prompts) - 1)
         upper = (1 + LEVEL) / 2
-        left, right = (float(special.stdtrit(max(count - 1, 1), upper)) for count in (seeds, prompts))
-        quantile = (float(self.of_seeds) * left + float(self.of_prompts) * right) / both
-        return float(special.stdtridf(upper, quantile))
+        of_seeds, of_prompts = (float(special.stdtrit(max(count - 1, 1), upper)) for count in (seeds, prompts))
+        return float(special.stdtridf(upper, (left * of_seeds + right * of_prompts) / (left + right)))
 
     def total(self) -> Floats:
-        """Return the variance of the mean, the interaction counted once.
-
-        It is no smaller than the part of seeds, that of prompts, or a third of what resampling both levels gives.
-        """
-        least = np.maximum(self.of_seeds, self.of_prompts)
-        least = np.maximum(least, (self.of_seeds + self.of_prompts + self.of_both) / 3)
+        """Return the variance of the mean, the interaction counted once, a third of what resampling gives at least."""
+        least = (self.of_seeds + self.of_prompts + self.of_both) / 3
         total: Floats = np.maximum(self.of_seeds + self.of_prompts - self.of_both, least)
         return total
 
+    def _upper(self, seeds: int, prompts: int) -> tuple[Floats, Floats]:
+        """Return the variances of seeds and prompts, each a standard error above its estimate.
 
-def _over_typical(count: int) -> float:
-    """Return the variance over the square of the mean standard deviation of ``count`` normal deviates: 1 for many."""
-    half = (count - 1) / 2
-    return half / float(special.poch(half, 0.5)) ** 2 if count > 1 else 1.0
+        That of few seeds is more often too small than too large, and would then count for too little.
+        """
+        of_seeds, of_prompts = (1 + math.sqrt(2 / max(count - 1, 1)) for count in (seeds, prompts))
+        return self.of_seeds * of_seeds, self.of_prompts * of_prompts
 
 
 def _quantile(ordered: Floats, share: Floats) -> Floats:
