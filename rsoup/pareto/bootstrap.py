@@ -119,21 +119,19 @@ def degrees_of_freedom(samples: Floats) -> float:
 
 
 def calibrated(
-    drawn: Floats, estimate: float, levels: tuple[Floats, Floats, Floats], shape: tuple[int, int], most: float
+    drawn: Floats, estimate: float, levels: tuple[Floats, Floats, Floats], shape: tuple[int, int], of_scores: float
 ) -> tuple[Floats, float]:
     """Return draws of a statistic with the spread of its standard error, and its degrees of freedom.
 
     ``levels`` are the statistic on the draws of ``draw_levels``: their variances tell what seeds, prompts and the
     interaction add to its own, whatever the statistic. ``shape`` is (seeds, prompts). A single statistic tells little
-    about its own degrees of freedom, so they are at ``most`` those of the scores that it is made of, unless Cochran's
-    bound is above.
+    about its degrees of freedom: they are the harmonic mean of its own and of those ``of_scores`` it is made of.
     """
     of_seeds, of_prompts, of_all = (np.asarray(values.var(ddof=1)) for values in levels)
     parts = _Variances(of_seeds, of_prompts, np.maximum(of_all - of_seeds - of_prompts, 0))
     spread = float(drawn.std(ddof=1))
     scale = math.sqrt(float(parts.total())) / spread if spread else 1.0
-    freedom = max(min(parts.freedom(*shape), most), parts.least_freedom(*shape))
-    return estimate + (drawn - estimate) * scale, freedom
+    return estimate + (drawn - estimate) * scale, 2 / (1 / parts.freedom(*shape) + 1 / of_scores)
 
 
 @dataclass(frozen=True)
@@ -166,18 +164,6 @@ class _Variances:
         if not known.any():
             return float(max(seeds, prompts) - 1)
         return float(np.median((left + right)[known] ** 2 / pooled[known]))
-
-    def least_freedom(self, seeds: int, prompts: int) -> float:
-        """Return the degrees of freedom of a cautious interval, for a single figure.
-
-        Its Student quantile is the mean of those of seeds and prompts, weighted by their variances (Cochran 1964).
-        """
-        left, right = (float(variance) for variance in self._upper(seeds, prompts))
-        if not left + right:
-            return float(max(seeds, prompts) - 1)
-        upper = (1 + LEVEL) / 2
-        of_seeds, of_prompts = (float(special.stdtrit(max(count - 1, 1), upper)) for count in (seeds, prompts))
-        return float(special.stdtridf(upper, (left * of_seeds + right * of_prompts) / (left + right)))
 
     def total(self) -> Floats:
         """Return the variance of the mean, the interaction counted once, a third of what resampling gives at least."""
