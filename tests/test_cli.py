@@ -235,6 +235,12 @@ def test_the_table_of_a_line_shows_lambda_and_tells_its_points_apart(rsoup: Comm
     assert rows[2][1:4] == ["0.5", "5.2200", "0.81990"]
 
 
+def test_volumes_of_rewards_with_a_tiny_range_are_not_printed_as_zeros(rsoup: Command, tmp_path: Path) -> None:
+    (tmp_path / "points.csv").write_text("lambda,a,b\n0,1e-6,5e-7\n0.5,8e-7,8e-7\n1,3e-7,9e-7\n")
+    called = rsoup("pareto", tmp_path / "points.csv", "-o", tmp_path / "report")
+    assert ["soup", "1.5e-13"] in [line.split() for line in called.lines]
+
+
 def test_an_evaluation_ends_with_a_table_of_every_lambda_and_reward(rsoup: Command, run_copy: Path) -> None:
     called = rsoup("eval", run_copy)
     results = json.loads((run_copy.parent / "run/eval/results.json").read_text())

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rsoup.report import Report
     from rsoup.report.schema import ScoreEstimate, Volume
 
+MOST_DIGITS = 8
 FOLLOWS = os.environ.get("RANK", "0") != "0"
 """Whether this is one of several processes and another one speaks for all."""
 
@@ -169,7 +170,7 @@ def _points_table(report: Report, *, intervals: bool) -> Table:
 def _digits(values: Sequence[float]) -> int:
     """Return how many decimals tell a five-hundredth of the values' range apart."""
     span = max(values) - min(values)
-    return min(8, max(0, 2 - math.floor(math.log10(span)))) if span > 0 else 3
+    return min(MOST_DIGITS, max(0, 2 - math.floor(math.log10(span)))) if span > 0 else 3
 
 
 def _summary(report: Report) -> dict[str, list[str]]:
@@ -190,8 +191,9 @@ def _summary(report: Report) -> dict[str, list[str]]:
 
 
 def _volume(kind: str, volume: Volume, digits: int) -> str:
-    interval = f" [{', '.join(f'{end:.{digits}f}' for end in volume.interval)}]" if volume.interval else ""
-    return f"{kind:<7}{volume.value:.{digits}f}{interval}"
+    form = f".{digits}f" if digits < MOST_DIGITS else ".3g"  # rewards of tiny ranges span volumes of no decimals
+    interval = f" [{', '.join(f'{end:{form}}' for end in volume.interval)}]" if volume.interval else ""
+    return f"{kind:<7}{volume.value:{form}}{interval}"
 
 
 def _interval(score: ScoreEstimate, digits: int) -> str:

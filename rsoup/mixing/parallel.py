@@ -13,8 +13,9 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def parallel(function: Callable[[T], R], items: Iterable[T], *, at_most: int = 64) -> list[R]:
+def parallel(function: Callable[[T], R], items: Iterable[T], *, at_most: int | None = None) -> list[R]:
     """Return ``function`` of every item, in order. BLAS keeps to one thread: two layers of threads slow each other."""
-    threads = min(os.cpu_count() or 1, at_most)
+    cores = os.cpu_count() or 1
+    threads = cores if at_most is None else min(cores, at_most)
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(max_workers=threads) as pool:
         return list(pool.map(function, items))

@@ -119,20 +119,28 @@ def _constrained(evidence: Evidence, options: Options) -> Choice:
     floors = np.array([options.at_least.get(name, -np.inf) for name in measured.rewards])
     row = best_at_least(measured.scores[candidates], floors, _aim(measured, options))
     if row is None:
-        name = next(iter(options.at_least))
-        column = measured.rewards.index(name)
-        best = max(candidates, key=lambda number: measured.scores[number, column])
-        raise ResultsError(
-            f"--at-least: no soup reaches {_listed(options.at_least)}; "
-            f"the highest {name} is {measured.scores[best, column]:.4g}, at {measured.models[best].id}.",
-            "Lower the floor, or evaluate more soups.",
-        )
+        raise _unreached(measured, candidates, options.at_least)
     row = candidates[row]
     sure = evidence.probability(lambda scores: np.all(scores[[row]] >= floors, axis=1))
     words = f"Best measured soup with {_listed(options.at_least)}"
     words += "." if sure is None else f"; the floor holds in {float(sure[0]):.0%} of the draws."
     probability = None if sure is None else float(sure[0])
     return _choice(evidence, "at least", options.at_least, row, words, probability=probability)
+
+
+def _unreached(measured: Measured, candidates: list[int], floors: Mapping[str, float]) -> ResultsError:
+    """Name the soup that misses the floors by least: by the largest part of a reward's range that it lacks."""
+    columns = [measured.rewards.index(name) for name in floors]
+    scores = measured.scores[np.ix_(candidates, columns)]
+    span = np.ptp(scores, axis=0)
+    missing = np.maximum(np.array(list(floors.values())) - scores, 0) / np.where(span > 0, span, 1.0)
+    nearest_row = int(missing.max(axis=1).argmin())
+    found = ", ".join(f"{name} {score:.6g}" for name, score in zip(floors, scores[nearest_row], strict=True))
+    return ResultsError(
+        f"--at-least: no soup reaches {_listed(floors)}; "
+        f"the nearest point, {measured.models[candidates[nearest_row]].id}, has {found}.",
+        "Lower a floor, or evaluate more soups.",
+    )
 
 
 def _aim(measured: Measured, options: Options) -> Floats:
@@ -206,4 +214,4 @@ def _lost(lost: Estimate) -> str:
 
 
 def _listed(floors: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} >= {floor:g}" for name, floor in floors.items())
+    return ", ".join(f"{name} >= {floor:.10g}" for name, floor in floors.items())
