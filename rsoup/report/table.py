@@ -13,7 +13,7 @@ import csv
 import io
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from rsoup.errors import ResultsError, did_you_mean
@@ -50,6 +50,7 @@ DESCRIBING = {
     *LAMBDAS,
 }
 
+_DESCRIBES = re.compile(r"λ|(?P<word>weights?|mu|stderr)[ _.-]+(?P<rest>.+)", re.IGNORECASE)
 _COMMA = re.compile(r"^([-+]?\d*),(\d+(?:[eE][-+]?\d+)?)$")
 
 Row = dict[str, str]
@@ -137,11 +138,25 @@ def _reward_columns(path: Path, rows: list[tuple[int, Row]], objectives: Mapping
     others = {name: name for name in header if name not in DESCRIBING and not name.startswith(PREFIXED)}
     others = {name: name for name in others if name.removesuffix("_stderr") == name or name[:-7] not in others}
     names = scores or others
+    if not (scores or objectives):
+        _check_rewards(path, others)
     if objectives:
         names = {label: column for label, column in (names | others).items() if _is_number(rows[0][1][column])}
     if not names:
         raise ResultsError(f"{path}: has no column of rewards.", "Name such a column score:REWARD.")
     return names
+
+
+def _check_rewards(path: Path, names: Iterable[str]) -> None:
+    """Refuse to take a column for a reward whose name says that it describes the point."""
+    for name in names:
+        found = _DESCRIBES.fullmatch(name)
+        if found:
+            meant = "lambda" if found["word"] is None else f"{found['word'].lower().rstrip('s')}:{found['rest']}"
+            raise ResultsError(
+                f"{path}: the column {name!r} does not look like a reward.",
+                f"Write {meant}; if it is a reward, write score:{name}, and score: before the others too.",
+            )
 
 
 def _only(path: Path, rows: list[tuple[int, Row]], column: str) -> str:

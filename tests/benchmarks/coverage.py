@@ -19,7 +19,7 @@ from rsoup.report.measured import Measured, Model
 TRUTH = np.array([[0.9, 0.1], [0.7, 0.35], [0.5, 0.5], [0.2, 0.8]])
 WEIGHTS = np.array([[1, 0], [2 / 3, 1 / 3], [1 / 3, 2 / 3], [0, 1]])
 SPREAD = 0.25  # of single scores around what seed and prompt make of them
-TRIALS, DRAWS = 400, 1000
+TRIALS, DRAWS = 1000, 1000
 
 
 def gap_of(scores: Floats) -> Floats:

@@ -178,6 +178,8 @@ def test_a_line_of_two_experts_may_be_measured_on_other_than_two_rewards(tmp_pat
         ("id,step,a,b\nx,100,1,2\n", "every row is a step"),
         ("id,a,b,a\nx,1,2,3\n", "two columns 'a'"),
         ("id,Lambda,a,b\nx,0.5,1,2\n", "the column 'Lambda' is no reward"),
+        ("kind,weight_a,weight_b,a,b\nsoup,1,0,0.2,0.3\n", "the column 'weight_a' does not look like a reward"),
+        ("λ,a,b\n0.5,1,2\n", "the column 'λ' does not look like a reward"),
         ("a_name,a,b_name,b\nx,1,x,2\n", "two rewards 'x'"),
         ("lambda,a,b\n50,1,2\n", "lambda is 50, no weight"),
         ("kind,mu,a,b\nmorl,50,1,2\n", "mu is 50, no weight"),
