@@ -108,7 +108,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 def read_json(path: Path, *, schema: int, what: str, error: type[RsoupError]) -> dict[str, Any]:
     """Read a JSON object that carries ``"schema": schema``; ``what`` names the kind of file in errors."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as problem:
         raise error(f"{path}: cannot be read as {what} ({problem.strerror}).", "Check the path.") from problem
     except (ValueError, RecursionError) as problem:

@@ -235,6 +235,14 @@ def test_the_table_of_a_line_shows_lambda_and_tells_its_points_apart(rsoup: Comm
     assert rows[2][1:4] == ["0.5", "5.2200", "0.81990"]
 
 
+def test_known_errors_stand_beside_the_scores_without_intervals(rsoup: Command, tmp_path: Path) -> None:
+    text = "kind,lambda,a,a_stderr,b,b_stderr\nsoup,0,5,0.1,1,0.2\nensemble,,4,0.1,1,0.2\nsoup,1,1,0.1,5,0.2\n"
+    (tmp_path / "points.csv").write_text(text)
+    lines = rsoup("pareto", tmp_path / "points.csv", "-o", tmp_path / "report").lines
+    assert "5.00 ± 0.10" in lines[1]
+    assert any(line.startswith("  ensemble 0.0") for line in lines)
+
+
 def test_volumes_of_rewards_with_a_tiny_range_are_not_printed_as_zeros(rsoup: Command, tmp_path: Path) -> None:
     (tmp_path / "points.csv").write_text("lambda,a,b\n0,1e-6,5e-7\n0.5,8e-7,8e-7\n1,3e-7,9e-7\n")
     called = rsoup("pareto", tmp_path / "points.csv", "-o", tmp_path / "report")

@@ -131,7 +131,7 @@ def _score(score: Score) -> str:
 
 def show_report(report: Report) -> None:
     """Print the front, the hypervolumes and the verdicts of a report."""
-    table = _points_table(report, intervals=True)
+    table = _points_table(report, intervals=report.bootstrap is not None)
     if out.measure(table, options=out.options.update(max_width=10_000)).maximum > out.width:
         table = _points_table(report, intervals=False)
     out.print(table)
@@ -147,18 +147,21 @@ def show_report(report: Report) -> None:
 def _points_table(report: Report, *, intervals: bool) -> Table:
     """Return the table of a report: a row per point, its scores with intervals or errors, its place on the front."""
     show = _interval if intervals else _error
-    told = "" if report.bootstrap is None else " [95 %]" if intervals else " ±"
+    errors = any(score.stderr is not None for point in report.points for score in point.scores.values())
+    told = " [95 %]" if intervals else " ±" if errors else ""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("point", no_wrap=True)
     line = any(point.lam is not None for point in report.points)
     if line:
         table.add_column("lambda", justify="right")
-    for reward in report.rewards:
-        table.add_column(f"{escape(reward)}{escape(told)}", justify="right")
-    table.add_column("front")
     digits = {name: _digits([point.scores[name].mean for point in report.points]) for name in report.rewards}
-    for point in report.points:
-        scores = [show(point.scores[name], digits[name]) for name in report.rewards]
+    cells = {name: [show(point.scores[name], digits[name]) for point in report.points] for name in report.rewards}
+    for reward, own in cells.items():
+        header = f"{escape(reward)}{escape(told)}"
+        table.add_column(header, justify="right", min_width=max(map(len, own)), overflow="fold")
+    table.add_column("front")
+    for row, point in enumerate(report.points):
+        scores = [own[row] for own in cells.values()]
         lam = ["" if point.lam is None else f"{point.lam:g}"] if line else []
         front = "" if not point.on_front else "yes"
         if point.on_front and point.front_probability is not None:
@@ -180,7 +183,9 @@ def _summary(report: Report) -> dict[str, list[str]]:
     digits = {name: _digits([point.scores[name].mean for point in report.points]) for name in report.rewards}
     above = ", ".join(f"{name} {value:.{digits[name]}f}" for name, value in reference.items())
     finest = _digits([0.0, *(volume.value for volume in volumes.values())])
-    lines = {f"hypervolume above {above}": [_volume(kind, volume, finest) for kind, volume in volumes.items()]}
+    width = max(map(len, volumes), default=0) + 1
+    figures = [f"{kind:<{width}}{_volume(volume, finest)}" for kind, volume in volumes.items()]
+    lines = {f"hypervolume above {above}": figures}
     titles = {"lmc": "linear mode connectivity", "coverage": "Pareto coverage"}
     for name, hypothesis in report.hypotheses.items():
         lines[f"{titles[name]}: {hypothesis.verdict}"] = [hypothesis.words]
@@ -190,10 +195,10 @@ def _summary(report: Report) -> dict[str, list[str]]:
     return lines
 
 
-def _volume(kind: str, volume: Volume, digits: int) -> str:
+def _volume(volume: Volume, digits: int) -> str:
     form = f".{digits}f" if digits < MOST_DIGITS else ".3g"  # rewards of tiny ranges span volumes of no decimals
     interval = f" [{', '.join(f'{end:{form}}' for end in volume.interval)}]" if volume.interval else ""
-    return f"{kind:<7}{volume.value:{form}}{interval}"
+    return f"{volume.value:{form}}{interval}"
 
 
 def _interval(score: ScoreEstimate, digits: int) -> str:

@@ -52,7 +52,6 @@ def pareto(
 ) -> None:
     """Front, statistics, pictures, one interactive page."""
     from rsoup.report import Options, make_report
-    from rsoup.report.export import export as export_choices
 
     options = Options.from_flags(
         reference=reference or [],
@@ -64,10 +63,10 @@ def pareto(
         bootstrap=bootstrap,
         seed=seed,
     )
-    report = make_report(results, output, options)
+    report = make_report(results, output, options, export)
     if export is not None:
-        for choice, folder in zip(report.choices, export_choices(report, export), strict=True):
-            say(f"{choice.rule}: {folder}")
+        for choice in report.choices:
+            say(f"{choice.rule}: {export / choice.folder}")
     if json:
         typer.echo(report.model_dump_json(by_alias=True, indent=2))
         return

@@ -11,7 +11,9 @@ from scipy import special
 from rsoup.pareto.dominance import Floats
 
 LEVEL = 0.95
-MOST_BIAS = 0.5  # standard deviations: more is no bias but a statistic at the end of its range, as an empty volume
+MOST_BIAS = 0.5  # standard deviations that percentiles can correct: more leaves them draws of the tails alone
+BIAS_BEHIND = 1 + math.sqrt(2)
+"""The bias in an estimate over what its draws add: theirs is the bias of noise of twice the variance, beyond it."""
 FEW = 12  # rows below which counts of a resample take so few values that its tails are missing
 
 
@@ -82,15 +84,25 @@ def interval(draws: Floats, estimate: Floats, freedom: float, level: float = LEV
     """Return (2, ...): the bias-corrected percentile interval of ``estimate`` (...) from ``draws`` (draws, ...).
 
     Its sides are stretched as Student's quantile with ``freedom`` degrees of freedom is to the normal one, so that
-    few prompts, or few seeds, widen it (Efron 1987; Hesterberg 2015).
+    few prompts, or few seeds, widen it (Efron 1987; Hesterberg 2015). Where most draws lie to one side, as volumes
+    of many noisy points do, noise has moved the estimate as well: the interval then holds the estimate, and reaches
+    to where the draws, mirrored at it (Davison & Hinkley 1997), would end.
     """
     below = (draws < estimate).mean(axis=0) + 0.5 * (draws == estimate).mean(axis=0)
     edge = 0.5 / len(draws)
-    bias = np.clip(special.ndtri(np.clip(below, edge, 1 - edge)), -MOST_BIAS, MOST_BIAS)
+    found = special.ndtri(np.clip(below, edge, 1 - edge))
+    bias = np.clip(found, -MOST_BIAS, MOST_BIAS)
     reach = special.ndtri((1 + level) / 2)
     ordered = np.sort(draws, axis=0)
-    ends = np.stack([_quantile(ordered, special.ndtr(2 * bias + side * reach)) for side in (-1, 1)])
-    stretched: Floats = estimate + (ends - estimate) * stretch(freedom, level)
+    low, high = (_quantile(ordered, special.ndtr(2 * bias + side * reach)) for side in (-1, 1))
+    beyond = found != bias
+    if beyond.any():
+        lowest, middle, highest = (_quantile(ordered, special.ndtr(side * reach + 0 * bias)) for side in (-1, 0, 1))
+        moved = estimate - _quantile(ordered, special.ndtr(bias))
+        centre = estimate + BIAS_BEHIND * (estimate - middle)
+        low = np.where(beyond, np.minimum(low + moved, centre - (highest - middle)), low)
+        high = np.where(beyond, np.maximum(high + moved, centre + (middle - lowest)), high)
+    stretched: Floats = estimate + (np.stack([low, high]) - estimate) * stretch(freedom, level)
     return stretched
 
 

@@ -102,6 +102,8 @@ def _as_weights(evidence: Evidence, mu: Mapping[str, float], candidates: list[in
         measured.experts[name]: float(mu.get(name, 0.0)) for name in measured.rewards if name in measured.experts
     }
     made_of = [row for row in candidates if measured.models[row].weights]
+    if not made_of:
+        return None
     row = made_of[nearest(measured.weights(made_of, names), np.array([weights.get(name, 0.0) for name in names]))]
     samples = _by_prompt(measured)
     lost = None if samples is None else _regret(samples, candidates, row, measured.vector(mu), seed)

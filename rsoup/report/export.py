@@ -1,4 +1,4 @@
-"""Make the models that a report chose."""
+"""The models that a report chose."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from rsoup.errors import ResultsError
 from rsoup.report.schema import Choice, Report
 
 
-def export(report: Report, folder: Path) -> list[Path]:
-    """Write the soup of every choice of a report into ``folder``; return their paths, in the order of the choices."""
+def chosen_soups(report: Report, folder: Path) -> dict[Path, mixing.Soup]:
+    """Mix the soup of every choice of a report; return them by the places in ``folder`` where they belong."""
     if not report.choices:
         raise ResultsError(
             "--export: nothing is chosen.", "Add --prefer NAME=WEIGHT,..., --at-least NAME=VALUE or --knee."
@@ -18,7 +18,7 @@ def export(report: Report, folder: Path) -> list[Path]:
     there = next((folder / choice.folder for choice in report.choices if (folder / choice.folder).exists()), None)
     if there is not None:
         raise ResultsError(f"--export: {there} is already there.", "Give another folder, or delete it.")
-    return [mixing.write(_soup(report, choice), folder / choice.folder) for choice in report.choices]
+    return {folder / choice.folder: _soup(report, choice) for choice in report.choices}
 
 
 def _soup(report: Report, choice: Choice) -> mixing.Soup:

@@ -84,16 +84,22 @@ def coverage_hypothesis(comparison: Comparison | None) -> Hypothesis:
     verdicts = [_run_verdict(run) for run in runs]
     verdict = _worst(verdicts)
     beaten = sum(bool(run.dominated_by) for run in runs)
-    costs = comparison.trainings
+    unknown = sum(run.difference is None for run in runs)
     if verdict == "fails":
         words = f"{verdicts.count('fails')} of {len(runs)} MORL runs beat every soup on their own preference"
+        words = words if not unknown else f"{verdicts.count('fails')} of {len(runs)} MORL runs beat the soups"
+    elif unknown == len(runs):
+        words = "The preferences that the MORL runs were trained for are not known"
     elif verdict == "holds within error":
         words = "On its own preference no MORL run beats the best soup by more than chance explains"
     else:
         words = "No MORL run beats the best soup on the preference it was trained for"
-    words += f"; soups dominate {beaten} of {len(runs)}. "
-    words += f"Trainings: {costs['soup']} for the soups, {costs['morl']} for MORL."
-    return Hypothesis(claim=COVERAGE_CLAIM, verdict=verdict, words=words)
+    if 0 < unknown < len(runs):
+        words += f"; the preferences of {unknown} are not known"
+    words += f"; soups dominate {beaten} of {len(runs)}. Trainings: "
+    costs = comparison.trainings
+    words += f"{costs['soup']} for the soups, " if costs["soup"] else ""
+    return Hypothesis(claim=COVERAGE_CLAIM, verdict=verdict, words=f"{words}{costs['morl']} for MORL.")
 
 
 def _is_mix_of(model: Model, names: list[str]) -> bool:
@@ -202,6 +208,6 @@ def _run_verdict(run: MorlRun) -> Verdict:
 def _sign_verdict(difference: Estimate) -> Verdict:
     if difference.value >= 0:
         return "holds"
-    if difference.interval is None or difference.interval[1] < 0:
-        return "fails"
-    return "holds within error"
+    reach = float(special.ndtri((1 + LEVEL) / 2)) * (difference.stderr or 0.0)
+    high = difference.value + reach if difference.interval is None else difference.interval[1]
+    return "fails" if high < 0 else "holds within error"

@@ -4,35 +4,61 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from rsoup import mixing
 from rsoup.errors import ResultsError
 from rsoup.files import write_json, write_text
 from rsoup.report.analysis import analyse
+from rsoup.report.export import chosen_soups
 from rsoup.report.inputs import read_inputs
 from rsoup.report.options import Options
 from rsoup.report.pictures import draw_pictures
 from rsoup.report.rendering import render_page
 from rsoup.report.schema import Report
+from rsoup.report.style import FORMATS
+
+PAGE, FIGURES = "index.html", "pareto.json"
+PICTURES = ("front", "lambda", "radar", "ternary")
 
 
-def make_report(inputs: Sequence[Path], out: Path, options: Options) -> Report:
+def make_report(inputs: Sequence[Path], out: Path, options: Options, export: Path | None = None) -> Report:
     """Write pareto.json, the pictures and index.html of measured points into the folder ``out``.
 
-    Nothing is written if an input or an option is refused; pareto.json comes last.
+    With ``export``, write the chosen models there too. Nothing is written if an input or an option is refused;
+    pareto.json comes last. Pictures of an earlier report that this one has not are removed.
     """
     if not inputs:
         raise ResultsError("No results were given.", "Give results.json of rsoup eval, a CSV or a printed block.")
     if out.exists() and not out.is_dir():
         raise ResultsError(f"{out}: is a file, not a folder.", "Give a folder with -o.")
+    if (out / PAGE).exists() and not (out / FIGURES).exists():
+        raise ResultsError(f"{out / PAGE}: is there, and no report's.", "Give another folder with -o.")
     measured = read_inputs(list(inputs), options.objectives, options.where)
     report = analyse(measured, options)
     page = render_page(report, measured.texts)
+    soups = {} if export is None else chosen_soups(report, export)
     try:
-        draw_pictures(report, out)
-        write_text(out / "index.html", page)
-        write_json(out / "pareto.json", report.model_dump(mode="json", by_alias=True))
+        _write(report, page, out)
     except OSError as problem:
         raise ResultsError(
             f"{out}: cannot be written ({problem.strerror}).", "Give another folder with -o."
         ) from problem
+    for folder, soup in soups.items():
+        mixing.write(soup, folder)
     return report
+
+
+def _write(report: Report, page: str, out: Path) -> None:
+    """Put the files of a report into ``out`` once all of them are whole."""
+    out.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".report.", suffix=".partial", dir=out) as name:
+        partial = Path(name)
+        write_text(partial / PAGE, page)
+        draw_pictures(report, partial)
+        write_json(partial / FIGURES, report.model_dump(mode="json", by_alias=True))
+        drawn = {file.name for file in partial.iterdir()} - {PAGE, FIGURES}
+        for file in (PAGE, *sorted(drawn), FIGURES):
+            (partial / file).replace(out / file)
+    for file in {f"{stem}.{suffix}" for stem in PICTURES for suffix in FORMATS} - drawn:
+        (out / file).unlink(missing_ok=True)

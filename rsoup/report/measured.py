@@ -22,6 +22,12 @@ class Model:
     lam: float | None = None
     mu: Mapping[str, float] | None = None  # reward name -> weight in training, for a MORL run
 
+    def alone(self) -> str | None:
+        """Return the adapter that this model is, if it is one by itself, of which mixes are made."""
+        used = {name: weight for name, weight in self.weights.items() if weight}
+        mixed = self.kind not in ("ensemble", "mod", "base")
+        return next(iter(used)) if mixed and list(used.values()) == [1.0] else None
+
 
 @dataclass(frozen=True)
 class Source:
@@ -55,11 +61,7 @@ class Measured:
 
     def ingredients(self) -> dict[str, int]:
         """Return the row of each adapter measured alone, by its name; mixes are made of these."""
-        return {
-            next(iter(parts)): row
-            for row, model in enumerate(self.models)
-            if list((parts := {name: weight for name, weight in model.weights.items() if weight}).values()) == [1.0]
-        }
+        return {name: row for row, model in enumerate(self.models) if (name := model.alone()) is not None}
 
     def weights(self, rows: list[int], names: list[str]) -> Floats:
         """Return (rows, names): the weight of each named adapter in these models."""

@@ -42,11 +42,6 @@ class Options:
             raise ResultsError(f"--bootstrap {bootstrap}: too few draws for an interval.", "Give at least 100.")
         if bootstrap > MOST_DRAWS:
             raise ResultsError(f"--bootstrap {bootstrap}: too many draws.", f"Give at most {MOST_DRAWS}.")
-        objectives = [_pair("--objective", text) for text in objective]
-        named = [name for name, _ in objectives]
-        twice = next((name for name in named if named.count(name) > 1), None)
-        if twice is not None:
-            raise ResultsError(f"--objective: {twice!r} is given twice.", "Give each reward once.")
         if seed < 0:
             raise ResultsError(f"--seed {seed}: a seed is not negative.", "Give 0 or more.")
         return cls(
@@ -54,8 +49,8 @@ class Options:
             prefer=tuple(_preference(text) for text in prefer),
             at_least=numbers("--at-least", at_least),
             knee=knee,
-            objectives=dict(objectives),
-            where=dict(_pair("--where", text) for text in where),
+            objectives=_pairs("--objective", objective, "reward"),
+            where=_pairs("--where", where, "column"),
             draws=bootstrap,
             seed=seed,
         )
@@ -96,6 +91,15 @@ def _preference(text: str) -> dict[str, float]:
             "Give weights of at least 0 that sum to 1.",
         )
     return mu
+
+
+def _pairs(flag: str, texts: Iterable[str], what: str) -> dict[str, str]:
+    pairs = [_pair(flag, text) for text in texts]
+    names = [name for name, _ in pairs]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ResultsError(f"{flag}: {twice!r} is given twice.", f"Give each {what} once.")
+    return dict(pairs)
 
 
 def _pair(flag: str, text: str) -> tuple[str, str]:

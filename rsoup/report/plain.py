@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,10 @@ from rsoup.evaluation.results import Kind
 from rsoup.pareto.dominance import Floats
 from rsoup.report.measured import Measured, Model, Source, weights_id
 
-LARGEST = 1e100
+LARGEST = 1e30
 """Beyond this a number is no score: products of several would not be finite."""
+FARTHEST = (-3.0, 4.0)
+"""Weights beyond these are percentages or mistakes: no mix goes so far past its experts."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class PlainPoint:
     id: str | None = None
     lam: float | None = None
     weights: Mapping[str, float] = field(default_factory=dict)
-    mu: tuple[float, ...] | Mapping[str, float] | None = None
+    mu: Mapping[str, float] | None = None  # label or reward -> weight in training
     seed: str = ""
 
 
@@ -40,11 +43,13 @@ def measured_from(
     seeds = list(dict.fromkeys(point.seed for point in points))
     by_seed = [[point for point in points if point.seed == seed] for seed in seeds]
     scores = [_scores(own, objectives) for own in by_seed]
-    experts, told = _experts_on_line(by_seed[0], scores[0], rewards)
-    models = [[_model(point, rewards, experts) for point in own] for own in by_seed]
+    experts, told = _experts_on_line(by_seed[0], scores[0], objectives)
+    models = [[_model(point, objectives, experts) for point in own] for own in by_seed]
+    for own in models:
+        _refuse_twins(source.path, own)
     tables = [{model.id: row for row, model in enumerate(own)} for own in models]
-    for own, table in zip(by_seed, tables, strict=True):
-        _refuse_twins(source.path, own, table, set(tables[0]))
+    for own, table in zip(models[1:], tables[1:], strict=True):
+        _refuse_unlike(source.path, {model.id: model for model in models[0]}, own, table)
     pooled = np.stack(
         [own[[table[model.id] for model in models[0]]] for own, table in zip(scores, tables, strict=True)]
     )
@@ -55,24 +60,45 @@ def measured_from(
         sources=(source,),
         samples=pooled[:, None] if len(seeds) > 1 else None,
         stderr=_stderrs(points, objectives) if len(seeds) == 1 else None,
-        experts={name: name for name in rewards if any(name in model.weights for model in models[0])},
+        experts=_experts(points, models[0], objectives),
         notes=notes + told,
     )
 
 
+def labels_of(expression: str, known: Collection[str]) -> tuple[str, ...]:
+    """Return the label, or both labels of LABEL1-LABEL2, none if it is unknown; a label may itself contain a dash."""
+    if expression in known:
+        return (expression,)
+    dashes = [place for place, letter in enumerate(expression) if letter == "-"]
+    pairs = [(expression[:place], expression[place + 1 :]) for place in dashes]
+    return next((pair for pair in pairs if pair[0] in known and pair[1] in known), ())
+
+
+def in_file_order(objectives: Mapping[str, str], labels: list[str]) -> tuple[str, ...]:
+    """Return the rewards in the order in which their labels stand in the file."""
+    return tuple(sorted(objectives, key=lambda name: labels.index(labels_of(objectives[name], labels)[0])))
+
+
 def value_of(expression: str, point: PlainPoint) -> float:
-    """Return the value of a label, or of LABEL1-LABEL2; a label may itself contain a dash."""
-    values = point.values
-    if expression in values:
-        return values[expression]
-    for place, letter in enumerate(expression):
-        plus, minus = expression[:place], expression[place + 1 :]
-        if letter == "-" and plus in values and minus in values:
-            return values[plus] - values[minus]
-    raise ResultsError(
-        f"{point.where}: has no label {expression!r}.",
-        f"{did_you_mean(expression, values)} It has {', '.join(values)}.",
+    """Return the value of a label, or of LABEL1-LABEL2."""
+    labels = labels_of(expression, point.values)
+    if not labels:
+        raise unknown_label(point.where, expression, list(point.values))
+    first, *second = (point.values[label] for label in labels)
+    return first - sum(second)
+
+
+def unknown_label(where: str, expression: str, known: list[str]) -> ResultsError:
+    """Return the refusal of an objective whose labels the input does not have."""
+    return ResultsError(
+        f"{where}: has no label {expression!r}.", f"{did_you_mean(expression, known)} It has {', '.join(known)}."
     )
+
+
+def check_weight(where: str, what: str, value: float) -> None:
+    """Refuse a percentage, or another number that is no weight of a mix; mixes may go beyond their experts."""
+    if not FARTHEST[0] <= value <= FARTHEST[1]:
+        raise ResultsError(f"{where}: {what} is {value:g}, no weight.", "Write weights as shares from 0 to 1.")
 
 
 def _scores(points: list[PlainPoint], objectives: Mapping[str, str]) -> Floats:
@@ -86,30 +112,40 @@ def _stderrs(points: list[PlainPoint], objectives: Mapping[str, str]) -> Floats 
 
 
 def _experts_on_line(
-    points: list[PlainPoint], scores: Floats, rewards: tuple[str, ...]
+    points: list[PlainPoint], scores: Floats, objectives: Mapping[str, str]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the experts in the order of their weights (1 - lambda, lambda), and what to tell about that order.
 
     The end of the line that scores more on a reward than the other end is that reward's expert; where the ends do not
-    say so, lambda = 0 is the expert of the first reward.
+    say so, lambda = 0 is the expert of the first reward of the file.
     """
-    if len(rewards) != 2:
+    if len(objectives) != 2:
         return ("first", "second"), ()
+    rewards, in_file = tuple(objectives), in_file_order(objectives, list(points[0].values))
     ends = {point.lam: row for row, point in enumerate(points) if point.kind in ("soup", "expert")}
     if 0.0 not in ends or 1.0 not in ends or any(point.weights for point in points):
-        return rewards, ()
+        return in_file, ()
     rise = scores[ends[1.0]] - scores[ends[0.0]]
-    if rise[0] >= 0 >= rise[1] and rise.any():
-        return (rewards[1], rewards[0]), (
-            f"lambda is kept as the file has it: the end at lambda = 0 is best at {rewards[1]}, so it is taken for "
-            f"that reward's expert.",
-        )
-    return rewards, ()
+    if not rise.any() or rise[0] * rise[1] > 0:
+        return in_file, ()
+    experts = rewards if rise[1] > rise[0] else rewards[::-1]
+    told = f"lambda is kept as the file has it: the end at lambda = 0 is best at {experts[0]}, so it is taken for"
+    return experts, () if experts == in_file else (f"{told} that reward's expert.",)
 
 
-def _model(point: PlainPoint, rewards: tuple[str, ...], experts: tuple[str, ...]) -> Model:
-    mu = _mu(point, rewards)
-    weights = _weights(point, rewards, experts)
+def _experts(points: list[PlainPoint], models: list[Model], objectives: Mapping[str, str]) -> dict[str, str]:
+    """Return the adapter of each reward: it has the name of the reward, or where weights are given, of its column."""
+    adapters = {name for model in models for name in model.weights}
+    in_file = {name for point in points for name in point.weights}
+    named = {name: expression if expression in in_file else name for name, expression in objectives.items()}
+    return {name: adapter for name, adapter in named.items() if adapter in adapters}
+
+
+def _model(point: PlainPoint, objectives: Mapping[str, str], experts: tuple[str, ...]) -> Model:
+    if point.kind == "morl" and not point.mu and set(point.weights) <= {*objectives, *objectives.values()}:
+        point = replace(point, mu=point.weights or None, weights={})  # what it was trained on, not mixed from
+    mu = _mu(point, objectives)
+    weights = _weights(point, tuple(objectives), experts)
     alone = [name for name, weight in weights.items() if weight] if sorted(set(weights.values())) == [0.0, 1.0] else []
     kind: Kind = "expert" if point.kind == "soup" and len(alone) == 1 else point.kind
     name = point.id or _default_id(kind, weights, alone, mu, point)
@@ -138,35 +174,64 @@ def _default_id(
     return weights_id(kind, parts) if parts else f"{kind} {point.where.rpartition(' ')[2]}"
 
 
-def _mu(point: PlainPoint, rewards: tuple[str, ...]) -> dict[str, float] | None:
+def _mu(point: PlainPoint, objectives: Mapping[str, str]) -> dict[str, float] | None:
+    """Return the weights of a MORL training by reward, which sum to 1; the input may name rewards or their labels."""
     if point.mu is None:
         return None
-    if isinstance(point.mu, Mapping):
-        unknown = [name for name in point.mu if name not in rewards]
-        if unknown:
+    given = {name: weight for name, weight in point.mu.items() if weight}
+    by_label = set(given) <= set(objectives.values())
+    mu = {name: given.pop(label if by_label else name, 0.0) for name, label in objectives.items()}
+    if given:
+        name = next(iter(given))
+        raise ResultsError(f"{point.where}: mu of {name!r}, which is no reward.", did_you_mean(name, list(objectives)))
+    total = sum(mu.values())
+    if not total:
+        raise ResultsError(f"{point.where}: every mu is 0.", "Give the weights that the model was trained with.")
+    return {name: weight / total for name, weight in mu.items()}
+
+
+def _refuse_twins(path: str, models: list[Model]) -> None:
+    """Refuse two points of one id, and two measurements of one expert, of which mixes are judged."""
+    ids = Counter(model.id for model in models)
+    twice = [name for name, count in ids.items() if count > 1]
+    if twice:
+        raise ResultsError(
+            f"{path}: {ids[twice[0]]} points are {', '.join(twice[:5])}{', ...' if len(twice) > 5 else ''}.",
+            "Give each a name of its own, in a CSV by a column id, or a column seed for repeats of a training.",
+        )
+    alone: dict[str, str] = {}
+    for model in models:
+        adapter = model.alone()
+        if adapter in alone:
             raise ResultsError(
-                f"{point.where}: mu of {unknown[0]!r}, which is no reward.", did_you_mean(unknown[0], rewards)
+                f"{path}: {alone[adapter]} and {model.id} both are the expert {adapter} by itself.",
+                "Keep one of them; repeats of a training are told apart by a column seed.",
             )
-        return {name: point.mu.get(name, 0.0) for name in rewards}
-    if len(point.mu) != len(rewards):
-        raise ResultsError(
-            f"{point.where}: one mu says nothing about {len(rewards)} rewards.",
-            "Give a column mu:NAME for each reward.",
-        )
-    return dict(zip(rewards, point.mu, strict=True))
+        if adapter is not None:
+            alone[adapter] = model.id
 
 
-def _refuse_twins(path: str, points: list[PlainPoint], table: Mapping[str, int], known: set[str]) -> None:
-    if len(table) != len(points):
-        raise ResultsError(
-            f"{path}: {len(points)} points have only {len(table)} different ids: {', '.join(table)}.",
-            "Tell them apart with a column id, or repeats of a training with a column seed.",
-        )
-    if set(table) != known:
-        odd = sorted(set(table) ^ known)[0]
+def _refuse_unlike(path: str, first: Mapping[str, Model], models: list[Model], table: Mapping[str, int]) -> None:
+    """Refuse a seed whose points are not those of the first seed."""
+    if set(table) != set(first):
+        odd = sorted(set(table) ^ set(first))[0]
         raise ResultsError(
             f"{path}: the point {odd!r} is not there for every seed.", "Measure the same points for every seed."
         )
+    for model in models:
+        if model != first[model.id]:
+            raise ResultsError(
+                f"{path}: the point {model.id!r} is not the same in every seed.",
+                "Give it the same kind, weights, lambda and mu for every seed.",
+            )
+
+
+def is_number(cell: str) -> bool:
+    """Say whether a cell holds a finite number, and not one beyond all scores."""
+    try:
+        return abs(float(cell)) <= LARGEST
+    except ValueError:
+        return False
 
 
 def require_path(path: Path) -> str:

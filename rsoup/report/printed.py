@@ -10,12 +10,14 @@ from pathlib import Path
 from rsoup.errors import ResultsError
 from rsoup.files import sha256_file
 from rsoup.report.measured import Measured, Source
-from rsoup.report.plain import LARGEST, PlainPoint, measured_from, require_path
+from rsoup.report.plain import LARGEST, PlainPoint, check_weight, measured_from, require_path
 
 LINE = re.compile(r"^\s*(?:results|d)\[\s*([-+0-9.eE]+)\s*\]\s*=\s*(.*?)\s*$")
 
 NEARLY = re.compile(r"\b(?:results|d)\[.*\]\s*=\s*\[\s*\{")
 """A line that was meant to be one."""
+_SCALAR = re.compile(r"\b(?:(?:np|numpy)\.float\d+|tensor)\(([-+.\deE]+)[^()]*\)")  # as numpy and torch print a number
+_MISSING = re.compile(r"\b(?:nan|inf)\b")
 
 
 def read_printed(path: Path, objectives: Mapping[str, str]) -> Measured:
@@ -46,18 +48,28 @@ def read_printed(path: Path, objectives: Mapping[str, str]) -> Measured:
 
 def _point(where: str, lam: str, text: str) -> PlainPoint:
     try:
+        text = _SCALAR.sub(r"\1", text)
         entries = ast.literal_eval(text)
         position = float(lam)
     except (ValueError, SyntaxError, MemoryError, RecursionError) as problem:
+        missing = _MISSING.search(text)
+        if missing:
+            raise ResultsError(f"{where}: holds {missing[0]}, which is no number.", "Correct the line.") from problem
         raise ResultsError(f"{where}: is cut short or no list of numbers.", "Copy the whole line.") from problem
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise ResultsError(f"{where}: is not a list of one dictionary for each reward model.", "Copy the whole line.")
+    check_weight(where, "lambda", position)
     values: dict[str, float] = {}
     for place, entry in enumerate(entries):
         model = entry.get("n", place)
         for label, value in entry.items():
-            if label != "n":
-                values[f"{model}.{label}"] = _number(f"{where}: {model}.{label}", value)
+            if label == "n":
+                continue
+            if f"{model}.{label}" in values:
+                raise ResultsError(
+                    f"{where}: {model}.{label} is there twice.", "Give each reward model a name of its own under 'n'."
+                )
+            values[f"{model}.{label}"] = _number(f"{where}: {model}.{label}", value)
     return PlainPoint(where, "soup", values, lam=position)
 
 

@@ -117,7 +117,9 @@ def _refuse_unlike(first_path: Path, first: Results, path: Path, run: Results) -
     same = {
         "rewards": (sorted(first.rewards), sorted(run.rewards)),
         "prompts": (first.prompts.sha256, run.prompts.sha256),
+        "task": (first.task, run.task),
         "base model": (first.base_model.name, run.base_model.name),
+        "base model's weights": (first.base_model.sha256, run.base_model.sha256),
         "mixing method": (first.method, run.method),
         "generation": (first.generation.model_dump(), run.generation.model_dump()),
         "points": (sorted(point.id for point in first.points), sorted(point.id for point in run.points)),

@@ -1,26 +1,27 @@
 """Read a CSV of points.
 
 Columns: ``id``, ``kind`` (base, expert, soup, morl, ensemble, mod, checkpoint) or ``method``, ``lambda`` (weight of the
-second expert) or ``weight:EXPERT`` for each, ``mu`` (weight of the second reward in a MORL training) or ``mu:REWARD``
-for each, ``seed``, ``step`` (only the ``final`` one of a training counts). Rewards are the columns ``score:REWARD``, or
-pairs such as ``reward1_name`` and ``reward1``, or else every other column; ``stderr:REWARD`` or ``REWARD_stderr`` is
-a standard error. Cells are parted by commas, semicolons or tabs.
+second expert) or ``weight:EXPERT`` for each, ``mu`` (weight of the file's second reward in a MORL training) or
+``mu:REWARD`` for each, ``seed``, ``step`` (only the ``final`` one of a training counts). Rewards are the columns
+``score:REWARD``, or pairs such as ``reward1_name`` and ``reward1``, or else every other column; ``stderr:REWARD`` or
+``REWARD_stderr`` is a standard error. Cells are parted by commas, semicolons or tabs; columns without a name are left
+out.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from rsoup.errors import ResultsError, did_you_mean
 from rsoup.evaluation.results import Kind
 from rsoup.files import sha256_file
+from rsoup.report.columns import LAMBDAS, Row, check_header, labels, reward_columns
 from rsoup.report.measured import Measured, Source
-from rsoup.report.plain import LARGEST, PlainPoint, measured_from, require_path
+from rsoup.report.plain import PlainPoint, check_weight, in_file_order, is_number, measured_from, require_path
 
 KINDS: dict[str, Kind] = {
     "base": "base",
@@ -33,27 +34,8 @@ KINDS: dict[str, Kind] = {
     "mod": "mod",
     "checkpoint": "checkpoint",
 }
-LAMBDAS = ("lambda", "lambda_paper", "lam")
-PREFIXED = ("weight:", "mu:", "stderr:", "low:", "high:")
-DESCRIBING = {
-    "id",
-    "kind",
-    "method",
-    "mu",
-    "seed",
-    "step",
-    "dataset",
-    "n",
-    "lambda_readme",
-    "on_front",
-    "front_probability",
-    *LAMBDAS,
-}
-
-_DESCRIBES = re.compile(r"λ|(?P<word>weights?|mu|stderr)[ _.-]+(?P<rest>.+)", re.IGNORECASE)
+_QUOTED = re.compile(r'"[^"]*"')
 _COMMA = re.compile(r"^([-+]?\d*),(\d+(?:[eE][-+]?\d+)?)$")
-
-Row = dict[str, str]
 
 
 def read_table(path: Path, objectives: Mapping[str, str], where: Mapping[str, str]) -> Measured:
@@ -67,10 +49,11 @@ def read_table(path: Path, objectives: Mapping[str, str], where: Mapping[str, st
         )
     if len(final) < len(rows):
         notes = (f"Rows left out as steps on the way of a training: {len(rows) - len(final)}.",)
-    names = _reward_columns(path, final, objectives)
-    points = [_point(f"{path}: row {number}", row, names) for number, row in final]
-    if not objectives:
-        objectives = {name: name for name in names}
+    own = reward_columns(path, final, objectives)
+    names = labels(path, final, own, objectives) if objectives else own
+    objectives = objectives or {name: name for name in names}
+    trained_on = tuple(objectives[name] for name in in_file_order(objectives, list(names)))
+    points = [_point(f"{path}: row {number}", row, names, trained_on) for number, row in final]
     if 0 < sum(len(point.stderr) == len(names) for point in points) < len(points):
         notes += ("Some points have no standard error: those of the others are left out.",)
     if "kind" not in rows[0][1] and "method" not in rows[0][1]:
@@ -81,36 +64,28 @@ def read_table(path: Path, objectives: Mapping[str, str], where: Mapping[str, st
 def _rows(path: Path) -> list[tuple[int, Row]]:
     """Return the rows with their line numbers; refuse a row that is longer or shorter than the header."""
     text = require_path(path)
-    delimiter = max(",;\t", key=text.partition("\n")[0].count)
-    reader = csv.DictReader(io.StringIO(text), restkey="", restval=None, strict=True, delimiter=delimiter)
+    delimiter = max(",;\t", key=_QUOTED.sub("", text.partition("\n")[0]).count)
+    reader = csv.reader(io.StringIO(text), strict=True, delimiter=delimiter)
     rows: list[tuple[int, Row]] = []
-    _check_header(path, [name.strip() for name in reader.fieldnames or ()])
     try:
-        for row in reader:
-            if "" in row or None in row.values():
+        header = [name.strip() for name in next(reader, [])]
+        check_header(path, header)
+        for cells in filter(None, reader):
+            if len(cells) != len(header):
                 raise ResultsError(
-                    f"{path}: row {reader.line_num}: has not as many cells as the header.", "Is the file whole?"
+                    f"{path}: row {reader.line_num}: has {len(cells)} cells, the header has {len(header)}.",
+                    "Is the file whole?",
                 )
-            cells = {name.strip(): cell.strip() for name, cell in row.items()}
+            row = {name: cell.strip() for name, cell in zip(header, cells, strict=True) if name}
             if delimiter == ";":  # where cells are parted so, numbers may have a comma for their point
-                cells = {name: _COMMA.sub(r"\1.\2", cell) for name, cell in cells.items()}
-            rows.append((reader.line_num, cells))
+                row = {name: _COMMA.sub(r"\1.\2", cell) for name, cell in row.items()}
+            rows.append((reader.line_num, row))
     except csv.Error as problem:
-        raise ResultsError(
-            f"{path}: row {reader.line_num + 1}: is not CSV ({problem}).", "Is the file whole?"
-        ) from problem
+        number = 1 + (rows[-1][0] if rows else 1)
+        raise ResultsError(f"{path}: row {number}: is not CSV ({problem}).", "Is the file whole?") from problem
     if not rows:
         raise ResultsError(f"{path}: holds no points.", "Give a CSV with a header and one row for each point.")
     return rows
-
-
-def _check_header(path: Path, header: list[str]) -> None:
-    """Refuse a header with a name twice, or with a name that is nearly one with a meaning."""
-    for name in header:
-        if header.count(name) > 1:
-            raise ResultsError(f"{path}: has two columns {name!r}.", "Give each a name of its own.")
-        if name not in DESCRIBING and name.lower() in DESCRIBING:
-            raise ResultsError(f"{path}: the column {name!r} is no reward.", f"Write {name.lower()}.")
 
 
 def _chosen(path: Path, rows: list[tuple[int, Row]], where: Mapping[str, str]) -> list[tuple[int, Row]]:
@@ -124,79 +99,43 @@ def _chosen(path: Path, rows: list[tuple[int, Row]], where: Mapping[str, str]) -
     return rows
 
 
-def _reward_columns(path: Path, rows: list[tuple[int, Row]], objectives: Mapping[str, str]) -> dict[str, str]:
-    """Return reward name -> column, or with objectives every label they may speak of."""
-    header = list(rows[0][1])
-    pairs = [name for name in header if name.endswith("_name") and name.removesuffix("_name") in header]
-    if pairs:
-        named = [_only(path, rows, name) for name in pairs]
-        twice = next((name for name in named if named.count(name) > 1), None)
-        if twice is not None:
-            raise ResultsError(f"{path}: has two rewards {twice!r}.", "Give each a name of its own.")
-        return {name: pair.removesuffix("_name") for name, pair in zip(named, pairs, strict=True)}
-    scores = {name.removeprefix("score:"): name for name in header if name.startswith("score:")}
-    others = {name: name for name in header if name not in DESCRIBING and not name.startswith(PREFIXED)}
-    others = {name: name for name in others if name.removesuffix("_stderr") == name or name[:-7] not in others}
-    names = scores or others
-    if not (scores or objectives):
-        _check_rewards(path, others)
-    if objectives:
-        names = {label: column for label, column in (names | others).items() if _is_number(rows[0][1][column])}
-    if not names:
-        raise ResultsError(f"{path}: has no column of rewards.", "Name such a column score:REWARD.")
-    return names
-
-
-def _check_rewards(path: Path, names: Iterable[str]) -> None:
-    """Refuse to take a column for a reward whose name says that it describes the point."""
-    for name in names:
-        found = _DESCRIBES.fullmatch(name)
-        if found:
-            meant = "lambda" if found["word"] is None else f"{found['word'].lower().rstrip('s')}:{found['rest']}"
-            raise ResultsError(
-                f"{path}: the column {name!r} does not look like a reward.",
-                f"Write {meant}; if it is a reward, write score:{name}, and score: before the others too.",
-            )
-
-
-def _only(path: Path, rows: list[tuple[int, Row]], column: str) -> str:
-    """Return the one reward name in a column of names."""
-    names = dict.fromkeys(row[column] for _, row in rows)
-    if len(names) > 1:
-        key = "dataset" if "dataset" in rows[0][1] else column
-        choices = list(dict.fromkeys(row[key] for _, row in rows))
-        raise ResultsError(
-            f"{path}: holds points of different rewards in {column}: {', '.join(names)}.",
-            f"Choose rows that can be compared: --where {key}={choices[0]} (or {', '.join(choices[1:])}).",
-        )
-    return next(iter(names))
-
-
-def _point(where: str, row: Row, names: Mapping[str, str]) -> PlainPoint:
+def _point(where: str, row: Row, names: Mapping[str, str], trained_on: tuple[str, ...]) -> PlainPoint:
     lam = next((_number(where, name, row[name]) for name in LAMBDAS if row.get(name)), None)
-    weights = _numbers(where, row, "weight:")
-    mus = _numbers(where, row, "mu:")
-    mu = _number(where, "mu", row["mu"]) if row.get("mu") else None
-    for column, value in {"lambda": lam, "mu": mu, **{f"mu:{name}": value for name, value in mus.items()}}.items():
-        _check_share(where, column, value)
+    weights, mu = _numbers(where, row, "weight:"), _mu(where, row, trained_on)
+    for what, value in {"lambda": lam, **{f"weight:{name}": weight for name, weight in weights.items()}}.items():
+        if value is not None:
+            check_weight(where, what, value)
+    if lam is not None and len(weights) == 2 and abs(max(weights.values()) - max(lam, 1 - lam)) > 0.01:
+        told = ", ".join(f"{weight:g}" for weight in weights.values())
+        raise ResultsError(f"{where}: lambda is {lam:g} and the weights are {told}.", "Correct one, or leave it out.")
     return PlainPoint(
         where=where,
-        kind=_kind(where, row, trained=bool(mus) or mu is not None),
+        kind=_kind(where, row, trained=mu is not None),
         values={name: _number(where, column, row[column]) for name, column in names.items()},
         stderr=_errors(where, row, names),
         id=row.get("id") or None,
         lam=lam,
         weights=weights,
-        mu=mus or (None if mu is None else (1 - mu, mu)),
+        mu=mu,
         seed=row.get("seed", ""),
     )
 
 
-def _check_share(where: str, column: str, value: float | None) -> None:
-    """Refuse what is a percentage, or no weight at all; a mix may go beyond its experts, a training may not."""
-    least, most = (-10.0, 10.0) if column == "lambda" else (0.0, math.inf if ":" in column else 1.0)
-    if value is not None and not least <= value <= most:
-        raise ResultsError(f"{where}: {column} is {value:g}, no weight.", "Write weights as shares from 0 to 1.")
+def _mu(where: str, row: Row, trained_on: tuple[str, ...]) -> dict[str, float] | None:
+    """Return the weights of a MORL training by what it was trained on, in the order of the file."""
+    given = _numbers(where, row, "mu:")
+    second = _number(where, "mu", row["mu"]) if row.get("mu") else None
+    for name, value in [*given.items(), *([] if second is None else [("", second)])]:
+        if value < 0 or (value > 1 and not name):
+            column = f"mu:{name}" if name else "mu"
+            raise ResultsError(f"{where}: {column} is {value:g}, no weight.", "Write weights as shares from 0 to 1.")
+    if second is None or given:
+        return given or None
+    if len(trained_on) != 2:
+        raise ResultsError(
+            f"{where}: one mu says nothing about {len(trained_on)} rewards.", "Give a column mu:NAME for each reward."
+        )
+    return {trained_on[0]: 1 - second, trained_on[1]: second}
 
 
 def _kind(where: str, row: Row, *, trained: bool) -> Kind:
@@ -228,16 +167,9 @@ def _errors(where: str, row: Row, names: Mapping[str, str]) -> dict[str, float]:
 
 
 def _number(where: str, column: str, cell: str) -> float:
-    if not _is_number(cell):
+    if not is_number(cell):
         raise ResultsError(
             f"{where}: {column} is {cell!r}, not a number.",
             "Correct the cell; if the column is no reward, name those that are: --objective NAME=COLUMN.",
         )
     return float(cell)
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        return abs(float(cell)) <= LARGEST
-    except ValueError:
-        return False

@@ -1,11 +1,13 @@
 """How often the report's 95 % intervals hold the truth: of means, LMC gaps and a hypervolume of simulated runs.
 
-python tests/benchmarks/coverage.py [SEEDS ...]
+python tests/benchmarks/coverage.py [SEEDS ...]    four points, prompts and seeds with effects of their own
+python tests/benchmarks/coverage.py crowded        hypervolumes of more and more points, which noise makes larger
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 import sys
 
 import numpy as np
@@ -19,7 +21,7 @@ from rsoup.report.measured import Measured, Model
 TRUTH = np.array([[0.9, 0.1], [0.7, 0.35], [0.5, 0.5], [0.2, 0.8]])
 WEIGHTS = np.array([[1, 0], [2 / 3, 1 / 3], [1 / 3, 2 / 3], [0, 1]])
 SPREAD = 0.25  # of single scores around what seed and prompt make of them
-TRIALS, DRAWS = 1000, 1000
+TRIALS, FEWER_TRIALS, DRAWS = 1000, 300, 1000
 
 
 def gap_of(scores: Floats) -> Floats:
@@ -52,8 +54,34 @@ def coverage(seeds: int, prompts: int, of_seeds: float, of_prompts: float) -> tu
     return means, gaps, volumes
 
 
+def crowded(points: int, prompts: int, common: float) -> float:
+    """Return the share of trials in which the interval of a quarter circle's volume holds the truth.
+
+    ``common`` is the part of the scores' variance that all points of a prompt share.
+    """
+    generator = np.random.default_rng(5)
+    angles = np.linspace(0, np.pi / 2, points)
+    truth = 0.3 + 0.5 * np.stack([np.sin(angles), np.cos(angles)], axis=1)
+    models = tuple(Model(f"soup-{row}", "soup", {}) for row in range(points))
+    held = []
+    for trial in range(FEWER_TRIALS):
+        own, shared = SPREAD * math.sqrt(1 - common), SPREAD * math.sqrt(common)
+        samples = truth + generator.normal(0, own, (1, prompts, *truth.shape))
+        samples += generator.normal(0, shared, (1, prompts, 1, 2))
+        evidence = gather(Measured(("one", "two"), models, samples.mean(axis=(0, 1)), (), samples), DRAWS, trial)
+        low, high = evidence.estimate(volume_of).interval or (np.nan, np.nan)
+        held.append(low <= volume_of(truth) <= high)
+    return float(np.mean(held))
+
+
 def main() -> None:
     """Print a row for each size of run."""
+    if sys.argv[1:] == ["crowded"]:
+        print("| points | prompts | variance in common | hypervolume |")
+        print("|---|---|---|---|")
+        for points, prompts, common in itertools.product((11, 50, 200), (50, 200), (0, 0.7)):
+            print(f"| {points} | {prompts} | {common} | {crowded(points, prompts, common):.3f} |", flush=True)
+        return
     print("| seeds | prompts | sd of seeds | sd of prompts | means | gaps | hypervolume |")
     print("|---|---|---|---|---|---|---|")
     for seeds in [int(text) for text in sys.argv[1:]] or [1, 2, 3, 5]:

@@ -14,6 +14,7 @@ from rsoup.pareto.bootstrap import (
     simultaneous_reach,
     standard_error,
 )
+from rsoup.pareto.indicators import hypervolume
 
 
 def test_equal_points_stay_equal_in_every_draw():
@@ -99,3 +100,23 @@ def test_few_seeds_that_differ_much_are_covered_too(seeds):
         low, high = interval(draw_means(samples, 200, trial), samples.mean(axis=(0, 1)), degrees_of_freedom(samples))
         covered.append((low <= 0) & (high >= 0))
     assert 0.92 <= np.mean(covered) <= 0.98
+
+
+def noisy_circle(generator, points: int, prompts: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return points on a quarter circle, and their samples: noise makes the best of many look better than they are."""
+    angles = np.linspace(0, np.pi / 2, points)
+    truth = 0.3 + 0.5 * np.stack([np.sin(angles), np.cos(angles)], axis=1)
+    return truth, truth + generator.normal(0, 0.25, (1, prompts, points, 2))
+
+
+@pytest.mark.parametrize("points", [50, 200])
+def test_volumes_of_many_noisy_points_lie_in_their_intervals_and_so_does_the_truth(points):
+    generator, held = np.random.default_rng(3), []
+    for trial in range(30):
+        truth, samples = noisy_circle(generator, points, prompts=60)
+        value = np.array(hypervolume(samples.mean(axis=(0, 1)), np.zeros(2)))
+        drawn = np.array([hypervolume(scores, np.zeros(2)) for scores in draw_means(samples, 200, trial)])
+        low, high = interval(drawn, value, 59)
+        assert low < value < high
+        held.append(low < hypervolume(truth, np.zeros(2)) < high)
+    assert np.mean(held) > 0.85

@@ -11,7 +11,7 @@ from mixing.making import make_adapter, update_of
 from rsoup import mixing
 from rsoup.errors import ResultsError
 from rsoup.report.analysis import analyse
-from rsoup.report.export import export
+from rsoup.report.export import chosen_soups
 from rsoup.report.inputs import read_inputs
 from rsoup.report.options import Options
 
@@ -27,20 +27,20 @@ def chosen(folder: Path, *, adapters: bool = True, **asked):
 
 def test_every_choice_is_made_with_its_weights(tmp_path):
     report = chosen(tmp_path, knee=True, at_least={"b": 1.1}, prefer=({"a": 0.4, "b": 0.6},))
-    folders = export(report, tmp_path / "out")
-    assert [folder.name for folder in folders] == [choice.folder for choice in report.choices]
+    soups = chosen_soups(report, tmp_path / "out")
+    assert {folder.name for folder in soups} == {choice.folder for choice in report.choices}
     ends = [mixing.read(tmp_path / name) for name in "ab"]
-    for folder, choice in zip(folders, report.choices, strict=True):
+    for choice in report.choices:
+        soup = soups[tmp_path / "out" / choice.folder]
         exact = mixing.mix(ends, [choice.weights["a"], choice.weights["b"]], allow_extrapolation=True).adapter
         for module in exact.layers:
-            np.testing.assert_array_equal(update_of(mixing.read(folder), module), update_of(exact, module))
+            np.testing.assert_array_equal(update_of(soup.adapter, module), update_of(exact, module))
     assert report.choices[-2].weights == {"a": -0.5, "b": 1.5}  # measured outside the simplex, so it may be made
 
 
 def test_nothing_chosen_or_adapters_unknown_are_refused(tmp_path):
     with pytest.raises(ResultsError, match="nothing is chosen") as refusal:
-        export(chosen(tmp_path), tmp_path / "out")
+        chosen_soups(chosen(tmp_path), tmp_path / "out")
     assert "--knee" in refusal.value.hint
     with pytest.raises(ResultsError, match="in which folder the adapter a, b is"):
-        export(chosen(tmp_path, adapters=False, knee=True), tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+        chosen_soups(chosen(tmp_path, adapters=False, knee=True), tmp_path / "out")

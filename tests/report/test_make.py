@@ -179,6 +179,7 @@ def test_the_same_input_gives_the_same_files(tmp_path):
         ({"reference": ["positive"]}, "is not NAME=VALUE"),
         ({"reference": ["positive=1,positive=2"]}, "given twice"),
         ({"bootstrap": 3}, "too few draws"),
+        ({"where": ["kind=soup", "kind=base"]}, "--where: 'kind' is given twice"),
     ],
 )
 def test_a_refused_wish_writes_nothing(tmp_path, flags, words):
@@ -187,6 +188,43 @@ def test_a_refused_wish_writes_nothing(tmp_path, flags, words):
         make_report([path], tmp_path / "report", Options.from_flags(**flags))
     assert words in refusal.value.message
     assert not (tmp_path / "report").exists()
+
+
+def test_a_report_of_other_points_leaves_no_picture_of_the_one_before(tmp_path):
+    make_report([write_triangle(tmp_path / "3", prompts=4)], tmp_path / "report", Options(draws=100))
+    (tmp_path / "report/notes.txt").write_text("mine")
+    make_report([write_line(tmp_path / "2", prompts=4)], tmp_path / "report", Options(draws=100))
+    stems = {path.stem for path in (tmp_path / "report").iterdir()}
+    assert stems == {"front", "lambda", "index", "pareto", "notes"}
+
+
+def test_a_page_that_is_no_report_is_not_written_over(tmp_path):
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/index.html").write_text("mine")
+    with pytest.raises(ResultsError, match="is there, and no report's"):
+        make_report([write_line(tmp_path, prompts=4)], tmp_path / "site", Options(draws=100))
+    assert [path.read_text() for path in (tmp_path / "site").iterdir()] == ["mine"]
+
+
+def test_a_report_that_cannot_be_written_leaves_nothing_half(tmp_path):
+    (tmp_path / "report/index.html").mkdir(parents=True)
+    (tmp_path / "report/pareto.json").write_text("{}")
+    with pytest.raises(ResultsError, match="cannot be written"):
+        make_report([write_line(tmp_path, prompts=4)], tmp_path / "report", Options(draws=100))
+    assert sorted(path.name for path in (tmp_path / "report").iterdir()) == ["index.html", "pareto.json"]
+
+
+def test_an_export_that_is_refused_writes_no_report_either(tmp_path):
+    with pytest.raises(ResultsError, match="--export: nothing is chosen"):
+        make_report([write_line(tmp_path, prompts=4)], tmp_path / "report", Options(draws=100), tmp_path / "models")
+    assert not (tmp_path / "report").exists()
+    assert not (tmp_path / "models").exists()
+
+
+def test_a_byte_order_mark_before_the_results_is_nothing(tmp_path):
+    path = write_line(tmp_path, prompts=4)
+    path.write_text(path.read_text(), encoding="utf-8-sig")
+    assert make_report([path], tmp_path / "report", Options(draws=100)).rewards == ["positive", "faithful"]
 
 
 def test_a_report_needs_no_torch():
