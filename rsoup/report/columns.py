@@ -50,6 +50,9 @@ def reward_columns(path: Path, rows: list[tuple[int, Row]], objectives: Mapping[
     header = list(rows[0][1])
     pairs = [name for name in header if name.endswith("_name") and name.removesuffix("_name") in header]
     if pairs:
+        unnamed = [name for name in header if f"{name}_name" not in pairs and _bare(f"{name}_name") == _bare(pairs[0])]
+        if unnamed:
+            raise ResultsError(f"{path}: the column {unnamed[0]!r} has no column {unnamed[0]}_name.", "Add it.")
         named = [_only(path, rows, name) for name in pairs]
         twice = next((name for name in named if named.count(name) > 1), None)
         if twice is not None:
@@ -98,6 +101,11 @@ def labels(
             raise unknown_label(str(path), expression, numeric)
         used.update(labels)
     return {name: column for name, column in own.items() if name in used}
+
+
+def _bare(name: str) -> str:
+    """Return a name without its digits: those of reward1 and reward2 are the same."""
+    return re.sub(r"\d", "", name)
 
 
 def _only(path: Path, rows: list[tuple[int, Row]], column: str) -> str:
