@@ -5,70 +5,6 @@ const FRONT = NARROW
   : { width: 640, height: 480, left: 62, right: 18, top: 14, bottom: 46 };
 let view = null; // [x low, x high, y low, y high] of the plot, in scores
 
-function extent(name) {
-  const values = POINTS.flatMap((point) => {
-    const score = point.scores[name];
-    return score.interval ?? [score.mean];
-  });
-  const low = Math.min(...values), high = Math.max(...values);
-  const margin = (high - low || Math.abs(high) || 1) * 0.07;
-  return [low - margin, high + margin];
-}
-function ticks(low, high, count = 6) {
-  const rough = (high - low) / count;
-  const power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 5, 10].map((factor) => factor * power).find((size) => size >= rough);
-  const first = Math.ceil(low / step);
-  const values = Array.from({ length: Math.floor(high / step) - first + 1 }, (_, k) => (first + k) * step);
-  const digits = Math.max(0, -Math.floor(Math.log10(step)));
-  return values.map((value) => [value, value.toFixed(Math.min(digits, 12)).replace("-", "−")]);
-}
-const scaler = (low, high, from, to) => (value) => from + ((value - low) / (high - low)) * (to - from);
-
-const MARK = POINTS.length > 200 ? 3.2 : 5.5;
-
-function glyph(point, x, y, size = MARK) {
-  const place = `translate(${x} ${y})`;
-  const look = { class: `mark ${point.kind} ${point.on_front ? "front" : "beaten"}`, transform: place };
-  if (point.kind === "morl") return shape("path", { ...look, d: `M0 ${-size - 1}L${size + 0.5} ${size - 0.5}H${-size - 0.5}Z` });
-  if (point.kind === "expert") return shape("path", { ...look, d: `M0 ${-size - 1.5}L${size + 1.5} 0L0 ${size + 1.5}L${-size - 1.5} 0Z` });
-  if (point.kind === "base") return shape("rect", { ...look, x: -size + 0.5, y: -size + 0.5, width: 2 * size - 1, height: 2 * size - 1 });
-  if (point.kind === "ensemble") return shape("path", { ...look, d: `M0 ${size + 1}L${size + 0.5} ${-size + 0.5}H${-size - 0.5}Z` });
-  if (point.kind === "mod") return shape("path", { ...look, d: `M${-size} 0H${size}M0 ${-size}V${size}` });
-  if (point.kind === "checkpoint") return shape("path", { ...look, d: `M${-size} ${-size}L${size} ${size}M${size} ${-size}L${-size} ${size}` });
-  return shape("circle", { ...look, r: size });
-}
-function describe(point) {
-  const scores = REWARDS.map((name) => `${name} ${scoreWords(point, name)}`).join(", ");
-  const place = point.on_front ? "on the front" : `beaten by ${point.dominated_by}`;
-  return `${point.id}, ${KIND_WORDS[point.kind]}, ${place}: ${scores}`;
-}
-
-function axesOf(plot, box, [xLow, xHigh, yLow, yHigh], xName, yName) {
-  const x = scaler(xLow, xHigh, box.left, box.width - box.right);
-  const y = scaler(yLow, yHigh, box.height - box.bottom, box.top);
-  for (const [value, text] of ticks(xLow, xHigh, box.width > 500 ? 8 : 6)) {
-    plot.append(shape("line", { class: "grid", x1: x(value), x2: x(value), y1: box.top, y2: box.height - box.bottom }),
-      shape("text", { x: x(value), y: box.height - box.bottom + 18, "text-anchor": "middle" }, text));
-  }
-  for (const [value, text] of ticks(yLow, yHigh)) {
-    plot.append(shape("line", { class: "grid", x1: box.left, x2: box.width - box.right, y1: y(value), y2: y(value) }),
-      shape("text", { x: box.left - 8, y: y(value) + 4, "text-anchor": "end" }, text));
-  }
-  const middle = (box.top + box.height - box.bottom) / 2;
-  plot.append(
-    shape("text", { class: "name", x: (box.left + box.width - box.right) / 2, y: box.height - 8, "text-anchor": "middle" }, xName),
-    shape("text", { class: "name", x: 15, y: middle, "text-anchor": "middle", transform: `rotate(-90 15 ${middle})` }, yName),
-  );
-  return [x, y];
-}
-function lineOf() {
-  const line = SOUPS.filter((point) => point.lambda !== null && point.lambda >= 0 && point.lambda <= 1);
-  line.sort((a, b) => a.lambda - b.lambda);
-  return line.length > 1 && line[0].lambda === 0 && line.at(-1).lambda === 1 ? line : [];
-}
-const pathThrough = (points, x, y) => points.map((p, k) => `${k ? "L" : "M"}${x(p)} ${y(p)}`).join("");
-
 function drawFront() {
   view ??= [...extent(state.x), ...extent(state.y)];
   const focused = document.activeElement?.dataset?.point;
@@ -114,57 +50,6 @@ function errorBars(point, x, y, cx, cy, now) {
     up && shape("line", { ...look, x1: cx, x2: cx, y1: y(up[0]), y2: y(up[1]) }),
   ].filter(Boolean);
 }
-function interactive(mark, point, now) {
-  filled(mark, { "data-point": point.id, tabindex: point === now ? 0 : -1, role: "button",
-    "aria-label": describe(point), "aria-pressed": String(point === now) }, []);
-  mark.addEventListener("pointerenter", (event) => showTip(point, event.clientX, event.clientY));
-  mark.addEventListener("pointerleave", hideTip);
-  mark.addEventListener("focus", () => {
-    const box = mark.getBoundingClientRect();
-    showTip(point, box.right, box.bottom);
-  });
-  mark.addEventListener("blur", hideTip);
-  mark.addEventListener("click", () => pick(point));
-  mark.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" || event.key === " ") pick(point);
-    else if (!moveFocus(point, event.key)) return;
-    event.preventDefault();
-  });
-  return mark;
-}
-function moveFocus(point, key) {
-  const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[key];
-  if (!step) return false;
-  const order = [...POINTS].sort((a, b) => a.scores[state.x].mean - b.scores[state.x].mean);
-  const next = order[(order.indexOf(point) + step + order.length) % order.length];
-  document.querySelector(`#front [data-point="${CSS.escape(next.id)}"]`).focus();
-  return true;
-}
-
-function showTip(point, x, y) {
-  const tip = $("tip");
-  const rows = REWARDS.map((name) => element("div", {}, `${name} ${scoreWords(point, name)}`));
-  const place = point.on_front ? "on the front" : `beaten by ${point.dominated_by}`;
-  const sure = point.front_probability === null ? "" : ` (on the front in ${percent(point.front_probability)} of resamples)`;
-  tip.replaceChildren(element("b", {}, point.id), element("div", { class: "quiet" }, `${KIND_WORDS[point.kind]}, ${place}${sure}`), ...rows);
-  tip.hidden = false;
-  tip.style.left = `${Math.max(4, Math.min(x + 14, innerWidth - tip.offsetWidth - 8))}px`;
-  tip.style.top = `${Math.max(4, Math.min(y + 14, innerHeight - tip.offsetHeight - 8))}px`;
-}
-const hideTip = () => { $("tip").hidden = true; };
-
-function zoom(factor, cx = 0.5, cy = 0.5) {
-  const [xLow, xHigh, yLow, yHigh] = view;
-  const x = xLow + cx * (xHigh - xLow), y = yLow + cy * (yHigh - yLow);
-  view = [x - (x - xLow) * factor, x + (xHigh - x) * factor, y - (y - yLow) * factor, y + (yHigh - y) * factor];
-  drawFront();
-}
-function fractions(event) {
-  const box = $("front").firstChild.getBoundingClientRect();
-  const inX = ((event.clientX - box.left) / box.width) * FRONT.width, inY = ((event.clientY - box.top) / box.height) * FRONT.height;
-  return [(inX - FRONT.left) / (FRONT.width - FRONT.left - FRONT.right),
-    1 - (inY - FRONT.top) / (FRONT.height - FRONT.top - FRONT.bottom)];
-}
 function startFront() {
   $("zoom-in").addEventListener("click", () => zoom(0.7));
   $("zoom-out").addEventListener("click", () => zoom(1 / 0.7));
@@ -185,22 +70,6 @@ function startFront() {
     $("plot-lines").textContent = " Dashed: the line between the experts. Dotted: all scores worth as much as the recommended point's.";
   }
   onChange(drawFront);
-}
-function startPan() {
-  let last = null;
-  const area = $("front");
-  area.addEventListener("pointerdown", (event) => {
-    if (event.pointerType === "mouse" && event.button === 0 && !event.target.dataset.point) last = fractions(event);
-  });
-  addEventListener("pointermove", (event) => {
-    if (!last) return;
-    const [cx, cy] = fractions(event);
-    const dx = (last[0] - cx) * (view[1] - view[0]), dy = (last[1] - cy) * (view[3] - view[2]);
-    view = [view[0] + dx, view[1] + dx, view[2] + dy, view[3] + dy];
-    last = [cx, cy];
-    drawFront();
-  });
-  addEventListener("pointerup", () => { last = null; });
 }
 function axisChoice(axis, word) {
   const select = element("select", { "aria-label": `Reward ${word}`, id: `axis-${axis}` }, ...REWARDS.map((name) => element("option", { value: name }, name)));
