@@ -80,6 +80,30 @@ def triangle(browser, triangle_page):
     return browser
 
 
+def open_points(browser, folder: Path, csv: str, *, size: tuple[int, int] | None = None, **options) -> None:
+    """Open the page of a table of points, on an emulated screen if a size is given."""
+    (folder / "points.csv").write_text(csv)
+    make_report([folder / "points.csv"], folder / "report", Options(**options))
+    if size:
+        screen(browser, *size)
+    browser.get((folder / "report" / "index.html").as_uri())
+
+
+def screen(browser, width: int, height: int) -> None:
+    # headless windows have a least width; an emulated screen does not
+    sizes = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", sizes)
+
+
+@pytest.fixture(autouse=True)
+def as_it_was(browser):
+    """Give the browser back its own screen after a test that emulates another."""
+    yield
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": False})
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
 def one(browser, selector: str):
     return browser.find_element(By.CSS_SELECTOR, selector)
 
@@ -224,14 +248,32 @@ def test_a_page_of_a_single_reward_works(browser, tmp_path):
 @pytest.mark.parametrize("width", [390, 1280])
 def test_nothing_sticks_out_of_the_window(browser, line_page, triangle_page, width):
     for page in (line_page, triangle_page):
-        # headless windows have a least width; an emulated screen does not
-        browser.execute_cdp_cmd(
-            "Emulation.setDeviceMetricsOverride",
-            {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": False},
-        )
+        screen(browser, width, 844)
         browser.get(page.as_uri())
         assert browser.execute_script("return document.documentElement.scrollWidth") <= width
-    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+COARSE = "id,kind,weight:x,weight:y,score:x,score:y,stderr:x,stderr:y\n" + "\n".join(
+    ["a,expert,1,0,0.9,0.1,0.02,0.03", "b,expert,0,1,0.2,0.7,0.02,0.03", "half,soup,0.5,0.5,0.7,0.5,0.02,0.03"]
+)
+
+
+def test_a_choice_asked_for_gives_its_own_command(browser, tmp_path):
+    open_points(browser, tmp_path, COARSE, prefer=({"x": 0.37, "y": 0.63},))
+    assert text(browser, "#asked button b") == "lambda = mu: x 0.37, y 0.63"
+    one(browser, "#asked button").click()
+    assert "-w 0.37 -w 0.63" in text(browser, "#command")
+    assert "nearest measured soup half" in text(browser, "#chosen")
+    one(browser, "#front [data-point=half]").click()
+    assert "-w 0.5 -w 0.5" in text(browser, "#command")
+
+
+def test_a_standard_error_without_an_interval_is_shown(browser, tmp_path):
+    open_points(browser, tmp_path, COARSE)
+    ActionChains(browser).move_to_element(one(browser, "#front [data-point=half]")).perform()
+    assert "x 0.700 ± 0.020" in text(browser, "#tip")
+    assert "± 0.030" in text(browser, "#chosen .gauge:last-child")
+    assert "0.500 ± 0.030" in text(browser, "[data-row=half]")
 
 
 def test_everything_to_operate_has_a_name(line):
@@ -243,10 +285,37 @@ def test_everything_to_operate_has_a_name(line):
     assert line.execute_script(script) == []
 
 
+def shares(browser) -> list[int]:
+    """Return the shares of the sliders, which say the same in every place and sum to 100."""
+    thumbs = []
+    for slider in browser.find_elements(By.CSS_SELECTOR, "#sliders input"):
+        thumb, name = slider.get_property("value"), slider.get_attribute("id")
+        assert text(browser, f"output[for={name}]") == f"{thumb} %"
+        assert f" {thumb} % of" in slider.get_attribute("aria-valuetext")
+        thumbs.append(int(thumb))
+    assert sum(thumbs) == 100
+    return thumbs
+
+
 def test_three_rewards_have_three_sliders(triangle):
-    for number, key in enumerate((Keys.HOME, Keys.HOME, Keys.END)):
-        one(triangle, f"#mu-{number}").send_keys(key)
+    assert shares(triangle) == [34, 33, 33]
+    one(triangle, "#mu-2").send_keys(Keys.END)
+    assert shares(triangle) == [0, 0, 100]
     assert text(triangle, "#chosen-id") == "brief"
     one(triangle, "#axis-x").send_keys("brief")
     assert text(triangle, "#front svg > text.name") == "brief"
     assert len(triangle.find_elements(By.CSS_SELECTOR, "#front .mark")) == 16
+
+
+def test_a_slider_takes_its_share_from_the_others_in_proportion(triangle):
+    first = one(triangle, "#mu-0")
+    first.send_keys(Keys.END, Keys.ARROW_LEFT, Keys.ARROW_LEFT)  # with nothing to keep, the others share alike
+    assert shares(triangle) == [98, 1, 1]
+    first.send_keys(Keys.HOME)
+    assert shares(triangle) == [0, 50, 50]
+    one(triangle, "#mu-1").send_keys(*[Keys.ARROW_RIGHT] * 25)
+    assert shares(triangle) == [0, 75, 25]
+    first.send_keys(*[Keys.ARROW_RIGHT] * 60)
+    assert shares(triangle) == [60, 30, 10]
+    first.send_keys(*[Keys.ARROW_LEFT] * 60)  # sixty small steps there and back lose nothing
+    assert shares(triangle) == [0, 75, 25]
