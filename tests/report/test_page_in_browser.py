@@ -21,6 +21,7 @@ try:
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.by import By
     from selenium.webdriver.common.keys import Keys
+    from selenium.webdriver.support.ui import Select, WebDriverWait
 except ImportError:
     webdriver = None
 
@@ -169,6 +170,111 @@ def test_zoom_and_reset(line):
     assert one(line, "#front [data-point=base]").get_attribute("transform") == place
 
 
+def middle(browser, selector: str) -> tuple[float, float]:
+    """Return the middle of an element in the window, after scrolling it there."""
+    script = """
+        const node = document.querySelector(arguments[0]);
+        node.scrollIntoView({ block: "center", behavior: "instant" });
+        const box = node.getBoundingClientRect();
+        return [(box.left + box.right) / 2, (box.top + box.bottom) / 2];
+    """
+    return tuple(browser.execute_script(script, selector))
+
+
+def touch(browser, *places: tuple[float, float]) -> None:
+    """Put a finger down at the first place, move it through the others, and lift it."""
+    browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True})
+    for kind, place in zip(["touchStart", *["touchMove"] * len(places)], places, strict=False):
+        at = [{"x": place[0], "y": place[1]}]
+        browser.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": at})
+    time.sleep(0.15 if len(places) > 1 else 0)  # a finger lifted in motion would throw the page
+    browser.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+
+def path(place: tuple[float, float], dx: float, dy: float) -> list[tuple[float, float]]:
+    return [(place[0] + dx * k / 10, place[1] + dy * k / 10) for k in range(11)]
+
+
+def numbers(transform: str) -> list[float]:
+    return [float(part) for part in transform.removeprefix("translate(").removesuffix(")").split()]
+
+
+def place_of(browser, point: str) -> str:
+    return one(browser, f"#front [data-point='{point}']").get_attribute("transform")
+
+
+def test_a_finger_pans_the_chart_once_it_is_zoomed_and_scrolls_the_page_before(browser, line_page):
+    screen(browser, 360, 640)
+    browser.get(line_page.as_uri())
+    before, scrolled = place_of(browser, "base"), "return scrollY"
+    touch(browser, *path(middle(browser, "#front svg"), 0, -200))
+    WebDriverWait(browser, 3).until(lambda page: page.execute_script(scrolled) > 50)
+    assert place_of(browser, "base") == before
+    one(browser, "#zoom-in").click()
+    before = numbers(place_of(browser, "base"))
+    at = middle(browser, "#front svg")
+    top = browser.execute_script(scrolled)
+    touch(browser, *path(at, 60, -80))
+    moved = [new - old for new, old in zip(numbers(place_of(browser, "base")), before, strict=True)]
+    scale = 380 / browser.execute_script("return document.querySelector('#front svg').clientWidth")
+    assert moved == pytest.approx([60 * scale, -80 * scale], abs=1)
+    assert browser.execute_script(scrolled) == top
+    assert text(browser, "#chosen-id") == "positive"  # the end of a drag chooses nothing
+
+
+def test_a_tap_beside_a_point_means_it_and_its_tip_leaves_the_chart_free(browser, line_page):
+    screen(browser, 360, 760)
+    browser.get(line_page.as_uri())
+    x, y = middle(browser, "#front [data-point='soup-0.40-0.60']")
+    touch(browser, (x + 8, y - 8))
+    assert text(browser, "#chosen-id") == "soup-0.40-0.60"
+    overlap = """
+        const [tip, chart] = ["#tip", "#front"].map((name) => document.querySelector(name).getBoundingClientRect());
+        return Math.max(0, Math.min(tip.bottom, chart.bottom) - Math.max(tip.top, chart.top)) / chart.height;
+    """
+    assert one(browser, "#tip").is_displayed()
+    assert browser.execute_script(overlap) == 0
+    touch(browser, middle(browser, "#choice-title"))
+    assert not one(browser, "#tip").is_displayed()
+
+
+def test_escape_hides_the_tip(line):
+    ActionChains(line).move_to_element(one(line, "#front [data-point=base]")).perform()
+    assert one(line, "#tip").is_displayed()
+    ActionChains(line).send_keys(Keys.ESCAPE).perform()
+    assert not one(line, "#tip").is_displayed()
+
+
+def test_keys_bring_a_point_outside_a_zoomed_chart_into_it(line):
+    for _ in range(5):
+        one(line, "#zoom-in").click()
+    one(line, "#zoom-reset").send_keys(Keys.TAB)
+    for _ in range(8):
+        x, y = numbers(place_of(line, line.execute_script("return document.activeElement.dataset.point")))
+        assert 62 < x < 622 and 14 < y < 434  # inside the axes
+        assert one(line, "#tip").is_displayed()
+        ActionChains(line).send_keys(Keys.ARROW_RIGHT).perform()
+
+
+def test_the_front_is_drawn_anew_where_the_window_becomes_narrow(line):
+    assert one(line, "#front svg").get_dom_attribute("viewBox") == "0 0 640 480"
+    screen(line, 400, 800)
+    WebDriverWait(line, 3).until(lambda page: one(page, "#front svg").get_dom_attribute("viewBox") == "0 0 380 350")
+
+
+def test_only_a_point_of_the_line_is_ringed_along_lambda(line):
+    assert len(line.find_elements(By.CSS_SELECTOR, "#lines .ring")) == 2
+    one(line, "#front [data-point='morl-0.50-0.50']").click()
+    assert not line.find_elements(By.CSS_SELECTOR, "#lines .ring")
+
+
+def test_the_legend_speaks_of_hollow_marks_only_where_there_are_some(browser, tmp_path):
+    open_points(browser, tmp_path, COARSE)
+    assert "hollow" not in text(browser, "#legend")
+    open_points(browser, tmp_path, COARSE + "\nworse,soup,0.4,0.6,0.1,0.1,0.02,0.03\n")
+    assert "hollow" in text(browser, "#legend")
+
+
 def test_search_finds_a_prompt(line):
     one(line, "#search").send_keys("post 137")
     assert text(line, "#found") == "1 of 200 prompts"
@@ -243,6 +349,11 @@ def test_a_page_of_a_single_reward_works(browser, tmp_path):
     browser.get((tmp_path / "report" / "index.html").as_uri())
     assert text(browser, "#chosen-id") == "soup-0.50-0.50"
     assert browser.get_log("browser") == []
+    assert not browser.find_elements(By.CSS_SELECTOR, "#sliders input")
+    assert not one(browser, "#scales").is_displayed()
+    assert [name.text for name in browser.find_elements(By.CSS_SELECTOR, "#front text.name")] == ["positive"]
+    experts = [numbers(mark.get_attribute("transform")) for mark in browser.find_elements(By.CSS_SELECTOR, "#front .expert")]
+    assert experts[0][0] < experts[1][0] and experts[0][1] == experts[1][1]  # a strip
 
 
 @pytest.mark.parametrize("width", [390, 1280])
@@ -305,6 +416,13 @@ def test_three_rewards_have_three_sliders(triangle):
     one(triangle, "#axis-x").send_keys("brief")
     assert text(triangle, "#front svg > text.name") == "brief"
     assert len(triangle.find_elements(By.CSS_SELECTOR, "#front .mark")) == 16
+
+
+def test_the_axes_never_show_the_same_reward(triangle):
+    Select(one(triangle, "#axis-x")).select_by_value("faithful")
+    names = [name.text for name in triangle.find_elements(By.CSS_SELECTOR, "#front svg > text.name")]
+    assert names == ["faithful", "positive"]
+    assert one(triangle, "#axis-y").get_property("value") == "positive"
 
 
 def test_a_slider_takes_its_share_from_the_others_in_proportion(triangle):

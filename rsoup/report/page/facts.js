@@ -174,7 +174,7 @@ function drawLines() {
     plot.append(shape("path", { class: "chord", d: pathThrough([line[0], line.at(-1)], px, py) }), shape("path", { class: "path", d: pathThrough(line, px, py) }));
     plot.append(...line.map((point) => glyph(point, px(point), py(point), 4)));
     const now = chosen();
-    if (now.lambda !== null) plot.append(shape("circle", { class: "ring", r: 9, transform: `translate(${px(now)} ${py(now)})` }));
+    if (line.includes(now)) plot.append(shape("circle", { class: "ring", r: 9, transform: `translate(${px(now)} ${py(now)})` }));
     return plot;
   }));
 }

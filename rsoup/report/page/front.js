@@ -1,20 +1,29 @@
-// The scatter of two rewards: hover, click, zoom, keyboard.
-const NARROW = innerWidth < 560; // a phone gets a smaller drawing, so that its words stay readable
-const FRONT = NARROW
-  ? { width: 380, height: 350, left: 54, right: 12, top: 10, bottom: 44 }
-  : { width: 640, height: 480, left: 62, right: 18, top: 14, bottom: 46 };
+// The scatter of two rewards, or the strip of one.
+const NARROW = matchMedia("(max-width: 559px)"); // a phone gets a smaller drawing, so that its words stay readable
+const KINDS = Object.keys(KIND_WORDS).filter((kind) => POINTS.some((point) => point.kind === kind));
 let view = null; // [x low, x high, y low, y high] of the plot, in scores
 
+function frontBox() {
+  const box = NARROW.matches
+    ? { width: 380, height: 350, left: 54, right: 12, top: 10, bottom: 44 }
+    : { width: 640, height: 480, left: 62, right: 18, top: 14, bottom: 46 };
+  return ONE ? { ...box, left: box.right, height: 70 + 36 * KINDS.length } : box;
+}
+// One reward has no other to stand against: each kind of points gets a line of its own.
+const placeOf = (point) => [point.scores[state.x].mean, ONE ? -KINDS.indexOf(point.kind) : point.scores[state.y].mean];
+const fullView = () => [...extent(state.x), ...(ONE ? [0.5 - KINDS.length, 0.5] : extent(state.y))];
+
 function drawFront() {
-  view ??= [...extent(state.x), ...extent(state.y)];
+  view ??= fullView();
+  const box = frontBox();
   const focused = document.activeElement?.dataset?.point;
   const clip = shape("clipPath", { id: "inside" }, shape("rect", {
-    x: FRONT.left, y: FRONT.top, width: FRONT.width - FRONT.left - FRONT.right, height: FRONT.height - FRONT.top - FRONT.bottom }));
-  const plot = shape("svg", { viewBox: `0 0 ${FRONT.width} ${FRONT.height}`, role: "group", "aria-labelledby": "front-title" },
-    shape("title", { id: "front-title" }, `${state.y} against ${state.x}, one mark for each measured model`), shape("defs", {}, clip));
-  const [x, y] = axesOf(plot, FRONT, view, state.x, state.y);
+    x: box.left, y: box.top, width: box.width - box.left - box.right, height: box.height - box.top - box.bottom }));
+  const plot = shape("svg", { viewBox: `0 0 ${box.width} ${box.height}`, role: "group", "aria-labelledby": "front-title" },
+    shape("title", { id: "front-title" }, `${ONE ? state.x : `${state.y} against ${state.x}`}, one mark for each measured model`), shape("defs", {}, clip));
+  const [x, y] = axesOf(plot, box, view, state.x, ONE ? null : state.y);
   const inside = shape("g", { "clip-path": "url(#inside)" });
-  const px = (point) => x(point.scores[state.x].mean), py = (point) => y(point.scores[state.y].mean);
+  const px = (point) => x(placeOf(point)[0]), py = (point) => y(placeOf(point)[1]);
   const line = lineOf();
   if (line.length && REWARDS.length === 2) {
     inside.append(shape("path", { class: "chord", d: pathThrough([line[0], line.at(-1)], px, py) }),
@@ -27,6 +36,7 @@ function drawFront() {
   inside.append(shape("circle", { class: "ring", r: 11, transform: `translate(${px(now)} ${py(now)})` }));
   plot.append(inside);
   $("front").replaceChildren(plot);
+  $("front").classList.toggle("zoomed", zoomedIn());
   if (focused) plot.querySelector(`[data-point="${CSS.escape(focused)}"]`)?.focus();
 }
 function isoLine(point, x, y) {
@@ -43,7 +53,7 @@ function weight(k) {
 }
 function errorBars(point, x, y, cx, cy, now) {
   if (POINTS.length > 60 && point !== now) return [];
-  const [across, up] = [point.scores[state.x].interval, point.scores[state.y].interval];
+  const across = point.scores[state.x].interval, up = ONE ? null : point.scores[state.y].interval;
   const look = { class: `error ${point.kind}` };
   return [
     across && shape("line", { ...look, x1: x(across[0]), x2: x(across[1]), y1: cy, y2: cy }),
@@ -51,30 +61,29 @@ function errorBars(point, x, y, cx, cy, now) {
   ].filter(Boolean);
 }
 function startFront() {
-  $("zoom-in").addEventListener("click", () => zoom(0.7));
-  $("zoom-out").addEventListener("click", () => zoom(1 / 0.7));
-  $("zoom-reset").addEventListener("click", () => { view = null; drawFront(); });
-  $("front").addEventListener("wheel", (event) => {
-    if (!event.ctrlKey && !event.shiftKey && !event.metaKey) return; // a plain wheel scrolls the page
-    event.preventDefault();
-    zoom((event.deltaY || event.deltaX) > 0 ? 1.15 : 1 / 1.15, ...fractions(event));
-  }, { passive: false });
-  $("front").addEventListener("dblclick", (event) => zoom(0.6, ...fractions(event)));
-  startPan();
+  startZoom();
+  startPointer();
+  NARROW.addEventListener("change", drawFront);
   if (REWARDS.length > 2) {
     $("axes").append(axisChoice("x", "across"), " ", axisChoice("y", "up"));
   }
-  $("legend").append(...Object.keys(KIND_WORDS).filter((kind) => POINTS.some((point) => point.kind === kind)).map((kind) =>
-    legendEntry({ kind, on_front: true }, KIND_WORDS[kind])), legendEntry({ kind: "soup", on_front: false }, "hollow: beaten by another"));
+  $("legend").append(...KINDS.map((kind) => legendEntry({ kind, on_front: true }, KIND_WORDS[kind])));
+  const hollow = KINDS.find((kind) => !["mod", "checkpoint"].includes(kind) && POINTS.some((point) => point.kind === kind && !point.on_front));
+  if (hollow) $("legend").append(legendEntry({ kind: hollow, on_front: false }, "hollow: beaten by another"));
   if (REWARDS.length === 2 && lineOf().length) {
     $("plot-lines").textContent = " Dashed: the line between the experts. Dotted: all scores worth as much as the recommended point's.";
   }
   onChange(drawFront);
 }
 function axisChoice(axis, word) {
-  const select = element("select", { "aria-label": `Reward ${word}`, id: `axis-${axis}` }, ...REWARDS.map((name) => element("option", { value: name }, name)));
-  select.value = state[axis];
-  select.addEventListener("change", () => { view = null; change({ [axis]: select.value }); });
+  const select = element("select", { "aria-label": `Reward ${word}`, id: `axis-${axis}`, dir: "auto" }, ...REWARDS.map((name) => element("option", { value: name }, name)));
+  const other = axis === "x" ? "y" : "x";
+  select.addEventListener("change", () => {
+    view = null;
+    const swapped = select.value === state[other] ? { [other]: state[axis] } : {};
+    change({ [axis]: select.value, ...swapped });
+  });
+  onChange(() => { select.value = state[axis]; });
   return element("label", { class: "small" }, `${word} `, select);
 }
 function legendEntry(point, words) {

@@ -45,16 +45,24 @@ function axesOf(plot, box, [xLow, xHigh, yLow, yHigh], xName, yName) {
     plot.append(shape("line", { class: "grid", x1: x(value), x2: x(value), y1: box.top, y2: box.height - box.bottom }),
       shape("text", { x: x(value), y: box.height - box.bottom + 18, "text-anchor": "middle" }, text));
   }
+  plot.append(axisTitle(xName, box.width - box.left - box.right, { x: (box.left + box.width - box.right) / 2, y: box.height - 8 }));
+  if (yName === null) return [x, y];
   for (const [value, text] of ticks(yLow, yHigh)) {
     plot.append(shape("line", { class: "grid", x1: box.left, x2: box.width - box.right, y1: y(value), y2: y(value) }),
       shape("text", { x: box.left - 8, y: y(value) + 4, "text-anchor": "end" }, text));
   }
   const middle = (box.top + box.height - box.bottom) / 2;
-  plot.append(
-    shape("text", { class: "name", x: (box.left + box.width - box.right) / 2, y: box.height - 8, "text-anchor": "middle" }, xName),
-    shape("text", { class: "name", x: 15, y: middle, "text-anchor": "middle", transform: `rotate(-90 15 ${middle})` }, yName),
-  );
+  plot.append(axisTitle(yName, box.height - box.top - box.bottom, { x: 15, y: middle, transform: `rotate(-90 15 ${middle})` }));
   return [x, y];
+}
+const ruler = document.createElement("canvas").getContext("2d");
+function axisTitle(name, room, place) {
+  ruler.font = `600 13px ${getComputedStyle(document.body).fontFamily}`;
+  const fits = (words) => ruler.measureText(words).width <= room;
+  const letters = [...name];
+  while (letters.length > 1 && !fits(`${letters.join("")}…`)) letters.pop();
+  const words = fits(name) ? name : `${letters.join("")}…`;
+  return shape("text", { class: "name", "text-anchor": "middle", ...place }, words, words === name ? null : shape("title", {}, name));
 }
 function lineOf() {
   const line = SOUPS.filter((point) => point.lambda !== null && point.lambda >= 0 && point.lambda <= 1);
