@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -10,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from rsoup.pareto.choice import simplex_lattice
 from rsoup.report import Options, make_report
+from rsoup.report.analysis import analyse
 from rsoup.report.inputs import read_inputs
+from rsoup.report.rendering import render_page
 
 from .synthetic import write_line, write_triangle
 
@@ -84,10 +88,11 @@ def triangle(browser, triangle_page):
 def open_points(browser, folder: Path, csv: str, *, size: tuple[int, int] | None = None, **options) -> None:
     """Open the page of a table of points, on an emulated screen if a size is given."""
     (folder / "points.csv").write_text(csv)
-    make_report([folder / "points.csv"], folder / "report", Options(**options))
+    report = analyse(read_inputs([folder / "points.csv"], {}, {}), Options(**options))
+    (folder / "index.html").write_text(render_page(report, None), encoding="utf-8")
     if size:
         screen(browser, *size)
-    browser.get((folder / "report" / "index.html").as_uri())
+    browser.get((folder / "index.html").as_uri())
 
 
 def screen(browser, width: int, height: int) -> None:
@@ -281,6 +286,75 @@ def test_search_finds_a_prompt(line):
     assert "Post 137." in text(line, "#prompt")
     one(line, "#search").send_keys(" nowhere")
     assert text(line, "#found") == "0 of 200 prompts"
+    assert text(line, "#no-match") == "No prompt has these words."
+    assert not one(line, "#prompt").is_displayed() and not one(line, "#cards").is_displayed()
+    assert one(line, "#prompts").get_attribute("aria-activedescendant") is None
+    one(line, "#search").clear()
+    one(line, "#search").send_keys("p")
+    assert "Post 137." in text(line, "#prompt")  # as before
+
+
+def test_an_order_by_gain_follows_the_chosen_point(line, line_page):
+    Select(one(line, "#order")).select_by_value("+faithful")
+    one(line, "#prompts div").click()
+    kept = text(line, "#prompt")
+    line.execute_script("document.querySelector('#prompts').scrollTop = 300")
+    orders = []
+    for point in ("soup-0.40-0.60", "faithful"):
+        one(line, f"#front [data-point='{point}']").click()
+        rows = [int(option.get_attribute("data-row")) for option in line.find_elements(By.CSS_SELECTOR, "#prompts div")]
+        gains = line.execute_script(
+            "const own = JSON.parse(data.textContent).texts.points;"
+            "return own[arguments[0]].scores.faithful.map((value, k) => value - own.base.scores.faithful[k])",
+            point,
+        )
+        orders.append(rows)
+        assert rows == sorted(rows, key=lambda row: -gains[row])
+    assert orders[0] != orders[1]
+    assert text(line, "#prompt") == kept
+    assert line.execute_script("return document.querySelector('#prompts').scrollTop") == 300
+    assert text(line, "#prompts [aria-selected=true]") == kept
+
+
+def test_the_list_of_prompts_answers_the_keyboard(line):
+    prompts = one(line, "#prompts")
+    at = lambda: int(one(line, "#prompts [aria-selected=true]").get_attribute("data-row"))  # noqa: E731
+    for key, row in ((Keys.END, 199), (Keys.HOME, 0), (Keys.ARROW_DOWN, 1), (Keys.ARROW_UP, 0)):
+        prompts.send_keys(key)
+        assert at() == row
+    prompts.send_keys(Keys.PAGE_DOWN)
+    page = at()
+    assert 5 < page < 30
+    prompts.send_keys(Keys.PAGE_DOWN, Keys.PAGE_UP)
+    assert at() == page
+
+
+def test_what_is_spoken_changes_only_with_what_it_tells(line):
+    line.execute_script(
+        "window.said = [];"
+        "new MutationObserver(() => said.push(spoken.textContent)).observe(spoken, { childList: true })"
+    )
+    one(line, "#prompts").send_keys(Keys.ARROW_DOWN)
+    one(line, "#marks").click()
+    one(line, "#mu").send_keys(Keys.END)
+    one(line, "#mu").send_keys(Keys.ARROW_LEFT)  # still the same point
+    said = line.execute_script("return said")
+    assert len(said) == 2
+    assert said[0].startswith("Prompt: ") and said[0].endswith("Post 1.")
+    assert said[1].startswith("faithful, expert")
+
+
+def test_a_long_text_scrolls_below_its_scores_and_an_empty_one_says_so(browser, tmp_path):
+    make_report([write_line(tmp_path, prompts=4, hostile="word " * 3000)], tmp_path / "report", Options(draws=100))
+    page = tmp_path / "report" / "index.html"
+    page.write_text(re.sub(r'"completions":\["[^"]*","[^"]*"', r'"completions":["","' + "word " * 3000 + '"', page.read_text()))
+    browser.get(page.as_uri())
+    assert text(browser, "[data-answer=base] .text .quiet") == "(empty)"
+    one(browser, "#prompts").send_keys(Keys.ARROW_DOWN)
+    long = one(browser, "[data-answer=base] .text")
+    assert long.size["height"] < 500 and long.get_attribute("tabindex") == "0"
+    assert one(browser, "[data-answer=base] .gauge").location["y"] < long.location["y"]
+    assert one(browser, "#prompt").get_attribute("tabindex") is None
 
 
 def test_what_a_model_wrote_is_shown_and_never_run(line):
@@ -306,6 +380,24 @@ def test_the_table_sorts(line):
     one(line, "th[data-column=faithful] button").click()
     assert text(line, "#rows tr th") == "faithful"
     assert one(line, "th[data-column=faithful]").get_attribute("aria-sort") == "descending"
+    assert text(line, "th[data-column=faithful] button") == "faithful ▼"
+    assert text(line, "th[data-column=positive] button") == "positive"
+
+
+def test_points_without_a_value_come_last_both_ways(line):
+    for order in (["positive", "faithful"], ["faithful", "positive"]):
+        one(line, "th[data-column=lambda] button").click()
+        rows = [row.text for row in line.find_elements(By.CSS_SELECTOR, "#rows th")]
+        assert [rows[0], rows[-3]] == order
+        assert set(rows[-2:]) == {"base", "morl-0.50-0.50"}  # no lambda
+
+
+def test_the_chosen_row_is_marked(line):
+    one(line, "#front [data-point='soup-0.40-0.60']").click()
+    current = line.find_elements(By.CSS_SELECTOR, "#rows [aria-current=true]")
+    assert [row.get_attribute("data-row") for row in current] == ["soup-0.40-0.60"]
+    assert one(line, "#rows [aria-current=true] th").value_of_css_property("box-shadow") != "none"
+    assert one(line, "#rows tr:not(.chosen) th").value_of_css_property("box-shadow") == "none"
 
 
 def test_the_table_comes_as_csv_that_a_report_reads(line, line_page, tmp_path_factory):
@@ -362,6 +454,42 @@ def test_nothing_sticks_out_of_the_window(browser, line_page, triangle_page, wid
         screen(browser, width, 844)
         browser.get(page.as_uri())
         assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("width", [360, 768, 1280])
+def test_long_names_of_rewards_stay_inside_the_window(browser, tmp_path, width):
+    names = ["reward_model_deberta_v3_large_helpfulness_v2_normalized_0001", "W" * 60]
+    head = "id,kind,lambda," + ",".join(f"score:{name},stderr:{name}" for name in names)
+    rows = [f",soup,{lam},{0.9 - lam / 2},0.02,{0.1 + lam / 2},0.02" for lam in (0, 0.5, 1)]
+    open_points(browser, tmp_path, "\n".join([head, *rows]), size=(width, 844), knee=True)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    outside = """
+        return [...document.querySelectorAll("svg text")].filter((text) => {
+            const [own, plot] = [text, text.ownerSVGElement].map((node) => node.getBoundingClientRect());
+            return own.left < plot.left || own.right > plot.right || own.top < plot.top || own.bottom > plot.bottom;
+        }).length;
+    """
+    assert browser.execute_script(outside) == 0
+    up = browser.find_elements(By.CSS_SELECTOR, "#front svg > text.name")[1]
+    words, title = browser.execute_script("return [...arguments[0].childNodes].map((node) => node.textContent)", up)
+    assert re.fullmatch("W{10,50}…", words) and title == names[1]
+
+
+def test_all_of_a_long_table_and_of_a_long_text_is_printed(browser, tmp_path):
+    names = ["helpful", "harmless", "brief", "faithful", "polite"]
+    head = "id,kind," + ",".join([f"weight:{name}" for name in names] + [f"score:{name},stderr:{name}" for name in names])
+    lattice = simplex_lattice(5, 4)
+    rows = [f",{'expert' if max(row) == 1 else 'soup'}," + ",".join([*map(str, row), *(f"{0.2 + x / 3},0.02" for x in row)]) for row in lattice]
+    open_points(browser, tmp_path, "\n".join([head, *rows]), size=(718, 1000), knee=True)  # A4 between its margins
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    cut = """
+        return [...document.querySelectorAll(".scroll, .text, .prompts, body")].filter((node) =>
+            node.scrollWidth > node.clientWidth + 1 || node.scrollHeight > node.clientHeight + 1).length;
+    """
+    assert len(browser.find_elements(By.CSS_SELECTOR, "#rows tr")) == 70
+    assert browser.execute_script(cut) == 0
+    assert not one(browser, "#zoom-in").is_displayed() and not one(browser, "#axis-x").is_displayed()
+    assert "best measured" not in text(browser, "#asked") and one(browser, "#asked button").is_displayed()
 
 
 COARSE = "id,kind,weight:x,weight:y,score:x,score:y,stderr:x,stderr:y\n" + "\n".join(
