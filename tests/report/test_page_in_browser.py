@@ -256,7 +256,8 @@ def test_keys_bring_a_point_outside_a_zoomed_chart_into_it(line):
     one(line, "#zoom-reset").send_keys(Keys.TAB)
     for _ in range(8):
         x, y = numbers(place_of(line, line.execute_script("return document.activeElement.dataset.point")))
-        assert 62 < x < 622 and 14 < y < 434  # inside the axes
+        assert 62 < x < 622
+        assert 14 < y < 434
         assert one(line, "#tip").is_displayed()
         ActionChains(line).send_keys(Keys.ARROW_RIGHT).perform()
 
@@ -287,7 +288,8 @@ def test_search_finds_a_prompt(line):
     one(line, "#search").send_keys(" nowhere")
     assert text(line, "#found") == "0 of 200 prompts"
     assert text(line, "#no-match") == "No prompt has these words."
-    assert not one(line, "#prompt").is_displayed() and not one(line, "#cards").is_displayed()
+    assert not one(line, "#prompt").is_displayed()
+    assert not one(line, "#cards").is_displayed()
     assert one(line, "#prompts").get_attribute("aria-activedescendant") is None
     one(line, "#search").clear()
     one(line, "#search").send_keys("p")
@@ -340,19 +342,23 @@ def test_what_is_spoken_changes_only_with_what_it_tells(line):
     one(line, "#mu").send_keys(Keys.ARROW_LEFT)  # still the same point
     said = line.execute_script("return said")
     assert len(said) == 2
-    assert said[0].startswith("Prompt: ") and said[0].endswith("Post 1.")
+    assert said[0].startswith("Prompt: ")
+    assert said[0].endswith("Post 1.")
     assert said[1].startswith("faithful, expert")
 
 
 def test_a_long_text_scrolls_below_its_scores_and_an_empty_one_says_so(browser, tmp_path):
     make_report([write_line(tmp_path, prompts=4, hostile="word " * 3000)], tmp_path / "report", Options(draws=100))
     page = tmp_path / "report" / "index.html"
-    page.write_text(re.sub(r'"completions":\["[^"]*","[^"]*"', r'"completions":["","' + "word " * 3000 + '"', page.read_text()))
+    page.write_text(
+        re.sub(r'"completions":\["[^"]*","[^"]*"', r'"completions":["","' + "word " * 3000 + '"', page.read_text())
+    )
     browser.get(page.as_uri())
     assert text(browser, "[data-answer=base] .text .quiet") == "(empty)"
     one(browser, "#prompts").send_keys(Keys.ARROW_DOWN)
     long = one(browser, "[data-answer=base] .text")
-    assert long.size["height"] < 500 and long.get_attribute("tabindex") == "0"
+    assert long.size["height"] < 500
+    assert long.get_attribute("tabindex") == "0"
     assert one(browser, "[data-answer=base] .gauge").location["y"] < long.location["y"]
     assert one(browser, "#prompt").get_attribute("tabindex") is None
 
@@ -444,8 +450,11 @@ def test_a_page_of_a_single_reward_works(browser, tmp_path):
     assert not browser.find_elements(By.CSS_SELECTOR, "#sliders input")
     assert not one(browser, "#scales").is_displayed()
     assert [name.text for name in browser.find_elements(By.CSS_SELECTOR, "#front text.name")] == ["positive"]
-    experts = [numbers(mark.get_attribute("transform")) for mark in browser.find_elements(By.CSS_SELECTOR, "#front .expert")]
-    assert experts[0][0] < experts[1][0] and experts[0][1] == experts[1][1]  # a strip
+    experts = [
+        numbers(mark.get_attribute("transform")) for mark in browser.find_elements(By.CSS_SELECTOR, "#front .expert")
+    ]
+    assert experts[0][0] < experts[1][0]
+    assert experts[0][1] == experts[1][1]
 
 
 @pytest.mark.parametrize("width", [390, 1280])
@@ -472,14 +481,20 @@ def test_long_names_of_rewards_stay_inside_the_window(browser, tmp_path, width):
     assert browser.execute_script(outside) == 0
     up = browser.find_elements(By.CSS_SELECTOR, "#front svg > text.name")[1]
     words, title = browser.execute_script("return [...arguments[0].childNodes].map((node) => node.textContent)", up)
-    assert re.fullmatch("W{10,50}…", words) and title == names[1]
+    assert re.fullmatch("W{10,50}…", words)
+    assert title == names[1]
 
 
 def test_all_of_a_long_table_and_of_a_long_text_is_printed(browser, tmp_path):
     names = ["helpful", "harmless", "brief", "faithful", "polite"]
-    head = "id,kind," + ",".join([f"weight:{name}" for name in names] + [f"score:{name},stderr:{name}" for name in names])
+    head = "id,kind," + ",".join(
+        [f"weight:{name}" for name in names] + [f"score:{name},stderr:{name}" for name in names]
+    )
     lattice = simplex_lattice(5, 4)
-    rows = [f",{'expert' if max(row) == 1 else 'soup'}," + ",".join([*map(str, row), *(f"{0.2 + x / 3},0.02" for x in row)]) for row in lattice]
+    rows = [
+        f",{'expert' if max(row) == 1 else 'soup'}," + ",".join([*map(str, row), *(f"{0.2 + x / 3},0.02" for x in row)])
+        for row in lattice
+    ]
     open_points(browser, tmp_path, "\n".join([head, *rows]), size=(718, 1000), knee=True)  # A4 between its margins
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     cut = """
@@ -488,8 +503,10 @@ def test_all_of_a_long_table_and_of_a_long_text_is_printed(browser, tmp_path):
     """
     assert len(browser.find_elements(By.CSS_SELECTOR, "#rows tr")) == 70
     assert browser.execute_script(cut) == 0
-    assert not one(browser, "#zoom-in").is_displayed() and not one(browser, "#axis-x").is_displayed()
-    assert "best measured" not in text(browser, "#asked") and one(browser, "#asked button").is_displayed()
+    assert not one(browser, "#zoom-in").is_displayed()
+    assert not one(browser, "#axis-x").is_displayed()
+    assert "best measured" not in text(browser, "#asked")
+    assert one(browser, "#asked button").is_displayed()
 
 
 COARSE = "id,kind,weight:x,weight:y,score:x,score:y,stderr:x,stderr:y\n" + "\n".join(

@@ -162,11 +162,12 @@ function drawLines() {
   const line = lineOf();
   $("along").hidden = !line.length;
   if (!line.length) return;
-  const box = { width: 440, height: 270, left: 58, right: 12, top: 10, bottom: 42 };
+  const size = { width: 440, height: 270, left: 58, right: 12, top: 10, bottom: 42 };
   const banded = line.every((point) => REWARDS.every((name) => point.scores[name].interval));
   const based = POINTS.some((point) => point.kind === "base");
   $("lines-help").textContent = `Dashed: the line between the experts${based ? "; dotted: the base model" : ""}${banded ? "; band: 95 % intervals" : ""}.`;
   $("lines").replaceChildren(...REWARDS.map((name) => {
+    const box = fitted(size, ...extent(name));
     const plot = shape("svg", { viewBox: `0 0 ${box.width} ${box.height}`, role: "img", "aria-label": `${name} along lambda` });
     const [x, y] = axesOf(plot, box, [-0.03, 1.03, ...extent(name)], "lambda", name);
     const px = (point) => x(point.lambda), py = (point) => y(point.scores[name].mean);

@@ -7,7 +7,7 @@ function frontBox() {
   const box = NARROW.matches
     ? { width: 380, height: 350, left: 54, right: 12, top: 10, bottom: 44 }
     : { width: 640, height: 480, left: 62, right: 18, top: 14, bottom: 46 };
-  return ONE ? { ...box, left: box.right, height: 70 + 36 * KINDS.length } : box;
+  return ONE ? { ...box, left: box.right, height: 70 + 36 * KINDS.length } : fitted(box, view[2], view[3]);
 }
 // One reward has no other to stand against: each kind of points gets a line of its own.
 const placeOf = (point) => [point.scores[state.x].mean, ONE ? -KINDS.indexOf(point.kind) : point.scores[state.y].mean];

@@ -56,9 +56,14 @@ function axesOf(plot, box, [xLow, xHigh, yLow, yHigh], xName, yName) {
   return [x, y];
 }
 const ruler = document.createElement("canvas").getContext("2d");
-function axisTitle(name, room, place) {
+function widthOf(words) {
   ruler.font = `600 13px ${getComputedStyle(document.body).fontFamily}`;
-  const fits = (words) => ruler.measureText(words).width <= room;
+  return ruler.measureText(words).width;
+}
+// The box with room for the words of its upward axis.
+const fitted = (box, low, high) => ({ ...box, left: Math.max(box.left, 32 + Math.max(...ticks(low, high).map(([, text]) => widthOf(text)))) });
+function axisTitle(name, room, place) {
+  const fits = (words) => widthOf(words) <= room;
   const letters = [...name];
   while (letters.length > 1 && !fits(`${letters.join("")}…`)) letters.pop();
   const words = fits(name) ? name : `${letters.join("")}…`;
