@@ -268,10 +268,12 @@ def test_the_front_is_drawn_anew_where_the_window_becomes_narrow(line):
     WebDriverWait(line, 3).until(lambda page: one(page, "#front svg").get_dom_attribute("viewBox") == "0 0 380 350")
 
 
-def test_only_a_point_of_the_line_is_ringed_along_lambda(line):
-    assert len(line.find_elements(By.CSS_SELECTOR, "#lines .ring")) == 2
-    one(line, "#front [data-point='morl-0.50-0.50']").click()
-    assert not line.find_elements(By.CSS_SELECTOR, "#lines .ring")
+def test_only_a_point_of_the_line_is_ringed_along_lambda(browser, tmp_path):
+    rows = [f"at{lam},soup,{lam},{0.9 - lam / 2},{0.1 + lam / 2}" for lam in (0, 0.5, 1, 1.2)]
+    open_points(browser, tmp_path, "\n".join(["id,kind,lambda,score:x,score:y", *rows]))
+    for point, rings in (("at0.5", 2), ("at1.2", 0)):
+        one(browser, f"#front [data-point='{point}']").click()
+        assert len(browser.find_elements(By.CSS_SELECTOR, "#lines .ring")) == rings
 
 
 def test_the_legend_speaks_of_hollow_marks_only_where_there_are_some(browser, tmp_path):

@@ -61,7 +61,10 @@ function widthOf(words) {
   return ruler.measureText(words).width;
 }
 // The box with room for the words of its upward axis.
-const fitted = (box, low, high) => ({ ...box, left: Math.max(box.left, 32 + Math.max(...ticks(low, high).map(([, text]) => widthOf(text)))) });
+function fitted(box, low, high) {
+  const words = Math.max(...ticks(low, high).map(([, text]) => widthOf(text)));
+  return { ...box, left: Math.max(box.left, Math.min(32 + words, box.width / 3)) };
+}
 function axisTitle(name, room, place) {
   const fits = (words) => widthOf(words) <= room;
   const letters = [...name];
