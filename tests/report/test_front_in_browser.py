@@ -88,6 +88,22 @@ def test_a_tap_beside_a_point_means_it_and_its_tip_leaves_the_chart_free(browser
     assert not one(browser, "#tip").is_displayed()
 
 
+def test_a_point_once_touched_does_not_hold_the_chart(browser, line_page):
+    screen(browser, 360, 760)
+    browser.get(line_page.as_uri())
+    touch(browser, middle(browser, "#front [data-point=faithful]"))
+    for _ in range(3):
+        browser.execute_script("document.querySelector('#zoom-in').click()")  # the point keeps the focus
+    at = middle(browser, "#front svg")
+    before = numbers(place_of(browser, "base"))
+    for _ in range(2):
+        touch(browser, *path(at, -100, -100))
+    moved = [new - old for new, old in zip(numbers(place_of(browser, "base")), before, strict=True)]
+    scale = 380 / browser.execute_script("return document.querySelector('#front svg').clientWidth")
+    assert moved == pytest.approx([-200 * scale, -200 * scale], abs=1)
+    assert not one(browser, "#tip").is_displayed()
+
+
 def test_escape_hides_the_tip(line):
     ActionChains(line).move_to_element(one(line, "#front [data-point=base]")).perform()
     assert one(line, "#tip").is_displayed()

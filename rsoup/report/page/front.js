@@ -16,7 +16,7 @@ const fullView = () => [...extent(state.x), ...(ONE ? [0.5 - KINDS.length, 0.5] 
 function drawFront() {
   view ??= fullView();
   const box = frontBox();
-  const focused = document.activeElement?.dataset?.point;
+  const focused = BY_ID.get(document.activeElement?.dataset?.point), told = !$("tip").hidden;
   const clip = shape("clipPath", { id: "inside" }, shape("rect", {
     x: box.left, y: box.top, width: box.width - box.left - box.right, height: box.height - box.top - box.bottom }));
   const plot = shape("svg", { viewBox: `0 0 ${box.width} ${box.height}`, role: "group", "aria-labelledby": "front-title" },
@@ -37,7 +37,9 @@ function drawFront() {
   plot.append(inside);
   $("front").replaceChildren(plot);
   $("front").classList.toggle("zoomed", zoomedIn());
-  if (focused) plot.querySelector(`[data-point="${CSS.escape(focused)}"]`)?.focus();
+  if (!focused) return;
+  markOf(focused).focus({ preventScroll: true });
+  if (!told) hideTip();
 }
 function isoLine(point, x, y) {
   // all scores worth the same as the chosen point's: mu . R is constant along it

@@ -6,9 +6,9 @@ let hovered = false; // whether the tip is there because the mouse is: a tip of 
 function interactive(mark, point, now) {
   filled(mark, { "data-point": point.id, tabindex: point === now ? 0 : -1, role: "button",
     "aria-label": describe(point), "aria-pressed": String(point === now) }, []);
-  mark.addEventListener("focus", () => {
-    if (mark.matches(":focus-visible") && bringIntoView(point)) return; // redrawn there, and focused again
-    const box = mark.getBoundingClientRect();
+  mark.addEventListener("focus", (event) => {
+    if (event.relatedTarget && mark.matches(":focus-visible")) bringIntoView(point); // the keyboard came here
+    const box = markOf(point).getBoundingClientRect();
     showTip(point, box.right, box.bottom);
   });
   mark.addEventListener("blur", hideTip);
@@ -33,9 +33,7 @@ function bringIntoView(point) {
     const [low, high] = view.slice(2 * k, 2 * k + 2);
     return value < low || value > high ? value - (low + high) / 2 : 0;
   });
-  if (!shift[0] && !shift[1]) return false;
-  moveView(...shift);
-  return true;
+  if (shift[0] || shift[1]) moveView(...shift);
 }
 
 function showTip(point, x, y) {
