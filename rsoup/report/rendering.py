@@ -13,7 +13,7 @@ from typing import Any
 from rsoup.evaluation.results import Samples
 from rsoup.report.schema import Report
 
-SCRIPTS = ("core.js", "front.js", "choose.js", "texts.js", "facts.js", "main.js")
+SCRIPTS = ("core.js", "plot.js", "front.js", "move.js", "choose.js", "texts.js", "facts.js", "main.js")
 TEXT_BYTES = 5_000_000  # of prompts and completions on a page
 
 

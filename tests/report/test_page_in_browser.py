@@ -1,91 +1,31 @@
-"""The page in a real browser: it answers, shows text as text, and keeps to itself."""
+"""The page in a real browser: it answers, keeps to itself, and fits screens and paper."""
 
 from __future__ import annotations
 
 import json
-import shutil
+import re
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
+from rsoup.pareto.choice import simplex_lattice
 from rsoup.report import Options, make_report
 from rsoup.report.inputs import read_inputs
 
-from .synthetic import write_line, write_triangle
-
-BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-try:
-    from selenium import webdriver
-    from selenium.webdriver.common.action_chains import ActionChains
-    from selenium.webdriver.common.by import By
-    from selenium.webdriver.common.keys import Keys
-except ImportError:
-    webdriver = None
-
-pytestmark = pytest.mark.skipif(
-    not (BROWSER and DRIVER and webdriver),
-    reason="the page is not driven here; to add it: apt-get install chromium chromium-driver; pip install selenium",
+from .browser import (
+    COARSE,
+    ActionChains,
+    By,
+    Keys,
+    needs_browser,
+    one,
+    open_points,
+    screen,
+    text,
 )
+from .synthetic import write_line
 
-HOSTILE = "<script>window.ran = 1</script><img src=x onerror='window.ran = 1'>"
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory) -> Iterator[webdriver.Chrome]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = BROWSER
-    for flag in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-dev-shm-usage",
-        "--window-size=1280,1000",
-    ):
-        options.add_argument(flag)
-    options.add_experimental_option("prefs", {"download.default_directory": str(tmp_path_factory.getbasetemp())})
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
-
-
-@pytest.fixture(scope="module")
-def line_page(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("line")
-    path = write_line(folder, prompts=200, hostile=HOSTILE)
-    make_report([path], folder / "report", Options(draws=100))
-    return folder / "report" / "index.html"
-
-
-@pytest.fixture(scope="module")
-def triangle_page(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("triangle")
-    make_report([write_triangle(folder, prompts=12)], folder / "report", Options(draws=100))
-    return folder / "report" / "index.html"
-
-
-@pytest.fixture
-def line(browser, line_page):
-    browser.set_window_size(1280, 1000)
-    browser.get(line_page.as_uri())
-    return browser
-
-
-@pytest.fixture
-def triangle(browser, triangle_page):
-    browser.set_window_size(1280, 1000)
-    browser.get(triangle_page.as_uri())
-    return browser
-
-
-def one(browser, selector: str):
-    return browser.find_element(By.CSS_SELECTOR, selector)
-
-
-def text(browser, selector: str) -> str:
-    return one(browser, selector).text
+pytestmark = needs_browser
 
 
 def test_the_slider_moves_the_point(line):
@@ -120,62 +60,30 @@ def test_a_point_is_chosen_by_a_click_and_given_back(line):
     assert text(line, "#chosen-id") == "positive"
 
 
-def test_points_answer_the_keyboard(line):
-    line.execute_script("document.querySelector('#front [tabindex=\"0\"]').focus()")
-    ActionChains(line).send_keys(Keys.ARROW_LEFT).perform()
-    name = line.execute_script("return document.activeElement.dataset.point")
-    assert name == "soup-0.80-0.20"  # the next one to the left of positive
-    assert not one(line, "#tip").get_attribute("hidden")
-    ActionChains(line).send_keys(Keys.ENTER).perform()
-    assert text(line, "#chosen-id") == "soup-0.80-0.20"
-    assert line.execute_script("return document.activeElement.dataset.point") == name
-
-
-def test_hovering_tells_the_scores(line):
-    ActionChains(line).move_to_element(one(line, "#front [data-point='morl-0.50-0.50']")).perform()
-    assert "morl-0.50-0.50" in text(line, "#tip")
-    assert "positive 0.766 [" in text(line, "#tip")
-
-
-def test_zoom_and_reset(line):
-    place = one(line, "#front [data-point=base]").get_attribute("transform")
-    one(line, "#zoom-in").click()
-    assert one(line, "#front [data-point=base]").get_attribute("transform") != place
-    one(line, "#zoom-reset").click()
-    assert one(line, "#front [data-point=base]").get_attribute("transform") == place
-
-
-def test_search_finds_a_prompt(line):
-    one(line, "#search").send_keys("post 137")
-    assert text(line, "#found") == "1 of 200 prompts"
-    assert "Post 137." in text(line, "#prompt")
-    one(line, "#search").send_keys(" nowhere")
-    assert text(line, "#found") == "0 of 200 prompts"
-
-
-def test_what_a_model_wrote_is_shown_and_never_run(line):
-    assert HOSTILE in text(line, "[data-answer=base] .text")
-    assert HOSTILE in text(line, "[data-answer=positive] .text")
-    assert line.execute_script("return window.ran === undefined")
-    assert not line.find_elements(By.CSS_SELECTOR, "#cards img, #cards script")
-
-
-def test_words_that_differ_from_the_base_are_marked(line):
-    base = text(line, "[data-answer=base] .text").split()
-    marked = [mark.text for mark in line.find_elements(By.CSS_SELECTOR, "[data-answer=faithful] mark")]
-    words = text(line, "[data-answer=faithful] .text").split()
-    assert len(words) - len(marked) <= len(base)
-    assert "<script>window.ran" not in marked
-    one(line, "#marks").click()
-    assert not line.find_elements(By.TAG_NAME, "mark")
-
-
 def test_the_table_sorts(line):
     one(line, "th[data-column=faithful] button").click()
     assert text(line, "#rows tr th") == "positive"
     one(line, "th[data-column=faithful] button").click()
     assert text(line, "#rows tr th") == "faithful"
     assert one(line, "th[data-column=faithful]").get_attribute("aria-sort") == "descending"
+    assert text(line, "th[data-column=faithful] button") == "faithful ▼"
+    assert text(line, "th[data-column=positive] button") == "positive"
+
+
+def test_points_without_a_value_come_last_both_ways(line):
+    for order in (["positive", "faithful"], ["faithful", "positive"]):
+        one(line, "th[data-column=lambda] button").click()
+        rows = [row.text for row in line.find_elements(By.CSS_SELECTOR, "#rows th")]
+        assert [rows[0], rows[-3]] == order
+        assert set(rows[-2:]) == {"base", "morl-0.50-0.50"}  # no lambda
+
+
+def test_the_chosen_row_is_marked(line):
+    one(line, "#front [data-point='soup-0.40-0.60']").click()
+    current = line.find_elements(By.CSS_SELECTOR, "#rows [aria-current=true]")
+    assert [row.get_attribute("data-row") for row in current] == ["soup-0.40-0.60"]
+    assert one(line, "#rows [aria-current=true] th").value_of_css_property("box-shadow") != "none"
+    assert one(line, "#rows tr:not(.chosen) th").value_of_css_property("box-shadow") == "none"
 
 
 def test_the_table_comes_as_csv_that_a_report_reads(line, line_page, tmp_path_factory):
@@ -213,25 +121,74 @@ def test_eleven_points_and_two_hundred_prompts_are_ready_within_two_seconds(brow
     assert page.stat().st_size < 8_000_000
 
 
-def test_a_page_of_a_single_reward_works(browser, tmp_path):
-    (tmp_path / "points.csv").write_text("kind,lambda,positive\nsoup,0.0,0.5\nsoup,0.5,0.8\nsoup,1.0,0.6\n")
-    make_report([tmp_path / "points.csv"], tmp_path / "report", Options())
-    browser.get((tmp_path / "report" / "index.html").as_uri())
-    assert text(browser, "#chosen-id") == "soup-0.50-0.50"
-    assert browser.get_log("browser") == []
-
-
 @pytest.mark.parametrize("width", [390, 1280])
 def test_nothing_sticks_out_of_the_window(browser, line_page, triangle_page, width):
     for page in (line_page, triangle_page):
-        # headless windows have a least width; an emulated screen does not
-        browser.execute_cdp_cmd(
-            "Emulation.setDeviceMetricsOverride",
-            {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": False},
-        )
+        screen(browser, width, 844)
         browser.get(page.as_uri())
         assert browser.execute_script("return document.documentElement.scrollWidth") <= width
-    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@pytest.mark.parametrize("width", [360, 768, 1280])
+def test_long_names_of_rewards_stay_inside_the_window(browser, tmp_path, width):
+    names = ["reward_model_deberta_v3_large_helpfulness_v2_normalized_0001", "W" * 60]
+    head = "id,kind,lambda," + ",".join(f"score:{name},stderr:{name}" for name in names)
+    rows = [f",soup,{lam},{0.9 - lam / 2},0.02,{0.1 + lam / 2},0.02" for lam in (0, 0.5, 1)]
+    open_points(browser, tmp_path, "\n".join([head, *rows]), size=(width, 844), knee=True)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    outside = """
+        return [...document.querySelectorAll("svg text")].filter((text) => {
+            const [own, plot] = [text, text.ownerSVGElement].map((node) => node.getBoundingClientRect());
+            return own.left < plot.left || own.right > plot.right || own.top < plot.top || own.bottom > plot.bottom;
+        }).length;
+    """
+    assert browser.execute_script(outside) == 0
+    up = browser.find_elements(By.CSS_SELECTOR, "#front svg > text.name")[1]
+    words, title = browser.execute_script("return [...arguments[0].childNodes].map((node) => node.textContent)", up)
+    assert re.fullmatch("W{10,50}…", words)
+    assert title == names[1]
+
+
+def test_all_of_a_long_table_and_of_a_long_text_is_printed(browser, tmp_path):
+    names = ["helpful", "harmless", "brief", "faithful", "polite"]
+    head = "id,kind," + ",".join(
+        [f"weight:{name}" for name in names] + [f"score:{name},stderr:{name}" for name in names]
+    )
+    lattice = simplex_lattice(5, 4)
+    rows = [
+        f",{'expert' if max(row) == 1 else 'soup'}," + ",".join([*map(str, row), *(f"{0.2 + x / 3},0.02" for x in row)])
+        for row in lattice
+    ]
+    open_points(browser, tmp_path, "\n".join([head, *rows]), size=(718, 1000), knee=True)  # A4 between its margins
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    cut = """
+        return [...document.querySelectorAll(".scroll, .text, .prompts, body")].filter((node) =>
+            node.scrollWidth > node.clientWidth + 1 || node.scrollHeight > node.clientHeight + 1).length;
+    """
+    assert len(browser.find_elements(By.CSS_SELECTOR, "#rows tr")) == 70
+    assert browser.execute_script(cut) == 0
+    assert not one(browser, "#zoom-in").is_displayed()
+    assert not one(browser, "#axis-x").is_displayed()
+    assert "best measured" not in text(browser, "#asked")
+    assert one(browser, "#asked button").is_displayed()
+
+
+def test_a_choice_asked_for_gives_its_own_command(browser, tmp_path):
+    open_points(browser, tmp_path, COARSE, prefer=({"x": 0.37, "y": 0.63},))
+    assert text(browser, "#asked button b") == "lambda = mu: x 0.37, y 0.63"
+    one(browser, "#asked button").click()
+    assert "-w 0.37 -w 0.63" in text(browser, "#command")
+    assert "nearest measured soup half" in text(browser, "#chosen")
+    one(browser, "#front [data-point=half]").click()
+    assert "-w 0.5 -w 0.5" in text(browser, "#command")
+
+
+def test_a_standard_error_without_an_interval_is_shown(browser, tmp_path):
+    open_points(browser, tmp_path, COARSE)
+    ActionChains(browser).move_to_element(one(browser, "#front [data-point=half]")).perform()
+    assert "x 0.700 ± 0.020" in text(browser, "#tip")
+    assert "± 0.030" in text(browser, "#chosen .gauge:last-child")
+    assert "0.500 ± 0.030" in text(browser, "[data-row=half]")
 
 
 def test_everything_to_operate_has_a_name(line):
@@ -243,10 +200,37 @@ def test_everything_to_operate_has_a_name(line):
     assert line.execute_script(script) == []
 
 
+def shares(browser) -> list[int]:
+    """Return the shares of the sliders, which say the same in every place and sum to 100."""
+    thumbs = []
+    for slider in browser.find_elements(By.CSS_SELECTOR, "#sliders input"):
+        thumb, name = slider.get_property("value"), slider.get_attribute("id")
+        assert text(browser, f"output[for={name}]") == f"{thumb} %"
+        assert f" {thumb} % of" in slider.get_attribute("aria-valuetext")
+        thumbs.append(int(thumb))
+    assert sum(thumbs) == 100
+    return thumbs
+
+
 def test_three_rewards_have_three_sliders(triangle):
-    for number, key in enumerate((Keys.HOME, Keys.HOME, Keys.END)):
-        one(triangle, f"#mu-{number}").send_keys(key)
+    assert shares(triangle) == [34, 33, 33]
+    one(triangle, "#mu-2").send_keys(Keys.END)
+    assert shares(triangle) == [0, 0, 100]
     assert text(triangle, "#chosen-id") == "brief"
     one(triangle, "#axis-x").send_keys("brief")
     assert text(triangle, "#front svg > text.name") == "brief"
     assert len(triangle.find_elements(By.CSS_SELECTOR, "#front .mark")) == 16
+
+
+def test_a_slider_takes_its_share_from_the_others_in_proportion(triangle):
+    first = one(triangle, "#mu-0")
+    first.send_keys(Keys.END, Keys.ARROW_LEFT, Keys.ARROW_LEFT)  # with nothing to keep, the others share alike
+    assert shares(triangle) == [98, 1, 1]
+    first.send_keys(Keys.HOME)
+    assert shares(triangle) == [0, 50, 50]
+    one(triangle, "#mu-1").send_keys(*[Keys.ARROW_RIGHT] * 25)
+    assert shares(triangle) == [0, 75, 25]
+    first.send_keys(*[Keys.ARROW_RIGHT] * 60)
+    assert shares(triangle) == [60, 30, 10]
+    first.send_keys(*[Keys.ARROW_LEFT] * 60)  # sixty small steps there and back lose nothing
+    assert shares(triangle) == [0, 75, 25]

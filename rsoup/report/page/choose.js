@@ -1,6 +1,9 @@
 // The preference, the point it recommends, and the command that makes it.
 function startChoice() {
-  $("sliders").append(...(two() ? [pairSlider()] : REWARDS.map((name, k) => ownSlider(name, k))));
+  if (REWARDS.length === 2) $("sliders").append(pairSlider());
+  else if (!ONE) $("sliders").append(...REWARDS.map((name, k) => ownSlider(name, k)));
+  $("rules").hidden = $("scales").hidden = ONE;
+  if (ONE) $("choice-title").textContent = "The best point";
   for (const input of document.querySelectorAll("input[name=rule], input[name=scale]")) {
     input.addEventListener("change", () => change({ [input.name]: input.value, picked: null }));
   }
@@ -15,20 +18,15 @@ function startChoice() {
 }
 function drawAsked() {
   const preference = report.choices.find((choice) => choice.rule === "validation");
-  if (preference) {
-    state.mu = REWARDS.map((name) => preference.asked[name] ?? 0);
-    if (two()) $("mu").value = 100 * state.mu[1];
-    else REWARDS.forEach((_, k) => { $(`mu-${k}`).value = 100 * state.mu[k]; });
-  }
+  if (preference) state.mu = REWARDS.map((name) => preference.asked[name] ?? 0);
   $("asked").hidden = !report.choices.length;
   $("asked").append(element("h3", {}, "Asked for"), ...report.choices.map((choice) => {
     const asked = Object.entries(choice.asked).map(([name, value]) => `${name} ${value}`).join(", ");
     const button = element("button", { type: "button" }, element("b", {}, [choice.rule, asked].filter(Boolean).join(": ")), ` ${choice.words}`);
-    button.addEventListener("click", () => pick(BY_ID.get(choice.nearest)));
+    button.addEventListener("click", () => change({ picked: choice.nearest, choice }));
     return button;
   }));
 }
-const two = () => REWARDS.length === 2;
 async function copyText(text) {
   if (navigator.clipboard && isSecureContext) return navigator.clipboard.writeText(text);
   const range = document.createRange();
@@ -42,36 +40,43 @@ function pairSlider() {
     "aria-label": `Preference between ${REWARDS[0]} and ${REWARDS[1]}` });
   const [left, right] = REWARDS.map((name, k) => element("output", { for: "mu", id: `mu-${k}` }));
   const show = () => {
-    left.textContent = `${REWARDS[0]} ${percent(state.mu[0])}`;
-    right.textContent = `${REWARDS[1]} ${percent(state.mu[1])}`;
+    const shares = percents(state.mu);
+    input.value = shares[1];
+    [left, right].forEach((output, k) => output.replaceChildren(named(REWARDS[k]), ` ${shares[k]} %`));
     input.setAttribute("aria-valuetext", `${left.textContent}, ${right.textContent}`);
   };
   input.addEventListener("input", () => change({ mu: [1 - input.value / 100, input.value / 100], picked: null }));
   onChange(show);
-  return element("div", { class: "slider" }, left, right, input);
+  return element("div", { class: "slider pair" }, left, right, input);
 }
 function ownSlider(name, k) {
-  const input = element("input", { type: "range", id: `mu-${k}`, min: 0, max: 100, step: 1, value: 50 });
+  const input = element("input", { type: "range", id: `mu-${k}`, min: 0, max: 100, step: 1 });
   const shown = element("output", { for: `mu-${k}` });
-  input.addEventListener("input", () => {
-    const raw = REWARDS.map((_, j) => Number($(`mu-${j}`).value));
-    const total = raw.reduce((a, b) => a + b, 0);
-    change({ mu: total ? raw.map((value) => value / total) : REWARDS.map(() => 1 / REWARDS.length), picked: null });
-  });
+  input.addEventListener("input", () => change({ mu: withShare(k, input.value / 100), picked: null }));
   onChange(() => {
-    shown.textContent = percent(state.mu[k]);
+    input.value = percents(state.mu)[k];
+    shown.textContent = `${input.value} %`;
     input.setAttribute("aria-valuetext", `${name} ${shown.textContent} of the whole`);
   });
-  return element("div", { class: "slider" }, element("label", { for: `mu-${k}` }, name), shown, input);
+  return element("div", { class: "slider" }, element("label", { for: `mu-${k}` }, named(name)), shown, input);
+}
+function withShare(k, value) {
+  // the others share the rest as before, or equally where they had nothing
+  const others = state.mu.reduce((sum, own, j) => (j === k ? sum : sum + own), 0);
+  const equal = 1 / (state.mu.length - 1);
+  return state.mu.map((own, j) => (j === k ? value : (1 - value) * (others > 1e-9 ? own / others : equal)));
 }
 
+let described = "";
+const say = (words) => { $("spoken").textContent = words; };
 function drawChoice() {
   const point = chosen();
-  const asked = !state.picked && state.rule === "weights" ? weightsOf(state.mu) : null;
+  const choice = state.picked && state.choice;
+  const asked = choice ? choice.weights : !state.picked && state.rule === "weights" ? weightsOf(state.mu) : null;
   const weights = asked ?? point.weights;
   const exact = !asked || Object.entries(asked).every(([name, value]) => Math.abs((point.weights[name] ?? 0) - value) < 0.005);
   const parts = [
-    element("div", { class: "quiet small" }, state.picked ? "Chosen by hand" : "Recommended"),
+    element("div", { class: "quiet small" }, choice ? `Asked for: ${choice.rule}` : state.picked ? "Chosen by hand" : "Recommended"),
     element("div", { class: "id", id: "chosen-id" }, point.id),
     element("p", { class: "quiet small" }, placeWords(point)),
   ];
@@ -86,8 +91,8 @@ function drawChoice() {
   parts.push(element("h3", {}, exact ? "Expected scores" : `Expected scores, of the nearest measured soup ${point.id}`));
   parts.push(...REWARDS.map((name) => scoreGauge(name, point.scores[name])));
   $("chosen").replaceChildren(...parts);
-  $("spoken").textContent = describe(point);
-  $("command").textContent = commandFor(point, weights);
+  if (described !== describe(point)) say(described = describe(point));
+  $("command").textContent = choice ? choice.command : commandFor(point, weights);
   $("command").parentNode.hidden = ["base", "ensemble", "mod"].includes(point.kind) || !Object.keys(weights).length;
 }
 function placeWords(point) {
@@ -103,7 +108,7 @@ function gauge(name, words, spans) {
     if (kind !== "dot") span.style.width = `${100 * Math.max(0, Math.min(1, to) - Math.max(0, from))}%`;
     track.append(span);
   }
-  return element("div", { class: "gauge" }, element("b", {}, name), track, element("i", {}, words));
+  return element("div", { class: "gauge" }, element("b", { dir: "auto" }, name), track, element("i", {}, words));
 }
 function scoreGauge(name, score) {
   const [low, high] = extent(name);

@@ -2,6 +2,7 @@
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const { report, texts } = DATA;
 const REWARDS = report.rewards;
+const ONE = REWARDS.length === 1;
 const POINTS = report.points;
 const BY_ID = new Map(POINTS.map((point) => [point.id, point]));
 const SOUPS = POINTS.filter((point) => point.kind === "soup" || point.kind === "expert");
@@ -17,6 +18,7 @@ const state = {
   rule: "best",
   scale: "raw",
   picked: null, // a point chosen by hand, which the preference then does not move
+  choice: null, // the asked-for choice that it was picked by, if one
   x: REWARDS[0],
   y: REWARDS[1] ?? REWARDS[0],
   prompt: 0,
@@ -47,19 +49,35 @@ function filled(node, attributes, children) {
   return node;
 }
 
+const named = (name) => element("bdi", {}, name);
+
 // Digits that tell 1/500 of a range apart.
 const digitsFor = (range) => (range > 0 ? Math.max(0, Math.min(8, 2 - Math.floor(Math.log10(range)))) : 3);
 const DIGITS = Object.fromEntries(REWARDS.map((name) => [name, digitsFor(RANGES[name][1] - RANGES[name][0])]));
 
 function number(value, digits) {
-  return value === null || value === undefined ? "–" : value.toFixed(digits).replace("-", "−");
+  if (value === null || value === undefined) return "–";
+  const text = value.toFixed(digits);
+  return Number(text) ? text.replace("-", "−") : (0).toFixed(digits > 4 ? 0 : digits);
 }
 function withInterval(estimate, digits = digitsFor(Math.max(...[estimate.mean ?? estimate.value ?? estimate.gap, ...(estimate.interval ?? [])].map(Math.abs)))) {
   const mean = number(estimate.mean ?? estimate.value ?? estimate.gap, digits);
-  return estimate.interval ? `${mean} [${number(estimate.interval[0], digits)}, ${number(estimate.interval[1], digits)}]` : mean;
+  if (estimate.interval) return `${mean} [${number(estimate.interval[0], digits)}, ${number(estimate.interval[1], digits)}]`;
+  if (!estimate.stderr) return mean;
+  const error = estimate.stderr.toFixed(digits);
+  return `${mean} ± ${Number(error) ? error : estimate.stderr.toPrecision(1)}`;
 }
 const scoreWords = (point, name) => withInterval(point.scores[name], DIGITS[name]);
 const percent = (share) => `${Math.round(share * 100)} %`;
+// Whole per cents that sum to 100: the largest remainders are rounded up.
+function percents(mu) {
+  const exact = mu.map((value) => Number((100 * value).toFixed(9)));
+  const whole = exact.map(Math.floor);
+  const order = [...mu.keys()].sort((a, b) => exact[b] - whole[b] - (exact[a] - whole[a]));
+  const missing = 100 - whole.reduce((a, b) => a + b, 0);
+  for (const k of order.slice(0, missing)) whole[k] += 1;
+  return whole;
+}
 const share = (name, value) => {
   const [low, high] = RANGES[name];
   return high > low ? (value - low) / (high - low) : 0;
@@ -87,4 +105,4 @@ function nearestTo(weights) {
 }
 const canUseWeights = REWARDS.every((name) => name in report.experts);
 const chosen = () => (state.picked ? BY_ID.get(state.picked) : recommended());
-const pick = (point) => change({ picked: point.id });
+const pick = (point) => change({ picked: point.id, choice: null });

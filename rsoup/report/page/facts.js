@@ -4,10 +4,10 @@ const COLUMNS = [
   { name: "kind", value: (point) => point.kind },
   ...(POINTS.some((point) => point.lambda !== null)
     ? [{ name: "lambda", numeric: true, value: (point) => point.lambda }]
-    : [{ name: "weights", value: (point) => Object.values(point.weights).map((value) => number(value, 2)).join(" / ") }]),
-  ...REWARDS.map((name) => ({ name, numeric: true, value: (point) => point.scores[name].mean, show: (point) => scoreWords(point, name) })),
+    : [{ name: "weights", value: (point) => Object.values(point.weights).map((value) => number(value, 2)).join(" / ") || null }]),
+  ...REWARDS.map((name) => ({ name, reward: true, numeric: true, value: (point) => point.scores[name].mean, show: (point) => scoreWords(point, name) })),
   { name: "on the front", value: (point) => (point.on_front ? "yes" : "no"), show: (point) => frontWords(point) },
-  { name: "beaten by", value: (point) => point.dominated_by ?? "" },
+  { name: "beaten by", value: (point) => point.dominated_by },
 ];
 const sorting = { column: null, down: false };
 
@@ -17,8 +17,9 @@ function frontWords(point) {
 }
 function startTable() {
   const heads = COLUMNS.map((column) => {
-    const button = element("button", { type: "button" }, column.name);
-    const head = element("th", { scope: "col", class: column.numeric ? "number" : "", "data-column": column.name }, button);
+    const button = element("button", { type: "button" }, named(column.name), element("span", { class: "arrow", "aria-hidden": "true" }));
+    const look = [column.numeric && "number", column.reward && "reward"].filter(Boolean).join(" ");
+    const head = element("th", { scope: "col", class: look, "data-column": column.name }, button);
     button.addEventListener("click", () => {
       sorting.down = sorting.column === column && !sorting.down;
       sorting.column = column;
@@ -34,9 +35,11 @@ function startTable() {
 function drawTable() {
   const { column, down } = sorting;
   const rows = [...POINTS];
-  if (column) rows.sort((a, b) => compare(column.value(a), column.value(b)) * (down ? -1 : 1));
-  for (const head of $("table").querySelectorAll("th")) {
-    head.setAttribute("aria-sort", head.dataset.column !== column?.name ? "none" : down ? "descending" : "ascending");
+  if (column) rows.sort((a, b) => compare(column.value(a), column.value(b), down ? -1 : 1));
+  for (const head of $("table").querySelectorAll("thead th")) {
+    const way = head.dataset.column !== column?.name ? "none" : down ? "descending" : "ascending";
+    head.setAttribute("aria-sort", way);
+    head.querySelector(".arrow").textContent = { none: "", ascending: " ▲", descending: " ▼" }[way];
   }
   $("rows").replaceChildren(...rows.map((point) => {
     const row = element("tr", { "data-row": point.id }, ...COLUMNS.map((column, k) => cell(point, column, k)));
@@ -46,16 +49,20 @@ function drawTable() {
   markRow();
 }
 function cell(point, column, k) {
-  const words = column.show ? column.show(point) : column.numeric ? number(column.value(point), 2) : column.value(point);
+  const words = column.show ? column.show(point) : column.numeric ? number(column.value(point), 2) : column.value(point) ?? "";
   return k === 0 ? element("th", { scope: "row" }, words) : element("td", { class: column.numeric ? "number" : "" }, words);
 }
-function compare(a, b) {
-  if (a === null || b === null) return (a === null) - (b === null);
-  return a < b ? -1 : a > b ? 1 : 0;
+function compare(a, b, way) {
+  if (a === null || b === null) return (a === null) - (b === null); // without a value: last both ways
+  return way * (a < b ? -1 : a > b ? 1 : 0);
 }
 function markRow() {
   const id = chosen().id;
-  for (const row of $("rows").children) row.classList.toggle("chosen", row.dataset.row === id);
+  for (const row of $("rows").children) {
+    row.classList.toggle("chosen", row.dataset.row === id);
+    if (row.dataset.row === id) row.setAttribute("aria-current", "true");
+    else row.removeAttribute("aria-current");
+  }
 }
 function csv() {
   const adapters = [...new Set(POINTS.flatMap((point) => Object.keys(point.weights)))];
@@ -83,10 +90,10 @@ const CLAIM_NAMES = { lmc: "Mixing", coverage: "Soups and MORL" };
 
 function drawHead() {
   const about = report.made_from[0].about;
-  const named = [about.recipe, about.task].filter(Boolean).join(", ");
-  $("title").textContent = REWARDS.length === 2 ? `${REWARDS[0]} against ${REWARDS[1]}` : REWARDS.join(", ");
+  const ran = [about.recipe, about.task].filter(Boolean).join(", ");
+  $("title").append(...REWARDS.flatMap((name, k) => [k === 0 ? "" : REWARDS.length === 2 ? " against " : ", ", named(name)]));
   const counts = Object.entries(KIND_WORDS).map(([kind, word]) => [POINTS.filter((point) => point.kind === kind).length, word]).filter(([count]) => count);
-  $("subtitle").textContent = [named, counts.map(([count, word]) => `${count} ${word}${count > 1 ? "s" : ""}`).join(", "),
+  $("subtitle").textContent = [ran, counts.map(([count, word]) => `${count} ${word}${count > 1 ? "s" : ""}`).join(", "),
     `${report.front.length} on the front`].filter(Boolean).join(" · ");
   $("verdicts").replaceChildren(...Object.values(report.hypotheses).filter((claim) => claim.verdict !== "unknown").map((claim) =>
     element("li", {}, element("span", { class: `chip ${verdictClass(claim.verdict)}` }, claim.verdict), element("span", {}, claim.words))));
@@ -155,11 +162,12 @@ function drawLines() {
   const line = lineOf();
   $("along").hidden = !line.length;
   if (!line.length) return;
-  const box = { width: 440, height: 270, left: 58, right: 12, top: 10, bottom: 42 };
+  const size = { width: 440, height: 270, left: 58, right: 12, top: 10, bottom: 42 };
   const banded = line.every((point) => REWARDS.every((name) => point.scores[name].interval));
   const based = POINTS.some((point) => point.kind === "base");
   $("lines-help").textContent = `Dashed: the line between the experts${based ? "; dotted: the base model" : ""}${banded ? "; band: 95 % intervals" : ""}.`;
   $("lines").replaceChildren(...REWARDS.map((name) => {
+    const box = fitted(size, ...extent(name));
     const plot = shape("svg", { viewBox: `0 0 ${box.width} ${box.height}`, role: "img", "aria-label": `${name} along lambda` });
     const [x, y] = axesOf(plot, box, [-0.03, 1.03, ...extent(name)], "lambda", name);
     const px = (point) => x(point.lambda), py = (point) => y(point.scores[name].mean);
@@ -174,7 +182,7 @@ function drawLines() {
     plot.append(shape("path", { class: "chord", d: pathThrough([line[0], line.at(-1)], px, py) }), shape("path", { class: "path", d: pathThrough(line, px, py) }));
     plot.append(...line.map((point) => glyph(point, px(point), py(point), 4)));
     const now = chosen();
-    if (now.lambda !== null) plot.append(shape("circle", { class: "ring", r: 9, transform: `translate(${px(now)} ${py(now)})` }));
+    if (line.includes(now)) plot.append(shape("circle", { class: "ring", r: 9, transform: `translate(${px(now)} ${py(now)})` }));
     return plot;
   }));
 }

@@ -6,7 +6,7 @@ function startTexts() {
     return;
   }
   const { shown, total } = { shown: texts.prompts.length, total: texts.total };
-  $("texts-note").textContent = shown < total ? `The first ${shown} of ${total} prompts, so that the page stays small.` : `${total} prompts`;
+  $("texts-note").textContent = shown < total ? `The first ${shown} of ${total} prompts, so that the page stays small.` : `${total} prompts.`;
   if (report.made_from.length > 1) $("texts-note").textContent += ` Completions of seed ${report.made_from[0].about.seed}.`;
   const orders = [["", "as evaluated"], ...REWARDS.flatMap((name) => [[`+${name}`, `${name}: most gained on the base`], [`-${name}`, `${name}: most lost`]])];
   const base = POINTS.find((point) => point.kind === "base");
@@ -18,8 +18,9 @@ function startTexts() {
   $("marks").addEventListener("change", () => change({ marks: $("marks").checked }));
   $("marks").parentNode.hidden = !base;
   $("prompts").addEventListener("keydown", movePrompt);
-  drawPrompts();
+  listPrompts();
   onChange(drawReading);
+  addEventListener("resize", () => $("reading").querySelectorAll(".text").forEach(letScroll));
 }
 function ordered() {
   const wanted = $("search").value.trim().toLowerCase().split(/\s+/).filter(Boolean);
@@ -34,42 +35,69 @@ function ordered() {
   const base = texts.points[POINTS.find((point) => point.kind === "base").id].scores[name];
   return rows.sort((a, b) => sign * (ours[a] - base[a] - (ours[b] - base[b])));
 }
-function drawPrompts() {
-  const rows = ordered();
-  $("found").textContent = `${rows.length} of ${texts.prompts.length} prompts`;
-  $("prompts").replaceChildren(...rows.map((row) => {
-    const option = element("div", { role: "option", id: `prompt-${row}`, "data-row": row }, texts.prompts[row]);
+let listed = []; // rows of the prompts in the list
+let listedFor = null; // the point whose gains they are ordered by
+let read = null; // the prompt that was shown last
+function listPrompts() {
+  listed = ordered();
+  listedFor = chosen().id;
+  $("found").textContent = `${listed.length} of ${texts.prompts.length} prompts`;
+  $("prompts").replaceChildren(...listed.map((row) => {
+    const option = element("div", { role: "option", id: `prompt-${row}`, "data-row": row, dir: "auto" }, wordsOrEmpty(texts.prompts[row]));
     option.addEventListener("click", () => change({ prompt: row }));
     return option;
   }));
-  if (rows.length && !rows.includes(state.prompt)) change({ prompt: rows[0] });
-  else markPrompt();
+}
+function drawPrompts() {
+  listPrompts();
+  if (listed.length && !listed.includes(state.prompt)) change({ prompt: listed[0] });
+  else drawReading();
 }
 function markPrompt() {
   for (const option of $("prompts").children) option.setAttribute("aria-selected", String(Number(option.dataset.row) === state.prompt));
-  $("prompts").setAttribute("aria-activedescendant", `prompt-${state.prompt}`);
+  if (listed.length) $("prompts").setAttribute("aria-activedescendant", `prompt-${state.prompt}`);
+  else $("prompts").removeAttribute("aria-activedescendant");
 }
 function movePrompt(event) {
-  const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-  if (!step) return;
+  const list = $("prompts"), last = listed.length - 1;
+  if (last < 0) return;
+  const page = Math.max(1, Math.floor(list.clientHeight / list.firstChild.offsetHeight) - 1);
+  const at = listed.indexOf(state.prompt);
+  const next = { ArrowDown: at + 1, ArrowUp: at - 1, PageDown: at + page, PageUp: at - page, Home: 0, End: last }[event.key];
+  if (next === undefined) return;
   event.preventDefault();
-  const options = [...$("prompts").children];
-  const at = options.findIndex((option) => Number(option.dataset.row) === state.prompt);
-  const next = options[Math.max(0, Math.min(options.length - 1, at + step))];
-  if (!next) return;
-  change({ prompt: Number(next.dataset.row) });
-  next.scrollIntoView({ block: "nearest" });
+  const row = listed[Math.max(0, Math.min(last, next))];
+  change({ prompt: row });
+  $(`prompt-${row}`).scrollIntoView({ block: "nearest" });
 }
 
 function drawReading() {
+  if ($("order").value && listedFor !== chosen().id) {
+    const scrolled = $("prompts").scrollTop;
+    listPrompts();
+    $("prompts").scrollTop = scrolled;
+  }
   markPrompt();
-  $("prompt").textContent = texts.prompts[state.prompt];
+  $("reading").hidden = !listed.length;
+  $("no-match").hidden = listed.length > 0;
+  if (!listed.length) return;
+  const prompt = texts.prompts[state.prompt];
+  $("prompt").replaceChildren(wordsOrEmpty(prompt));
+  if (read !== null && read !== state.prompt) say(`Prompt: ${prompt.length > 80 ? `${prompt.slice(0, 80)}…` : prompt || "(empty)"}`);
+  read = state.prompt;
   const base = POINTS.find((point) => point.kind === "base");
   const now = chosen();
   const experts = POINTS.filter((point) => point.kind === "expert");
   const beside = state.beside ? [BY_ID.get(state.beside)] : [];
   const shown = [...new Set([now, base, ...experts, ...beside].filter(Boolean))];
   $("cards").replaceChildren(...shown.map((point) => answer(point, point === now, base)));
+  for (const box of $("reading").querySelectorAll(".text")) letScroll(box);
+}
+const wordsOrEmpty = (text) => (text.trim() ? text : element("span", { class: "quiet" }, "(empty)"));
+function letScroll(box) {
+  // a text that is longer than its box is reached by the keyboard
+  if (box.scrollHeight > box.clientHeight + 1) box.tabIndex = 0;
+  else box.removeAttribute("tabindex");
 }
 function answer(point, isChosen, base) {
   const own = texts.points[point.id];
@@ -83,12 +111,12 @@ function answer(point, isChosen, base) {
   const kind = isChosen ? `${point.kind} chosen` : point.kind;
   return element("article", { class: `answer ${kind}`, "data-answer": point.id },
     element("h4", {}, point.id, " ", element("small", {}, isChosen ? "the chosen point" : KIND_WORDS[point.kind])),
-    marked(written, before), ...scores);
+    ...scores, marked(written, before));
 }
 function marked(text, before) {
-  const paragraph = element("p", { class: "text" });
-  if (before === null) {
-    paragraph.textContent = text;
+  const paragraph = element("p", { class: "text", dir: "auto" });
+  if (before === null || !text.trim()) {
+    paragraph.append(wordsOrEmpty(text));
     return paragraph;
   }
   const words = text.split(/(\s+)/);
