@@ -21,7 +21,8 @@ DIRECTIONS = (
     *((0.5, 1), (-0.5, 1), (0.5, -1), (-0.5, -1), (1, 0.5), (-1, 0.5), (1, -0.5), (-1, -0.5)),
 )
 DISTANCES = (3.0, 6.0, 10.0, 15.0, 21.0)
-WORST = 25.0  # cost beyond which a label that may be left out is left out
+WORST = 14.0  # cost beyond which a label that may be left out is left out
+ASTRAY = 30.0  # cost of standing nearer to another mark
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,12 @@ class Ink:
         self.points_per_dot = 72 / figure.dpi
         self.frame: Floats = np.array(panel.bbox.extents) * self.points_per_dot  # left, bottom, right, top
         self.points: Floats = np.zeros((0, 3))
+        self.marks: Floats = np.zeros((0, 2))
 
     def add_mark(self, x: float, y: float, radius: float) -> None:
         """Add a mark that fills a square."""
         centre = self.place(x, y)
+        self.marks = np.vstack([self.marks, centre])
         self.add_box(centre - radius, centre + radius, MARK)
 
     def add_line(self, start: tuple[float, float], end: tuple[float, float], weight: float) -> None:
@@ -68,6 +71,11 @@ class Ink:
         covered = ((places >= low) & (places <= high)).all(axis=1)
         return float(self.points[covered, 2].sum())
 
+    def leads_astray(self, anchor: Floats, low: Floats, high: Floats) -> bool:
+        """Return whether a box stands nearer to another mark than to its own."""
+        away = [np.hypot(*np.maximum(0, np.maximum(low - marks, marks - high)).T) for marks in (self.marks, anchor)]
+        return bool(away[0].min(initial=np.inf) < away[1] - 0.5)
+
     def place(self, x: float, y: float) -> Floats:
         """Return the place of a point of the data on paper, in points."""
         return np.asarray(self.panel.transData.transform((x, y))) * self.points_per_dot
@@ -86,6 +94,7 @@ def write_labels(ink: Ink, labels: Iterable[Label]) -> None:
             xytext=(0, 0),
             textcoords="offset points",
             fontsize=label.size,
+            linespacing=1.0,
             color=label.colour,
             path_effects=[HALO],
             zorder=7,
@@ -110,7 +119,8 @@ def _candidates(ink: Ink, anchor: Floats, size: Floats, radius: float) -> list[t
             reach = (radius + distance - 2) * (0.75 if all(direction) else 1.0)
             centre = anchor + np.array(direction) * (reach + size / 2)
             low, high = centre - size / 2, centre + size / 2
-            outside = max(0.0, *(ink.frame[:2] - low), *(high - ink.frame[2:]))
+            outside = max(0.0, *(ink.frame[:2] + 2 * ROOM - low), *(high - ink.frame[2:]))
             covered = ink.under(low - ROOM, high + ROOM)
-            found.append((covered + 0.8 * distance + 0.1 * order + 20 * outside, low))
+            astray = ASTRAY * ink.leads_astray(anchor, low, high)
+            found.append((covered + astray + 0.8 * distance + 0.1 * order + 20 * outside, low))
     return found

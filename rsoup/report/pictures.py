@@ -17,7 +17,7 @@ from matplotlib.textpath import TextPath
 from rsoup.evaluation.results import Kind
 from rsoup.report.along import draw_line, on_line
 from rsoup.report.labels import BAR, LINE, Ink, Label, write_labels
-from rsoup.report.lettering import shortened, wrapped
+from rsoup.report.lettering import printable, shortened, wrapped
 from rsoup.report.polygons import draw_radar, draw_ternary, triangle
 from rsoup.report.schema import Report, ReportPoint
 from rsoup.report.spread import WITH_BARS, bars, spread_word
@@ -113,11 +113,12 @@ def _labels(figure: Figure, report: Report, first: str, second: str) -> list[Lab
     def label(point: ReportPoint, text: str, *, needed: bool = True, colour: str = INK) -> Label:
         radius = RING / 2 if point in ringed else 3.0
         x, y = point.scores[first].mean, point.scores[second].mean
-        return Label(shortened(figure, text, 100, 6.5), x, y, radius, needed=needed, colour=colour)
+        text = "\n".join(shortened(figure, line, 100, 6.5) for line in text.splitlines())
+        return Label(text, x, y, radius, needed=needed, colour=colour)
 
     return [
-        *(label(point, point.id) for point in line[:1] + line[-1:]),
-        *(label(point, ", ".join(_rules(report, point)), colour=CHOSEN_INK) for point in ringed),
+        *(label(point, printable(point.id)) for point in line[:1] + line[-1:]),
+        *(label(point, _rules(report, point), colour=CHOSEN_INK) for point in ringed),
         *(label(point, f"{point.lam:g}", needed=False) for point in _numbered(line)),
     ]
 
@@ -138,8 +139,8 @@ def _ringed(report: Report) -> list[ReportPoint]:
     return [point for point in report.points if point.id in chosen]
 
 
-def _rules(report: Report, point: ReportPoint) -> list[str]:
-    """Return the rules that chose a point, with the preference where one rule served several."""
+def _rules(report: Report, point: ReportPoint) -> str:
+    """Return the rules that chose a point, three at most, with the preference where one rule served several."""
     words = []
     for choice in report.choices:
         if choice.nearest == point.id:
@@ -147,7 +148,7 @@ def _rules(report: Report, point: ReportPoint) -> list[str]:
             several = sum(other.rule == choice.rule for other in report.choices) > 1
             asked = "/".join(f"{value:g}" for value in choice.asked.values())
             words.append(f"{word} {asked}" if several else word)
-    return words
+    return "\n".join(words if len(words) <= 3 else [*words[:2], f"and {len(words) - 2} more"])
 
 
 def _alike(report: Report) -> dict[tuple[Kind, bool], list[ReportPoint]]:

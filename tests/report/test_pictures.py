@@ -185,6 +185,24 @@ def test_labels_keep_off_marks_and_each_other(tmp_path, drawn, prompts, lambdas)
     assert {"positive", "faithful"} <= texts
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_lambda_stands_nearest_to_its_own_point(tmp_path, drawn, seed):
+    report = make_report(
+        [write_line(tmp_path, lambdas=11, seed=seed)], tmp_path / "report", Options(draws=200, knee=True)
+    )
+    figure = drawn["front"]
+    figure.draw_without_rendering()
+    ids = [point.id for point in report.points]
+    means = [[point.scores[name].mean for name in report.rewards] for point in report.points]
+    places = figure.axes[0].transData.transform(means)
+    for text in annotations(figure):
+        own = [point.id for point in report.points if point.kind == "soup" and text.get_text() == f"{point.lam:g}"]
+        if own:
+            box = extent(text)
+            away = np.hypot(*np.maximum(0, np.maximum(box[:2] - places, places - box[2:])).T)
+            assert away[ids.index(own[0])] <= away.min() + 4, text.get_text()  # dots, at 300 an inch
+
+
 def test_names_of_the_ends_are_not_struck_through(tmp_path, drawn):
     report = make_report([write_line(tmp_path)], tmp_path / "report", Options(draws=200))
     figure = drawn["front"]
@@ -204,10 +222,14 @@ def test_rings_say_which_rule_chose(tmp_path, drawn):
         prefer=["positive=0.6,faithful=0.4", "positive=0.2,faithful=0.8"], at_least=["faithful=0.5"], bootstrap=200
     )
     make_report([write_line(tmp_path)], tmp_path / "report", options)
-    words = ", ".join(text.get_text() for text in annotations(drawn["front"]))
-    assert "mu 0.6/0.4" in words
-    assert "mu 0.2/0.8" in words
-    assert "at least" in words
+    rules = [rule for text in annotations(drawn["front"]) for rule in text.get_text().splitlines()]
+    assert {"mu 0.6/0.4", "mu 0.2/0.8", "at least"} <= set(rules)
+
+
+def test_a_ring_of_many_rules_counts_the_rest(tmp_path, drawn):
+    options = Options.from_flags(prefer=[f"positive={part},faithful={1 - part}" for part in (1, 1, 1)], bootstrap=200)
+    make_report([write_line(tmp_path, spread=0.01)], tmp_path / "report", options)
+    assert "mu 1/0\nvalidation 1/0\nand 4 more" in {text.get_text() for text in annotations(drawn["front"])}
 
 
 def test_the_legend_says_what_is_there(tmp_path, drawn):
