@@ -1,29 +1,48 @@
-"""Pictures for a paper: the front, and the rewards along lambda."""
+"""Pictures for a paper: which there are, and the front."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 
-import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.path import Path as Outline
+from matplotlib.textpath import TextPath
 
 from rsoup.evaluation.results import Kind
+from rsoup.report.along import draw_line, on_line
+from rsoup.report.labels import BAR, LINE, Ink, Label, write_labels
+from rsoup.report.lettering import printable, shortened, wrapped
 from rsoup.report.polygons import draw_radar, draw_ternary, triangle
 from rsoup.report.schema import Report, ReportPoint
-from rsoup.report.style import CHOSEN, COLUMN_INCHES, FAINT, LOOKS, drawing
+from rsoup.report.spread import WITH_BARS, bars, spread_word
+from rsoup.report.style import (
+    CHOSEN,
+    CHOSEN_INK,
+    COLUMN_INCHES,
+    FAINT,
+    INK,
+    LOOKS,
+    PANEL_INCHES,
+    drawing,
+    lay_out,
+    write_legend,
+)
 
-LABELLED = 12  # points on a line up to which each carries its lambda
-WITH_BARS = 100  # points of one look up to which intervals can be told apart
+LABELLED = 11  # points on a line up to which each carries its lambda, else every second, third ...
+RING = 11.0  # points across, around a choice
 
 
 def draw_pictures(report: Report, folder: Path) -> None:
     """Draw every picture that fits the number of rewards into ``folder``."""
     if len(report.rewards) > 1:
         draw_front(report, folder / "front")
-    if _on_line(report):
+    if on_line(report):
         draw_line(report, folder / "lambda")
     if len(report.rewards) > 2:
         draw_radar(report, folder / "radar")
@@ -32,52 +51,104 @@ def draw_pictures(report: Report, folder: Path) -> None:
 
 
 def draw_front(report: Report, stem: Path) -> None:
-    """Draw the points of every pair of rewards, with intervals, the chord between two experts and the choices."""
+    """Draw the points of every pair of rewards, with bars, the chord between two experts and the choices."""
     pairs = list(combinations(report.rewards, 2))
     columns = min(len(pairs), 3)
     rows = -(-len(pairs) // columns)
-    side = COLUMN_INCHES if columns == 1 else 2.4
-    with drawing(stem, side * columns, 0.92 * side * rows) as figure:
+    side = COLUMN_INCHES if columns == 1 else PANEL_INCHES
+    with drawing(stem, side * columns, 0.82 * side * rows) as figure:
         panels = figure.subplots(rows, columns, squeeze=False).ravel()
         for panel, (first, second) in zip(panels, pairs, strict=False):
-            _front_panel(panel, report, first, second)
+            _draw_panel(panel, report, first, second)
+            panel.set_xlabel(wrapped(figure, first, 52 * side, 8))
+            panel.set_ylabel(wrapped(figure, second, 40 * side, 8))
         for panel in panels[len(pairs) :]:
             panel.set_axis_off()
-        handles = _legend(report)
-        figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4 if columns == 1 else 8))
+        write_legend(figure, _entries(report))
+        lay_out(figure)  # labels keep clear of what lies where on paper
+        for panel, (first, second) in zip(panels, pairs, strict=False):
+            write_labels(_ink(figure, panel, report, first, second), _labels(figure, report, first, second))
 
 
-def draw_line(report: Report, stem: Path) -> None:
-    """Draw each reward along lambda against the straight line between the experts."""
-    with drawing(stem, COLUMN_INCHES * 1.9, COLUMN_INCHES * 0.85) as figure:
-        panels = figure.subplots(1, len(report.rewards), sharex=True, squeeze=False)
-        for panel, name in zip(panels[0], report.rewards, strict=True):
-            _line_panel(panel, report, name)
-        handles = [
-            Line2D([], [], color=LOOKS["soup"].colour, marker="o", markersize=3.5, label="soups"),
-            Line2D([], [], color=FAINT, linestyle="--", label="line between the experts"),
-        ]
-        if any(point.kind == "base" for point in report.points):
-            handles.append(Line2D([], [], color=LOOKS["base"].colour, linestyle=":", label="base"))
-        figure.legend(handles=handles, loc="outside lower center", ncols=3)
-
-
-def _front_panel(panel: Axes, report: Report, first: str, second: str) -> None:
-    line = _on_line(report)
-    if line and len(report.rewards) == 2:
+def _draw_panel(panel: Axes, report: Report, first: str, second: str) -> None:
+    line = _line(report)
+    if line:
         ends = [line[0], line[-1]]
         panel.plot(*_coordinates(ends, first, second), color=FAINT, linestyle="--", linewidth=0.9, zorder=1)
         panel.plot(*_coordinates(line, first, second), color=LOOKS["soup"].colour, linewidth=0.9, alpha=0.5, zorder=2)
     for (kind, on_front), group in _alike(report).items():
-        _marks(panel, kind, on_front, group, first, second)
+        look = LOOKS[kind]
+        panel.add_collection(LineCollection(bars(group, first, second), colors=look.bar, linewidths=0.6, zorder=2))
+        fill = look.colour if on_front else "white"
+        size = look.size if len(group) <= WITH_BARS else 0.5 * look.size
+        x, y = _coordinates(group, first, second)
+        panel.plot(x, y, look.marker, color=look.colour, mfc=fill, ms=size, mew=0.9, zorder=4)
+    x, y = _coordinates(_ringed(report), first, second)
+    panel.plot(x, y, "o", mfc="none", mec=CHOSEN, ms=RING, mew=1.3, zorder=6)
+    panel.margins(0.12)
+
+
+def _ink(figure: Figure, panel: Axes, report: Report, first: str, second: str) -> Ink:
+    """Return what ``_draw_panel`` draws, for labels to keep off."""
+    ink = Ink(figure, panel)
+    for group in _alike(report).values():
+        for start, end in bars(group, first, second):
+            ink.add_line(start, end, BAR)
+        for x, y in zip(*_coordinates(group, first, second), strict=True):
+            ink.add_mark(x, y, 3.0)
+    for x, y in zip(*_coordinates(_ringed(report), first, second), strict=True):
+        ink.add_mark(x, y, RING / 2)
+    line = list(zip(*_coordinates(_line(report), first, second), strict=True))
+    for start, end in pairwise(line):
+        ink.add_line(start, end, LINE)
+    if line:
+        ink.add_line(line[0], line[-1], LINE)
+    return ink
+
+
+def _labels(figure: Figure, report: Report, first: str, second: str) -> list[Label]:
+    """Return the names of the ends of a line, the rules of each choice, and lambda along the line."""
+    line, ringed = _line(report), _ringed(report)
+
+    def label(point: ReportPoint, text: str, *, needed: bool = True, colour: str = INK) -> Label:
+        radius = RING / 2 if point in ringed else 3.0
+        x, y = point.scores[first].mean, point.scores[second].mean
+        text = "\n".join(shortened(figure, line, 100, 6.5) for line in text.splitlines())
+        return Label(text, x, y, radius, needed=needed, colour=colour)
+
+    return [
+        *(label(point, printable(point.id)) for point in line[:1] + line[-1:]),
+        *(label(point, _rules(report, point), colour=CHOSEN_INK) for point in ringed),
+        *(label(point, f"{point.lam:g}", needed=False) for point in _numbered(line)),
+    ]
+
+
+def _line(report: Report) -> list[ReportPoint]:
+    """Return the points of the line between two experts where it can be drawn: against two rewards."""
+    return on_line(report) if len(report.rewards) == 2 else []
+
+
+def _numbered(line: list[ReportPoint]) -> list[ReportPoint]:
+    """Return the points that carry their lambda: all between the ends, or every second, third ... of many."""
+    stride = max(1, -(-(len(line) - 1) // (LABELLED - 1)))
+    return line[stride:-1:stride]
+
+
+def _ringed(report: Report) -> list[ReportPoint]:
+    chosen = {choice.nearest for choice in report.choices}
+    return [point for point in report.points if point.id in chosen]
+
+
+def _rules(report: Report, point: ReportPoint) -> str:
+    """Return the rules that chose a point, three at most, with the preference where one rule served several."""
+    words = []
     for choice in report.choices:
-        point = report.point(choice.nearest)
-        panel.plot(*_coordinates([point], first, second), "o", mfc="none", mec=CHOSEN, ms=11, mew=1.3, zorder=6)
-    if len(report.rewards) == 2:
-        _label(panel, report, first, second)
-    panel.set_xlabel(first)
-    panel.set_ylabel(second)
-    panel.margins(0.1)
+        if choice.nearest == point.id:
+            word = choice.rule.removeprefix("lambda = ")
+            several = sum(other.rule == choice.rule for other in report.choices) > 1
+            asked = "/".join(f"{value:g}" for value in choice.asked.values())
+            words.append(f"{word} {asked}" if several else word)
+    return "\n".join(words if len(words) <= 3 else [*words[:2], f"and {len(words) - 2} more"])
 
 
 def _alike(report: Report) -> dict[tuple[Kind, bool], list[ReportPoint]]:
@@ -88,74 +159,29 @@ def _alike(report: Report) -> dict[tuple[Kind, bool], list[ReportPoint]]:
     return groups
 
 
-def _marks(panel: Axes, kind: Kind, on_front: bool, points: list[ReportPoint], first: str, second: str) -> None:
-    """Draw points of one look, hollow where others beat them, with their 95 % intervals unless there are too many."""
-    look = LOOKS[kind]
-    x, y = _coordinates(points, first, second)
-    across, up = (np.array([point.scores[name].interval or () for point in points]) for name in (first, second))
-    if across.size and len(points) <= WITH_BARS:
-        for lines, place, ends in ((panel.hlines, y, across), (panel.vlines, x, up)):
-            lines(place, ends[:, 0], ends[:, 1], colors=look.colour, linewidths=0.7, alpha=0.45, zorder=2)
-    fill = look.colour if on_front else "white"
-    size = look.size if len(points) <= WITH_BARS else 0.5 * look.size
-    panel.plot(x, y, look.marker, color=look.colour, mfc=fill, ms=size, mew=0.9, zorder=4)
-
-
-def _label(panel: Axes, report: Report, first: str, second: str) -> None:
-    """Write lambda beside soups and names beside the points at the ends of the line."""
-    line = _on_line(report)
-    left, right = sorted((line[0], line[-1]), key=lambda point: point.scores[first].mean) if line else (None, None)
-    for point in line:
-        anchor = point.scores[first].mean, point.scores[second].mean
-        if point is left:
-            panel.annotate(point.id, anchor, (4, 7), textcoords="offset points", fontsize=6.5)
-        elif point is right:
-            panel.annotate(point.id, anchor, (-4, -12), textcoords="offset points", fontsize=6.5, ha="right")
-        elif len(line) <= LABELLED:
-            panel.annotate(f"{point.lam:g}", anchor, (4, 4), textcoords="offset points", fontsize=6, color=FAINT)
-
-
-def _line_panel(panel: Axes, report: Report, name: str) -> None:
-    line = _on_line(report)
-    lams = np.array([point.lam for point in line], dtype=float)
-    means = np.array([point.scores[name].mean for point in line])
-    look = LOOKS["soup"]
-    intervals = [point.scores[name].interval for point in line]
-    bands = np.array([interval for interval in intervals if interval is not None])
-    if len(bands) == len(line):
-        panel.fill_between(lams, bands[:, 0], bands[:, 1], color=look.colour, alpha=0.15, linewidth=0)
-    panel.plot(lams, means, color=look.colour, marker="o", markersize=3.5)
-    panel.plot(lams[[0, -1]], means[[0, -1]], color=FAINT, linestyle="--", linewidth=0.9)
-    for point in report.points:
-        if point.kind == "base":
-            panel.axhline(point.scores[name].mean, color=LOOKS["base"].colour, linestyle=":", linewidth=0.9)
-    panel.set_xlabel("lambda")
-    panel.set_ylabel(name)
-
-
-def _on_line(report: Report) -> list[ReportPoint]:
-    """Return the soups and experts between lambda 0 and 1, in order; none unless both ends were measured."""
-    line = [p for p in report.points if p.kind in ("soup", "expert") and p.lam is not None and 0 <= p.lam <= 1]
-    line.sort(key=lambda point: point.lam or 0.0)
-    return line if line and line[0].lam == 0 and line[-1].lam == 1 else []
-
-
 def _coordinates(points: Sequence[ReportPoint], first: str, second: str) -> tuple[list[float], list[float]]:
     return [point.scores[first].mean for point in points], [point.scores[second].mean for point in points]
 
 
-def _legend(report: Report) -> list[Line2D]:
-    present: dict[Kind, None] = dict.fromkeys(point.kind for point in report.points)
-    handles = [
+def _entries(report: Report) -> list[Artist]:
+    """Return the legend: the kinds that are there, and what hollow marks, bars, rings and numbers mean."""
+    present = {point.kind for point in report.points}
+    entries: list[Artist] = [
         Line2D([], [], linestyle="", marker=look.marker, color=look.colour, markersize=look.size, label=look.word)
         for kind, look in LOOKS.items()
         if kind in present
     ]
-    if len(report.front) < len(report.points):
-        handles.append(_ring(LOOKS["soup"].colour, "dominated", 4.5))
+    if not all(point.on_front for point in report.points):
+        entries.append(_ring(LOOKS["base"].colour, "dominated", 4.5))
+    if any(bars(group, *report.rewards[:2]) for group in _alike(report).values()):
+        entries.append(Line2D([], [], color=LOOKS["soup"].bar, linewidth=0.6, label=spread_word(report)))
     if report.choices:
-        handles.append(_ring(CHOSEN, "chosen", 8))
-    return handles
+        entries.append(_ring(CHOSEN, "chosen, with the rule", 8))
+    if _numbered(_line(report)):
+        number = TextPath((0, 0), "0.5", size=6.5)
+        centred = Outline(number.vertices - number.get_extents().get_points().mean(axis=0), number.codes)
+        entries.append(Line2D([], [], linestyle="", marker=centred, color=INK, mew=0, markersize=10, label="lambda"))
+    return entries
 
 
 def _ring(colour: str, word: str, size: float) -> Line2D:

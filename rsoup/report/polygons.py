@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +11,9 @@ from matplotlib.lines import Line2D
 from rsoup.evaluation.results import Kind
 from rsoup.pareto.dominance import Floats
 from rsoup.pareto.indicators import scaled
+from rsoup.report.lettering import shortened, wrapped
 from rsoup.report.schema import Report, ReportPoint
-from rsoup.report.style import CHOSEN, COLUMN_INCHES, FAINT, LOOKS, drawing
+from rsoup.report.style import CHOSEN, COLUMN_INCHES, FAINT, drawing, write_legend
 
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#000000")
 DASHES: dict[Kind, str] = {
@@ -25,7 +25,7 @@ DASHES: dict[Kind, str] = {
     "mod": "-.",
     "checkpoint": ":",
 }
-POLYGONS = 10  # that a radar can show
+POLYGONS = 2 * len(OKABE_ITO)  # that a radar can show: each colour without and with marks
 MARKED = 200  # soups that a triangle can mark
 CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, np.sqrt(3) / 2]])
 
@@ -36,44 +36,52 @@ def draw_radar(report: Report, stem: Path) -> None:
     shares = scaled(scores, scores.min(axis=0), scores.max(axis=0))
     angles = np.linspace(0, 2 * np.pi, len(report.rewards), endpoint=False)
     around = np.append(angles, angles[0])
-    colours = cycle(OKABE_ITO)
-    with drawing(stem, COLUMN_INCHES, COLUMN_INCHES) as figure:
+    with drawing(stem, COLUMN_INCHES, 2.6) as figure:
         panel = figure.add_subplot(projection="polar", theta_offset=np.pi / 2)
-        telling = _telling(report)
-        for row in telling:
+        for place, row in enumerate(_telling(report)):
             point = report.points[row]
-            own = point.kind in ("expert", "soup")
-            colour, dashes = next(colours) if own else LOOKS[point.kind].colour, DASHES[point.kind]
+            colour, marker = OKABE_ITO[place % len(OKABE_ITO)], "" if place < len(OKABE_ITO) else "o"
             values = np.append(shares[row], shares[row][0])
-            panel.plot(around, values, color=colour, linestyle=dashes)
+            name = shortened(figure, point.id, 190, 7)
+            panel.plot(around, values, color=colour, linestyle=DASHES[point.kind], marker=marker, ms=3, label=name)
             if point.kind == "soup":
-                panel.fill(around, values, color=colour, alpha=0.12, linewidth=0)
-        names = [report.points[row].id for row in telling]
-        panel.set_xticks(angles, report.rewards)
+                panel.fill(around, values, color=colour, alpha=0.1, linewidth=0)
+        panel.set_xticks(angles, [""] * len(angles))
+        for angle, name in zip(angles, report.rewards, strict=True):
+            _name_axis(panel, angle, wrapped(figure, name, 66, 7, lines=3))
         panel.set_yticks([0.0, 0.5, 1.0], ["", "", ""])
         panel.set_ylim(-0.25, 1.05)  # the worst score keeps a distance from the centre, so that shapes stay visible
         panel.grid(color=FAINT, linewidth=0.4, alpha=0.6)
         panel.spines["polar"].set_visible(False)
-        rings = "inner ring: worst measured, outer ring: best"
-        figure.legend(panel.lines, names, loc="outside lower center", ncols=2, title=rings, title_fontsize=6.5)
+        write_legend(figure, panel.lines, title="inner ring: worst measured, outer ring: best")
+
+
+def _name_axis(panel: Axes, angle: float, name: str) -> None:
+    """Write a name outside the outer ring; the first angle points up."""
+    across, up = -np.sin(angle), np.cos(angle)
+    side = "left" if across > 0.1 else "right" if across < -0.1 else "center"
+    level = "bottom" if up > 0.5 else "top" if up < -0.5 else "center"
+    offset = 4 * across, 4 * up
+    panel.annotate(name, (angle, 1.05), offset, textcoords="offset points", ha=side, va=level, fontsize=7)
 
 
 def draw_ternary(report: Report, stem: Path) -> None:
     """Draw one triangle of weights for each reward, coloured by its score; the front is outlined."""
     names, soups, places = triangle(report)
-    with drawing(stem, COLUMN_INCHES * 2, COLUMN_INCHES * 0.84) as figure:
+    with drawing(stem, COLUMN_INCHES * 2, 2.6) as figure:
         for panel, reward in zip(figure.subplots(1, 3), report.rewards, strict=True):
-            _triangle(panel, names)
+            written = [wrapped(figure, name, 60, 6.5) for name in names]
+            _triangle(panel, written)
             values = np.array([point.scores[reward].mean for point in soups])
             colours = panel.tripcolor(*places.T, values, shading="gouraud", cmap="cividis", zorder=0, rasterized=True)
             if len(soups) <= MARKED:
                 _mark_soups(panel, soups, places, values)
-            panel.set_title(reward, pad=2)
+            panel.set_title(wrapped(figure, reward, 150, 8), pad=10 * written[2].count("\n") + 2)
             bar = figure.colorbar(colours, ax=panel, orientation="horizontal", shrink=0.7, aspect=25, pad=0.02)
             bar.outline.set_visible(False)
         if len(soups) <= MARKED:
             ring = Line2D([], [], linestyle="", marker="o", mfc="none", mec=CHOSEN, markersize=6, label="on the front")
-            figure.legend(handles=[ring], loc="outside lower center")
+            write_legend(figure, [ring])
 
 
 def triangle(report: Report) -> tuple[list[str], list[ReportPoint], Floats]:
@@ -91,17 +99,22 @@ def triangle(report: Report) -> tuple[list[str], list[ReportPoint], Floats]:
 
 
 def _telling(report: Report) -> list[int]:
-    """Return the rows worth a polygon: base, MORL (at most two), experts, the evenest soup, the choices."""
+    """Return the rows worth a polygon: base, experts, MORL (at most two), the evenest soup, the choices.
+
+    Where these are too many, experts are left out first, then choices.
+    """
     kinds = [point.kind for point in report.points]
-    rows = [row for row, kind in enumerate(kinds) if kind in ("base", "expert")]
-    rows += [row for row, kind in enumerate(kinds) if kind == "morl"][:2]
+    experts = [row for row, kind in enumerate(kinds) if kind == "expert"]
+    others = [row for row, kind in enumerate(kinds) if kind == "base"][:1]
+    others += [row for row, kind in enumerate(kinds) if kind == "morl"][:2]
     soups = [row for row, point in enumerate(report.points) if point.kind == "soup" and point.weights]
     if soups:
-        rows.append(min(soups, key=lambda row: _unevenness(report.points[row])))
+        others.append(min(soups, key=lambda row: _unevenness(report.points[row])))
     chosen = {choice.nearest for choice in report.choices}
-    rows += [row for row, point in enumerate(report.points) if point.id in chosen]
-    rows = rows or [row for row, point in enumerate(report.points) if point.on_front]
-    return list(dict.fromkeys(rows))[:POLYGONS]
+    others += [row for row, point in enumerate(report.points) if point.id in chosen]
+    front = [row for row, point in enumerate(report.points) if point.on_front]
+    rows = list(dict.fromkeys(others + experts)) or front
+    return sorted(rows[:POLYGONS], key=lambda row: (kinds[row] != "base", kinds[row] != "expert"))
 
 
 def _unevenness(point: ReportPoint) -> float:
@@ -111,8 +124,9 @@ def _unevenness(point: ReportPoint) -> float:
 def _triangle(panel: Axes, names: list[str]) -> None:
     outline = np.vstack([CORNERS, CORNERS[:1]])
     panel.plot(outline[:, 0], outline[:, 1], color=FAINT, linewidth=0.7, zorder=1)
-    for (x, y), name in zip(CORNERS, names, strict=True):
-        panel.annotate(name, (x, y), (0, -9 if y == 0 else 4), textcoords="offset points", ha="center", fontsize=6.5)
+    places = (((-10, -4), "left", "top"), ((10, -4), "right", "top"), ((0, 4), "center", "bottom"))
+    for corner, name, (offset, side, level) in zip(CORNERS, names, places, strict=True):
+        panel.annotate(name, corner, offset, textcoords="offset points", ha=side, va=level, fontsize=6.5)
     panel.set_aspect("equal")
     panel.set_axis_off()
     panel.margins(0.12)
