@@ -111,13 +111,22 @@ def stretch(freedom: float, level: float = LEVEL) -> float:
     return float(special.stdtrit(freedom, (1 + level) / 2) / special.ndtri((1 + level) / 2))
 
 
-def simultaneous_reach(draws: Floats, estimate: Floats, stderr: Floats, freedom: float, level: float = LEVEL) -> float:
-    """Return how many standard errors cover all of ``estimate`` (...) at once in ``level`` of draws (draws, ...)."""
+def simultaneous_reach(
+    draws: Floats, estimate: Floats, stderr: Floats, freedom: float, rows: int, level: float = LEVEL
+) -> float:
+    """Return how many standard errors cover all of ``estimate`` (...) at once in ``level`` of draws (draws, ...).
+
+    The share of draws beyond the largest deviation is the one beyond Student's quantile, too. ``rows`` are the seeds or
+    prompts resampled: few of them make all figures of a draw move together, so Bonferroni's bound serves instead.
+    """
     known = stderr > 0
     if not known.any():
         return 0.0
-    deviations = np.abs(draws - estimate)[:, known] / stderr[known]
-    return float(np.quantile(deviations.max(axis=1), level)) * stretch(freedom, level)
+    tail = (1 - level) / 2 / np.count_nonzero(known)
+    if rows >= FEW:
+        deviations = np.abs(draws - estimate)[:, known] / stderr[known]
+        tail = special.ndtr(-np.quantile(deviations.max(axis=1), level))
+    return float(-special.stdtrit(freedom, tail))
 
 
 def standard_error(samples: Floats) -> Floats:

@@ -6,6 +6,7 @@ import numpy as np
 
 from rsoup import __version__
 from rsoup.pareto.dominance import Floats
+from rsoup.pareto.indicators import MOST_EXACT
 from rsoup.report.choices import choose, preferences
 from rsoup.report.evidence import Evidence, gather
 from rsoup.report.fronts import controllabilities, preference_fit, report_points, volumes
@@ -56,11 +57,18 @@ def _reference_point(measured: Measured, options: Options) -> Floats:
 
 
 def _notes(evidence: Evidence) -> list[str]:
-    """Say what the intervals cover, or why there are none."""
+    """Say what the intervals cover, or why there are none, and which figures are not exact."""
+    rewards = len(evidence.measured.rewards)
+    rough = [f"Hypervolumes of {rewards} rewards are approximate, to a few per cent."] if rewards > MOST_EXACT else []
+    return [_about_intervals(evidence), *rough]
+
+
+def _about_intervals(evidence: Evidence) -> str:
     if evidence.settings is None:
-        return ["The input holds means without single scores: this report has no intervals."]
+        told = "" if evidence.measured.stderr is None else " The standard errors are those of the input."
+        return f"The input holds means without single scores: this report has no intervals.{told}"
     seeds, prompts = evidence.settings.seeds, evidence.settings.prompts
     if seeds == 1:
-        return [f"Intervals cover the choice of prompts ({prompts}), not the training seed: there is one."]
+        return f"Intervals cover the choice of prompts ({prompts}), not the training seed: there is one."
     about = f"{seeds} seeds" if prompts == 1 else f"{seeds} seeds and {prompts} prompts"
-    return [f"Intervals cover {about}" + ("; with so few seeds they are rough." if seeds < 5 else ".")]
+    return f"Intervals cover {about}" + ("; with so few seeds they are rough." if seeds < 5 else ".")

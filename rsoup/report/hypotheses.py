@@ -17,6 +17,7 @@ from rsoup.report.schema import Comparison, Estimate, Gap, Hypothesis, Lmc, Morl
 
 LMC_CLAIM = "Linear mode connectivity: a mix scores at least the mix of its experts' scores, on every reward."
 COVERAGE_CLAIM = "Pareto coverage: for each preference a soup does at least as well as the MORL run trained for it."
+TOLD = 3  # rewards of which a sentence speaks
 
 
 def lmc(evidence: Evidence) -> dict[str, Lmc]:
@@ -32,7 +33,7 @@ def lmc(evidence: Evidence) -> dict[str, Lmc]:
         return {}
     experts = [alone[name] for name in names]
     gaps = evidence.linear(lambda scores: lmc_gap(scores[..., rows, :], weights, scores[..., experts, :]))
-    reach = _reach(gaps)
+    reach = _reach(gaps, 0 if measured.samples is None else max(measured.samples.shape[:2]))
     return {
         name: _lmc([_gap(measured.models[row], gaps, place, column) for place, row in enumerate(rows)], reach, measured)
         for column, name in enumerate(measured.rewards)
@@ -119,14 +120,17 @@ def _gap(model: Model, gaps: Linear, place: int, column: int) -> Gap:
     )
 
 
-def _reach(figures: Linear) -> float:
-    """Return how many standard errors cover all figures at once; without draws, by Bonferroni's bound."""
+def _reach(figures: Linear, rows: int) -> float:
+    """Return how many standard errors cover all figures at once; without draws, by Bonferroni's bound.
+
+    ``rows`` are the prompts, or the seeds if there are more of them, that were resampled.
+    """
     if figures.stderr is None:
         return 0.0
     if figures.draws is None:
         known = max(int(np.count_nonzero(figures.stderr)), 1)
         return float(special.ndtri(1 - (1 - LEVEL) / 2 / known))
-    return simultaneous_reach(figures.draws, figures.value, figures.stderr, figures.freedom)
+    return simultaneous_reach(figures.draws, figures.value, figures.stderr, figures.freedom, rows)
 
 
 def _lmc(gaps: list[Gap], reach: float, measured: Measured) -> Lmc:
@@ -147,14 +151,14 @@ def _worst(verdicts: list[Verdict]) -> Verdict:
 
 
 def _shortfalls(lows: dict[str, Gap]) -> str:
-    """Say where each negative gap is deepest."""
+    """Say where the negative gap of each reward is deepest, of the first few."""
     parts = []
     for name, gap in lows.items():
         if gap.gap < 0:
             where = f"at lambda {gap.lam:g}" if gap.lam is not None else f"at {gap.id}"
             error = "" if gap.stderr is None else f" (standard error {gap.stderr:.2g})"
             parts.append(f"{where} {name} lies {-gap.gap:.3g} below the line{error}")
-    told = ", ".join(parts)
+    told = ", ".join(parts[:TOLD]) + (f", and so do {len(parts) - TOLD} more rewards" if len(parts) > TOLD else "")
     return told[0].upper() + told[1:]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.special import stdtrit
 
 from rsoup.pareto.bootstrap import (
     degrees_of_freedom,
@@ -84,10 +85,25 @@ def test_few_prompts_widen_the_interval():
 
 def test_simultaneous_reach_covers_all_figures_at_once():
     draws = np.random.default_rng(0).normal(size=(20_000, 10))
-    # the 95 % quantile of the largest of ten independent |N(0, 1)|
-    assert simultaneous_reach(draws, np.zeros(10), np.ones(10), 1e6) == pytest.approx(2.80, abs=0.05)
-    assert simultaneous_reach(draws, np.zeros(10), np.ones(10), 4) == pytest.approx(2.80 * 2.776 / 1.960, abs=0.07)
-    assert simultaneous_reach(draws, np.zeros(10), np.zeros(10), 4) == 0.0
+    # the 95 % quantile of the largest of ten independent |N(0, 1)|, and of as many Student variables
+    assert simultaneous_reach(draws, np.zeros(10), np.ones(10), 1e6, 1000) == pytest.approx(2.80, abs=0.05)
+    tail = (1 - 0.95 ** (1 / 10)) / 2
+    assert simultaneous_reach(draws, np.zeros(10), np.ones(10), 4, 1000) == pytest.approx(-stdtrit(4, tail), rel=0.03)
+    assert simultaneous_reach(draws, np.zeros(10), np.zeros(10), 4, 1000) == 0.0
+
+
+@pytest.mark.parametrize(("seeds", "prompts"), [(3, 1), (5, 1), (1, 8), (1, 50), (3, 50)])
+def test_one_of_many_figures_lies_beyond_the_reach_by_chance_in_few_trials(seeds, prompts):
+    """Of 20 figures whose truth is 0, with effects of the seed: about 5 trials in 100, and fewer with few seeds."""
+    generator, beyond = np.random.default_rng(1), []
+    for trial in range(200):
+        samples = generator.normal(0, 0.25, (seeds, prompts, 20))
+        samples += (seeds > 1) * generator.normal(0, 0.1, (seeds, 1, 20))
+        means, stderr = samples.mean(axis=(0, 1)), standard_error(samples)
+        drawn = draw_means(samples[..., None], 200, trial)[..., 0]
+        reach = simultaneous_reach(drawn, means, stderr, degrees_of_freedom(samples), max(seeds, prompts))
+        beyond.append((np.abs(means) > reach * stderr).any())
+    assert np.mean(beyond) < 0.10
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import chain, combinations
 
+import moocore
 import numpy as np
 import pytest
 from hypothesis import given
@@ -44,6 +45,15 @@ def test_hypervolume_is_the_volume_of_the_union_of_boxes(scores):
 def test_hypervolume_of_a_staircase():
     # boxes 1 x 3, 2 x 2 and 3 x 1 above the origin: 3 + 2 + 1 unit squares
     assert hypervolume(np.array([[1.0, 3.0], [2.0, 2.0], [3.0, 1.0]]), np.zeros(2)) == 6.0
+
+
+@pytest.mark.parametrize("rewards", [7, 9])
+def test_hypervolume_of_many_rewards_is_right_to_a_few_per_cent(rewards):
+    generator = np.random.default_rng(2)
+    scores = (generator.random((40, rewards)) - 0.1) * np.resize([1.0, 1e3, 1e-3], rewards)
+    exact = moocore.hypervolume(scores, ref=np.zeros(rewards), maximise=True)
+    assert hypervolume(scores, np.zeros(rewards)) == pytest.approx(exact, rel=0.05)
+    assert hypervolume(np.resize(np.arange(1.0, 3.0), (20, 8)) * [0, *[1] * 7], np.zeros(8)) == 0.0
 
 
 def test_a_point_below_the_reference_point_adds_nothing():
