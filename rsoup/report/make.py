@@ -13,13 +13,11 @@ from rsoup.report.analysis import analyse
 from rsoup.report.export import chosen_soups
 from rsoup.report.inputs import read_inputs
 from rsoup.report.options import Options
-from rsoup.report.pictures import draw_pictures
+from rsoup.report.pictures import PICTURE_FILES, draw_pictures
 from rsoup.report.rendering import render_page
 from rsoup.report.schema import Report
-from rsoup.report.style import FORMATS
 
 PAGE, FIGURES = "index.html", "pareto.json"
-PICTURES = ("front", "lambda", "radar", "ternary")
 
 
 def make_report(inputs: Sequence[Path], out: Path, options: Options, export: Path | None = None) -> Report:
@@ -60,5 +58,5 @@ def _write(report: Report, page: str, out: Path) -> None:
         drawn = {file.name for file in partial.iterdir()} - {PAGE, FIGURES}
         for file in (PAGE, *sorted(drawn), FIGURES):
             (partial / file).replace(out / file)
-    for file in {f"{stem}.{suffix}" for stem in PICTURES for suffix in FORMATS} - drawn:
+    for file in PICTURE_FILES - drawn:
         (out / file).unlink(missing_ok=True)

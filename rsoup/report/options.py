@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from rsoup.errors import ResultsError, did_you_mean
-from rsoup.report.plain import LARGEST
+from rsoup.report.inputs.plain import LARGEST
 
 MOST_DRAWS = 100_000
 

@@ -13,8 +13,9 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
 
-from rsoup.report import Options, Report, along, make_report, pictures, polygons, style
-from rsoup.report.lettering import ELLIPSIS, printable, shortened, wrapped
+from rsoup.report import Options, Report, make_report
+from rsoup.report.pictures import along, front, polygons, style
+from rsoup.report.pictures.lettering import ELLIPSIS, printable, shortened, wrapped
 
 from .synthetic import write_line, write_triangle
 
@@ -43,7 +44,7 @@ def drawn(monkeypatch) -> dict[str, Figure]:
                 figures[stem.name] = figure
                 yield figure
 
-    for module in (along, pictures, polygons):
+    for module in (along, front, polygons):
         monkeypatch.setattr(module, "drawing", kept)
     return figures
 

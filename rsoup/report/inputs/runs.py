@@ -11,8 +11,8 @@ from rsoup.errors import ResultsError
 from rsoup.evaluation.results import Results, Samples, read_results, read_samples, results_file
 from rsoup.files import sha256_file
 from rsoup.pareto.dominance import Floats
+from rsoup.report.inputs.plain import LARGEST
 from rsoup.report.measured import Measured, Model, Source
-from rsoup.report.plain import LARGEST
 
 APART = "Make a report of each, or evaluate them alike."
 

@@ -16,7 +16,7 @@ from matplotlib.legend import Legend
 
 from rsoup.evaluation.results import Kind
 from rsoup.files import whole_file
-from rsoup.report.lettering import families
+from rsoup.report.pictures.lettering import families
 
 INK = "#1f2328"
 FAINT = "#8a9099"

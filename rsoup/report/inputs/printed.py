@@ -9,8 +9,8 @@ from pathlib import Path
 
 from rsoup.errors import ResultsError
 from rsoup.files import sha256_file
+from rsoup.report.inputs.plain import LARGEST, PlainPoint, check_weight, measured_from, require_path
 from rsoup.report.measured import Measured, Source
-from rsoup.report.plain import LARGEST, PlainPoint, check_weight, measured_from, require_path
 
 LINE = re.compile(r"^\s*(?:results|d)\[\s*([-+0-9.eE]+)\s*\]\s*=\s*(.*?)\s*$")
 

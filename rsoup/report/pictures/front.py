@@ -1,4 +1,4 @@
-"""Pictures for a paper: which there are, and the front."""
+"""The front: points of every pair of rewards."""
 
 from __future__ import annotations
 
@@ -15,13 +15,11 @@ from matplotlib.path import Path as Outline
 from matplotlib.textpath import TextPath
 
 from rsoup.evaluation.results import Kind
-from rsoup.report.along import draw_line, on_line
-from rsoup.report.labels import BAR, LINE, Ink, Label, write_labels
-from rsoup.report.lettering import printable, shortened, wrapped
-from rsoup.report.polygons import draw_radar, draw_ternary, triangle
-from rsoup.report.schema import Report, ReportPoint
-from rsoup.report.spread import WITH_BARS, bars, spread_word
-from rsoup.report.style import (
+from rsoup.report.pictures.along import on_line
+from rsoup.report.pictures.labels import BAR, LINE, Ink, Label, write_labels
+from rsoup.report.pictures.lettering import printable, shortened, wrapped
+from rsoup.report.pictures.spread import WITH_BARS, bars, spread_word
+from rsoup.report.pictures.style import (
     CHOSEN,
     CHOSEN_INK,
     COLUMN_INCHES,
@@ -33,21 +31,10 @@ from rsoup.report.style import (
     lay_out,
     write_legend,
 )
+from rsoup.report.schema import Report, ReportPoint
 
 LABELLED = 11  # points on a line up to which each carries its lambda, else every second, third ...
 RING = 11.0  # points across, around a choice
-
-
-def draw_pictures(report: Report, folder: Path) -> None:
-    """Draw every picture that fits the number of rewards into ``folder``."""
-    if len(report.rewards) > 1:
-        draw_front(report, folder / "front")
-    if on_line(report):
-        draw_line(report, folder / "lambda")
-    if len(report.rewards) > 2:
-        draw_radar(report, folder / "radar")
-    if len(report.rewards) == 3 and triangle(report)[1]:
-        draw_ternary(report, folder / "ternary")
 
 
 def draw_front(report: Report, stem: Path) -> None:

@@ -11,9 +11,9 @@ from matplotlib.lines import Line2D
 from rsoup.evaluation.results import Kind
 from rsoup.pareto.dominance import Floats
 from rsoup.pareto.indicators import scaled
-from rsoup.report.lettering import shortened, wrapped
+from rsoup.report.pictures.lettering import shortened, wrapped
+from rsoup.report.pictures.style import CHOSEN, COLUMN_INCHES, FAINT, drawing, write_legend
 from rsoup.report.schema import Report, ReportPoint
-from rsoup.report.style import CHOSEN, COLUMN_INCHES, FAINT, drawing, write_legend
 
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#000000")
 DASHES: dict[Kind, str] = {

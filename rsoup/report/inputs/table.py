@@ -19,9 +19,9 @@ from pathlib import Path
 from rsoup.errors import ResultsError, did_you_mean
 from rsoup.evaluation.results import Kind
 from rsoup.files import sha256_file
-from rsoup.report.columns import LAMBDAS, Row, check_header, labels, reward_columns
+from rsoup.report.inputs.columns import LAMBDAS, Row, check_header, labels, reward_columns
+from rsoup.report.inputs.plain import PlainPoint, check_weight, in_file_order, is_number, measured_from, require_path
 from rsoup.report.measured import Measured, Source
-from rsoup.report.plain import PlainPoint, check_weight, in_file_order, is_number, measured_from, require_path
 
 KINDS: dict[str, Kind] = {
     "base": "base",

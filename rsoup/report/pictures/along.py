@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from rsoup.report.lettering import wrapped
+from rsoup.report.pictures.lettering import wrapped
+from rsoup.report.pictures.spread import spread, spread_word
+from rsoup.report.pictures.style import COLUMN_INCHES, FAINT, LOOKS, PANEL_INCHES, drawing, write_legend
 from rsoup.report.schema import Report, ReportPoint
-from rsoup.report.spread import spread, spread_word
-from rsoup.report.style import COLUMN_INCHES, FAINT, LOOKS, PANEL_INCHES, drawing, write_legend
 
 PALE = 0.18  # opacity of a band
 

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from rsoup.errors import ResultsError
-from rsoup.report.plain import is_number, labels_of, unknown_label
+from rsoup.report.inputs.plain import is_number, labels_of, unknown_label
 
 LAMBDAS = ("lambda", "lambda_paper", "lam")
 PREFIXED = ("weight:", "mu:", "stderr:", "low:", "high:")

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from rsoup.pareto.dominance import Floats
-from rsoup.report.style import INK
+from rsoup.report.pictures.style import INK
 
 HALO = withStroke(linewidth=1.8, foreground="white")
 MARK, BAR, LINE = 6.0, 1.3, 0.8  # how much a square point of each weighs when a label covers it

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from rsoup.errors import ResultsError
+from rsoup.report.inputs.printed import read_printed
+from rsoup.report.inputs.runs import read_runs
+from rsoup.report.inputs.table import read_table
 from rsoup.report.measured import Measured
-from rsoup.report.printed import read_printed
-from rsoup.report.runs import read_runs
-from rsoup.report.table import read_table
 
 
 def read_inputs(paths: list[Path], objectives: Mapping[str, str], where: Mapping[str, str]) -> Measured:
