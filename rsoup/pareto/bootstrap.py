@@ -80,7 +80,7 @@ def resampling_weights(count: int, draws: int, generator: np.random.Generator) -
     return np.asarray(1 / count + deviates / count * math.sqrt(count / (count - 1)))
 
 
-def interval(draws: Floats, estimate: Floats, freedom: float, level: float = LEVEL) -> Floats:
+def interval(draws: Floats, estimate: Floats, freedom: float | Floats, level: float = LEVEL) -> Floats:
     """Return (2, ...): the bias-corrected percentile interval of ``estimate`` (...) from ``draws`` (draws, ...).
 
     Its sides are stretched as Student's quantile with ``freedom`` degrees of freedom is to the normal one, so that
@@ -106,9 +106,9 @@ def interval(draws: Floats, estimate: Floats, freedom: float, level: float = LEV
     return stretched
 
 
-def stretch(freedom: float, level: float = LEVEL) -> float:
+def stretch(freedom: float | Floats, level: float = LEVEL) -> Floats:
     """Return Student's quantile with ``freedom`` degrees of freedom over the normal one: 1 where these are many."""
-    return float(special.stdtrit(freedom, (1 + level) / 2) / special.ndtri((1 + level) / 2))
+    return np.asarray(special.stdtrit(freedom, (1 + level) / 2) / special.ndtri((1 + level) / 2))
 
 
 def simultaneous_reach(
@@ -137,6 +137,15 @@ def standard_error(samples: Floats) -> Floats:
 def degrees_of_freedom(samples: Floats) -> float:
     """Return the median over points and rewards of the degrees of freedom of a mean's variance (Satterthwaite 1946)."""
     return _Variances.of(samples).freedom(*samples.shape[:2])
+
+
+def degrees_of_each(samples: Floats) -> Floats:
+    """Return the same degrees of freedom for every mean (...), but those of the prompts where no seed differs.
+
+    The base model of a greedy evaluation is one model, whatever the seed of a training was.
+    """
+    alike = (samples == samples[:1]).all(axis=(0, 1))
+    return np.where(alike, max(samples.shape[:2]) - 1, degrees_of_freedom(samples))
 
 
 def calibrated(

@@ -11,6 +11,7 @@ import numpy as np
 from rsoup.pareto.bootstrap import (
     LEVEL,
     calibrated,
+    degrees_of_each,
     degrees_of_freedom,
     draw_levels,
     draw_means,
@@ -77,8 +78,8 @@ class Evidence:
         own = function(measured.samples)
         narrower = np.median(excess(measured.samples)) / excess(own)
         drawn = value + (function(self.draws) - value) * narrower
-        freedom = degrees_of_freedom(own)
-        return Linear(value, standard_error(own), interval(drawn, value, freedom), drawn, freedom)
+        ends = interval(drawn, value, degrees_of_each(own))
+        return Linear(value, standard_error(own), ends, drawn, degrees_of_freedom(own))
 
     def probability(self, mark: Callable[[Floats], Bools]) -> Floats | None:
         """Return the share of draws in which ``mark`` of the scores is true."""
@@ -119,7 +120,7 @@ def _each(statistic: Callable[[Floats], float], draws: Floats) -> Floats:
 class Linear:
     """Figures of any shape with their standard errors, intervals (2, ...) and draws (draws, ...), None if unknown.
 
-    ``freedom`` are the degrees of freedom of the intervals.
+    ``freedom`` are the degrees of freedom of most of the intervals.
     """
 
     value: Floats

@@ -7,6 +7,7 @@ import pytest
 from scipy.special import stdtrit
 
 from rsoup.pareto.bootstrap import (
+    degrees_of_each,
     degrees_of_freedom,
     draw_means,
     excess,
@@ -104,6 +105,17 @@ def test_one_of_many_figures_lies_beyond_the_reach_by_chance_in_few_trials(seeds
         reach = simultaneous_reach(drawn, means, stderr, degrees_of_freedom(samples), max(seeds, prompts))
         beyond.append((np.abs(means) > reach * stderr).any())
     assert np.mean(beyond) < 0.10
+
+
+def test_a_model_that_no_seed_changes_has_the_degrees_of_freedom_of_its_prompts():
+    generator = np.random.default_rng(0)
+    samples = generator.normal(0, 1, (2, 30, 3, 2)) + generator.normal(0, 1, (2, 1, 3, 2))
+    samples[1, :, 0] = samples[0, :, 0]
+    found = degrees_of_each(samples)
+    assert found[0].tolist() == [29, 29]
+    assert (found[1:] == degrees_of_freedom(samples)).all()
+    assert found[1, 0] < 10
+    assert (degrees_of_each(samples[:1]) == 29).all()
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5])
