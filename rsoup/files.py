@@ -45,17 +45,24 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside ``path`` that takes its place (an older one goes) if the block succeeds.
-
-    What processes that were killed left of such folders is removed.
-    """
+def temporary_folder(path: Path) -> Iterator[Path]:
+    """Yield a new folder beside ``path`` that is gone after the block; remove what killed processes left of such."""
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(path)
     partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
     owned = os.open(partial, os.O_RDONLY)
     try:
         _is_ours(owned)
+        yield partial
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        os.close(owned)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside ``path`` that takes its place (an older one goes) if the block succeeds."""
+    with temporary_folder(path) as partial:
         yield partial
         partial.chmod(0o777 & ~_umask())
         if path.exists():
@@ -65,11 +72,6 @@ def whole_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(old)
         else:
             partial.replace(path)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    finally:
-        os.close(owned)
 
 
 def _remove_abandoned(path: Path) -> None:

@@ -13,7 +13,7 @@ from rsoup.pareto.dominance import Floats
 LEVEL = 0.95
 MOST_BIAS = 0.5  # standard deviations that percentiles can correct: more leaves them draws of the tails alone
 BIAS_BEHIND = 1 + math.sqrt(2)
-"""The bias in an estimate over what its draws add: theirs is the bias of noise of twice the variance, beyond it."""
+"""The bias of an estimate over what its draws add: noise moves it by b, and draws, of twice the variance, by 1.41 b."""
 FEW = 12  # rows below which counts of a resample take so few values that its tails are missing
 
 
@@ -144,8 +144,9 @@ def degrees_of_each(samples: Floats) -> Floats:
 
     The base model of a greedy evaluation is one model, whatever the seed of a training was.
     """
+    seeds, prompts = samples.shape[:2]
     alike = (samples == samples[:1]).all(axis=(0, 1))
-    return np.where(alike, max(samples.shape[:2]) - 1, degrees_of_freedom(samples))
+    return np.where(alike, (prompts if prompts > 1 else seeds) - 1, degrees_of_freedom(samples))
 
 
 def calibrated(

@@ -12,6 +12,11 @@ MOST_EXACT, FEW_POINTS = 6, 10
 DIRECTIONS = 2**13
 
 
+def is_exact(points: int, rewards: int) -> bool:
+    """Say whether the hypervolume of so many points and rewards is exact."""
+    return rewards <= MOST_EXACT or points <= FEW_POINTS
+
+
 def hypervolume(scores: Floats, reference_point: Floats) -> float:
     """Return the volume that (points, rewards) dominate above the reference point (Zitzler & Thiele 1998).
 
@@ -21,7 +26,7 @@ def hypervolume(scores: Floats, reference_point: Floats) -> float:
     require_finite(scores)
     if scores.shape[1] > MOST_EXACT:
         scores = scores[(scores > reference_point).all(axis=1)]
-    if scores.shape[1] <= MOST_EXACT or len(scores) <= FEW_POINTS:
+    if is_exact(*scores.shape):
         return float(moocore.hypervolume(scores, ref=reference_point, maximise=True)) if len(scores) else 0.0
     above = scores - reference_point
     box = above.max(axis=0)

@@ -6,7 +6,7 @@ import numpy as np
 
 from rsoup import __version__
 from rsoup.pareto.dominance import Floats
-from rsoup.pareto.indicators import MOST_EXACT
+from rsoup.pareto.indicators import is_exact
 from rsoup.report.choices import choose, preferences
 from rsoup.report.evidence import Evidence, gather
 from rsoup.report.fronts import controllabilities, preference_fit, report_points, volumes
@@ -58,9 +58,17 @@ def _reference_point(measured: Measured, options: Options) -> Floats:
 
 def _notes(evidence: Evidence) -> list[str]:
     """Say what the intervals cover, or why there are none, and which figures are not exact."""
-    rewards = len(evidence.measured.rewards)
-    rough = [f"Hypervolumes of {rewards} rewards are approximate, to a few per cent."] if rewards > MOST_EXACT else []
-    return [_about_intervals(evidence), *rough]
+    measured = evidence.measured
+    notes = [_about_intervals(evidence)]
+    if not is_exact(*measured.scores.shape):
+        notes.append(f"Hypervolumes of {len(measured.rewards)} rewards are approximate, to a few per cent.")
+    if evidence.settings is not None and evidence.settings.prompts > 1 and _any_constant(measured):
+        notes.append("Some scores are the same on every prompt: their intervals have no width, whatever others show.")
+    return notes
+
+
+def _any_constant(measured: Measured) -> bool:
+    return measured.samples is not None and bool((np.ptp(measured.samples, axis=(0, 1)) == 0).any())
 
 
 def _about_intervals(evidence: Evidence) -> str:

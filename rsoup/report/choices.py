@@ -169,7 +169,7 @@ def _choice(
     """Return a choice; its scores are those of the measured model in ``row``."""
     measured = evidence.measured
     model = measured.models[row]
-    weights = dict(model.weights) if weights is None else dict(weights)
+    weights = measured.in_order(model.weights if weights is None else weights)
     own = weights == dict(model.weights)
     return Choice(
         rule=rule,

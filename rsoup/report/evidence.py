@@ -23,6 +23,7 @@ from rsoup.pareto.dominance import Bools, Floats
 from rsoup.report.measured import Measured
 from rsoup.report.schema import Bootstrap, Estimate, ScoreEstimate
 
+TOGETHER = 256  # scores whose part in a figure is asked for at once
 LEVEL_DRAWS = 500
 """Draws that tell how far a statistic varies with seeds and prompts by themselves."""
 
@@ -40,9 +41,15 @@ class Evidence:
     def scores(self) -> list[dict[str, ScoreEstimate]]:
         """Return the scores of every model by reward."""
         scores = self.linear(lambda values: values)
+        counts = self.measured.counts
         return [
             {
-                name: self._score(scores.at(row, column), row, column)
+                name: ScoreEstimate(
+                    mean=(own := scores.at(row, column)).value,
+                    stderr=own.stderr,
+                    n=None if counts is None else counts[row],
+                    interval=own.interval,
+                )
                 for column, name in enumerate(self.measured.rewards)
             }
             for row in range(len(self.measured.models))
@@ -88,28 +95,26 @@ class Evidence:
         return np.asarray(np.mean([mark(scores) for scores in self.draws], axis=0))
 
     def _told_error(self, function: Callable[[Floats], Floats]) -> Floats | None:
-        """Return the standard errors of linear figures from those of the scores, None if these are unknown."""
+        """Return the standard errors of linear figures from those of the scores: None, or NaN, if these are unknown."""
         told = self.measured.stderr
         if told is None:
             return None
-        each = np.zeros((told.size, *told.shape))
-        each.reshape(told.size, told.size)[np.diag_indices(told.size)] = told.ravel()
-        parts: Floats = function(each) - function(np.zeros_like(told))
-        error: Floats = np.sqrt(np.sum(parts**2, axis=0))
-        return error
+        nothing = function(np.zeros_like(told))
+        variance: Floats = np.zeros(nothing.shape)
+        for first in range(0, told.size, TOGETHER):
+            places = np.arange(first, min(first + TOGETHER, told.size))
+            each = np.zeros((len(places), told.size))
+            each[np.arange(len(places)), places] = 1.0
+            parts = function(each.reshape(-1, *told.shape)) - nothing
+            own = told.ravel()[places].reshape(-1, *[1] * nothing.ndim) ** 2
+            variance += np.sum(np.where(parts != 0, parts**2 * own, 0.0), axis=0)
+        return np.sqrt(variance)
 
     @cached_property
     def _freedom(self) -> float:
         """The degrees of freedom of the scores."""
         assert self.measured.samples is not None
         return degrees_of_freedom(self.measured.samples)
-
-    def _score(self, estimate: Estimate, row: int, column: int) -> ScoreEstimate:
-        told, counts = self.measured.stderr, self.measured.counts
-        stderr = float(told[row, column]) if estimate.stderr is None and told is not None else estimate.stderr
-        return ScoreEstimate(
-            mean=estimate.value, stderr=stderr, n=None if counts is None else counts[row], interval=estimate.interval
-        )
 
 
 def _each(statistic: Callable[[Floats], float], draws: Floats) -> Floats:
@@ -132,7 +137,7 @@ class Linear:
     def at(self, *place: int) -> Estimate:
         """Return one of the figures."""
         value = float(self.value[place])
-        if self.stderr is None:
+        if self.stderr is None or np.isnan(self.stderr[place]):
             return Estimate(value=value)
         if self.interval is None:
             return Estimate(value=value, stderr=float(self.stderr[place]))

@@ -33,7 +33,7 @@ def lmc(evidence: Evidence) -> dict[str, Lmc]:
         return {}
     experts = [alone[name] for name in names]
     gaps = evidence.linear(lambda scores: lmc_gap(scores[..., rows, :], weights, scores[..., experts, :]))
-    reach = _reach(gaps, 0 if measured.samples is None else max(measured.samples.shape[:2]))
+    reach = _reach(gaps, _resampled(measured))
     return {
         name: _lmc([_gap(measured.models[row], gaps, place, column) for place, row in enumerate(rows)], reach, measured)
         for column, name in enumerate(measured.rewards)
@@ -42,18 +42,17 @@ def lmc(evidence: Evidence) -> dict[str, Lmc]:
 
 def lmc_hypothesis(by_reward: dict[str, Lmc]) -> Hypothesis:
     """Say in words whether every mix lies above the line."""
-    lows = {name: own.minimum for name, own in by_reward.items() if own.minimum is not None}
-    if not lows:
+    if all(own.minimum is None for own in by_reward.values()):
         return Hypothesis(claim=LMC_CLAIM, verdict="unknown", words="No mix was measured together with its experts.")
     verdict = _worst([own.verdict for own in by_reward.values()])
+    told = {name: own.shortfall for name, own in by_reward.items() if own.shortfall and own.verdict == verdict}
     if verdict == "holds":
         words = "No mix scores below the line between its experts on any reward."
     elif verdict == "holds within error":
-        words = f"{_shortfalls(lows)}, which chance explains (95 %, all gaps at once)."
+        words = f"{_shortfalls(told)}, which chance explains (95 %, all gaps at once)."
     else:
-        told = "." if any(gap.stderr is not None for gap in lows.values()) else "; no error is known."
-        failing = {name: gap for name, gap in lows.items() if by_reward[name].verdict == "fails"}
-        words = f"{_shortfalls(failing)}{told}"
+        unknown = all(gap.stderr is None for gap in told.values())
+        words = _shortfalls(told) + ("; no error is known." if unknown else ".")
     return Hypothesis(claim=LMC_CLAIM, verdict=verdict, words=words)
 
 
@@ -73,7 +72,7 @@ def compare(evidence: Evidence, reference: Floats) -> Comparison | None:
         coverage_of_morl_by_soup=coverage(shares[soups], shares[runs]),
         coverage_of_soup_by_morl=coverage(shares[runs], shares[soups]),
         trainings={"soup": len(trainings), "morl": len(runs)},
-        runs=[_run(evidence, soups, row) for row in runs],
+        runs=_runs(evidence, soups, runs),
     )
 
 
@@ -82,7 +81,7 @@ def coverage_hypothesis(comparison: Comparison | None) -> Hypothesis:
     if comparison is None:
         return Hypothesis(claim=COVERAGE_CLAIM, verdict="unknown", words="No MORL run was measured beside soups.")
     runs = comparison.runs
-    verdicts = [_run_verdict(run) for run in runs]
+    verdicts = [run.verdict for run in runs]
     verdict = _worst(verdicts)
     beaten = sum(bool(run.dominated_by) for run in runs)
     unknown = sum(run.difference is None for run in runs)
@@ -128,7 +127,7 @@ def _reach(figures: Linear, rows: int) -> float:
     if figures.stderr is None:
         return 0.0
     if figures.draws is None:
-        known = max(int(np.count_nonzero(figures.stderr)), 1)
+        known = max(int(np.count_nonzero(figures.stderr > 0)), 1)
         return float(special.ndtri(1 - (1 - LEVEL) / 2 / known))
     return simultaneous_reach(figures.draws, figures.value, figures.stderr, figures.freedom, rows)
 
@@ -137,12 +136,11 @@ def _lmc(gaps: list[Gap], reach: float, measured: Measured) -> Lmc:
     mixes = [gap for gap in gaps if sum(weight > 0 for weight in gap.weights.values()) > 1]
     minimum = min(mixes, key=lambda gap: gap.gap, default=None)
     rounding = 1e-12 * float(np.abs(measured.scores).max())
-    verdict: Verdict = "unknown" if minimum is None else "holds"
-    for gap in mixes:
-        if gap.gap < -rounding:
-            fails = gap.stderr is None or gap.gap + reach * gap.stderr < 0
-            verdict = _worst([verdict, "fails" if fails else "holds within error"])
-    return Lmc(gaps=gaps, minimum=minimum, verdict=verdict)
+    short = [gap for gap in mixes if gap.gap < -rounding]
+    failing = [gap for gap in short if gap.gap + reach * (gap.stderr or 0.0) < 0]
+    verdict: Verdict = "fails" if failing else "holds within error" if short else "holds" if mixes else "unknown"
+    shortfall = min(failing or short, key=lambda gap: gap.gap, default=None)
+    return Lmc(gaps=gaps, minimum=minimum, shortfall=shortfall, verdict=verdict)
 
 
 def _worst(verdicts: list[Verdict]) -> Verdict:
@@ -150,14 +148,13 @@ def _worst(verdicts: list[Verdict]) -> Verdict:
     return min(verdicts, key=order.index)
 
 
-def _shortfalls(lows: dict[str, Gap]) -> str:
-    """Say where the negative gap of each reward is deepest, of the first few."""
+def _shortfalls(gaps: dict[str, Gap]) -> str:
+    """Say where the gap of each reward lies, of the first few."""
     parts = []
-    for name, gap in lows.items():
-        if gap.gap < 0:
-            where = f"at lambda {gap.lam:g}" if gap.lam is not None else f"at {gap.id}"
-            error = "" if gap.stderr is None else f" (standard error {gap.stderr:.2g})"
-            parts.append(f"{where} {name} lies {-gap.gap:.3g} below the line{error}")
+    for name, gap in gaps.items():
+        where = f"at lambda {gap.lam:g}" if gap.lam is not None else f"at {gap.id}"
+        error = "" if gap.stderr is None else f" (standard error {gap.stderr:.2g})"
+        parts.append(f"{where} {name} lies {-gap.gap:.3g} below the line{error}")
     told = ", ".join(parts[:TOLD]) + (f", and so do {len(parts) - TOLD} more rewards" if len(parts) > TOLD else "")
     return told[0].upper() + told[1:]
 
@@ -177,41 +174,47 @@ def _as_ratio(share: Estimate) -> Estimate | None:
     return Estimate(value=share.value / (1 - share.value), interval=interval)
 
 
-def _run(evidence: Evidence, soups: list[int], row: int) -> MorlRun:
-    """Compare one MORL run with the soups, and with the best of them for the run's preference."""
+def _runs(evidence: Evidence, soups: list[int], rows: list[int]) -> list[MorlRun]:
+    """Compare each MORL run with the soups, and with the best of them for the preference it was trained for."""
     measured = evidence.measured
-    scores, model = measured.scores, measured.models[row]
-    beaten = dominates_matrix(scores[soups], scores[[row]])[:, 0]
-    beats = dominates_matrix(scores[[row]], scores[soups])[0]
-    sure = evidence.probability(
-        lambda draw: np.any(weakly_dominates(draw[soups], draw[[row]]), axis=0, keepdims=True)[0]
-    )
-    best, difference = None, None
-    if model.mu is not None:
-        mu = measured.vector(model.mu)
-        best = soups[best_for(scores[soups], mu)]
-        difference = evidence.linear(lambda values: (values[..., [best], :] - values[..., [row], :]) @ mu).at(0)
-    return MorlRun(
-        id=model.id,
-        mu=None if model.mu is None else dict(model.mu),
-        best_soup=None if best is None else measured.models[best].id,
-        difference=difference,
-        dominated_by=[measured.models[soup].id for soup, mark in zip(soups, beaten, strict=True) if mark],
-        dominates=[measured.models[soup].id for soup, mark in zip(soups, beats, strict=True) if mark],
-        dominated_probability=None if sure is None else float(sure[0]),
-    )
+    scores, models = measured.scores, measured.models
+    mus = {row: measured.vector(mu) for row in rows if (mu := models[row].mu) is not None}
+    best = {row: soups[best_for(scores[soups], mu)] for row, mu in mus.items()}
+    runs, rivals, weights = list(mus), list(best.values()), np.array(list(mus.values()))
+    lost = None
+    if runs:
+        lost = evidence.linear(lambda own: np.sum((own[..., rivals, :] - own[..., runs, :]) * weights, axis=-1))
+    reach = 0.0 if lost is None else _reach(lost, _resampled(measured))
+    sure = evidence.probability(lambda draw: np.asarray(weakly_dominates(draw[soups], draw[rows]).any(axis=0)))
+    found = []
+    for place, row in enumerate(rows):
+        beaten = dominates_matrix(scores[soups], scores[[row]])[:, 0]
+        beats = dominates_matrix(scores[[row]], scores[soups])[0]
+        difference = None if lost is None or row not in mus else lost.at(runs.index(row))
+        found.append(
+            MorlRun(
+                id=models[row].id,
+                mu=None if row not in mus else dict(models[row].mu or {}),
+                best_soup=None if row not in best else models[best[row]].id,
+                difference=difference,
+                verdict=_run_verdict(difference, reach, beaten=bool(beaten.any()), beats=bool(beats.any())),
+                dominated_by=[models[soup].id for soup, mark in zip(soups, beaten, strict=True) if mark],
+                dominates=[models[soup].id for soup, mark in zip(soups, beats, strict=True) if mark],
+                dominated_probability=None if sure is None else float(sure[place]),
+            )
+        )
+    return found
 
 
-def _run_verdict(run: MorlRun) -> Verdict:
-    """Judge by mu . R where the preference is known, else by dominance."""
-    if run.difference is None:
-        return "fails" if run.dominates and not run.dominated_by else "holds" if run.dominated_by else "unknown"
-    return _sign_verdict(run.difference)
-
-
-def _sign_verdict(difference: Estimate) -> Verdict:
+def _run_verdict(difference: Estimate | None, reach: float, *, beaten: bool, beats: bool) -> Verdict:
+    """Judge by mu . R where the preference is known, all runs at once; else by dominance."""
+    if difference is None:
+        return "fails" if beats and not beaten else "holds" if beaten else "unknown"
     if difference.value >= 0:
         return "holds"
-    reach = float(special.ndtri((1 + LEVEL) / 2)) * (difference.stderr or 0.0)
-    high = difference.value + reach if difference.interval is None else difference.interval[1]
-    return "fails" if high < 0 else "holds within error"
+    return "fails" if difference.value + reach * (difference.stderr or 0.0) < 0 else "holds within error"
+
+
+def _resampled(measured: Measured) -> int:
+    """Return how many rows the draws are of: the prompts, or the seeds if there are more of them."""
+    return 0 if measured.samples is None else max(measured.samples.shape[:2])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from rsoup import mixing
 from rsoup.errors import ResultsError
-from rsoup.files import write_json, write_text
+from rsoup.files import temporary_folder, write_json, write_text
 from rsoup.report.analysis import analyse
 from rsoup.report.export import chosen_soups
 from rsoup.report.inputs import read_inputs
@@ -48,15 +49,17 @@ def make_report(inputs: Sequence[Path], out: Path, options: Options, export: Pat
 
 
 def _write(report: Report, page: str, out: Path) -> None:
-    """Put the files of a report into ``out`` once all of them are whole."""
+    """Put the files of a report into ``out`` once all of them are drawn: pictures, the page, and last the figures."""
     out.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".report.", suffix=".partial", dir=out) as name:
-        partial = Path(name)
-        write_text(partial / PAGE, page)
+    with temporary_folder(out / "report") as partial:
         draw_pictures(report, partial)
+        drawn = sorted(file.name for file in partial.iterdir())
+        write_text(partial / PAGE, page)
         write_json(partial / FIGURES, report.model_dump(mode="json", by_alias=True))
-        drawn = {file.name for file in partial.iterdir()} - {PAGE, FIGURES}
-        for file in (PAGE, *sorted(drawn), FIGURES):
+        files = (*drawn, PAGE, FIGURES)
+        if any((out / file).is_dir() for file in files):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        for file in files:
             (partial / file).replace(out / file)
-    for file in PICTURE_FILES - drawn:
-        (out / file).unlink(missing_ok=True)
+        for file in PICTURE_FILES.difference(drawn):
+            (out / file).unlink(missing_ok=True)

@@ -63,6 +63,11 @@ class Measured:
         """Return the row of each adapter measured alone, by its name; mixes are made of these."""
         return {name: row for row, model in enumerate(self.models) if (name := model.alone()) is not None}
 
+    def in_order(self, weights: Mapping[str, float]) -> dict[str, float]:
+        """Return weights in the order in which the models name their adapters, so that one mix has one id."""
+        order = {name: None for model in self.models for name in model.weights}
+        return {name: weights[name] for name in {**order, **dict.fromkeys(weights)} if name in weights}
+
     def weights(self, rows: list[int], names: list[str]) -> Floats:
         """Return (rows, names): the weight of each named adapter in these models."""
         return np.array([[self.models[row].weights.get(name, 0.0) for name in names] for row in rows], dtype=float)

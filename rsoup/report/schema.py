@@ -76,6 +76,7 @@ class Lmc(Record):
 
     gaps: list[Gap]
     minimum: Gap | None
+    shortfall: Gap | None = Field(description="the deepest gap below 0, of those that chance does not explain if any")
     verdict: Verdict
 
 
@@ -94,6 +95,7 @@ class MorlRun(Record):
     mu: dict[str, float] | None
     best_soup: str | None
     difference: Estimate | None = Field(description="mu . R of the best soup minus that of the run")
+    verdict: Verdict = Field(description="whether a soup does as well, judged for all runs at once")
     dominated_by: list[str]
     dominates: list[str]
     dominated_probability: float | None

@@ -38,6 +38,16 @@ def test_every_choice_is_made_with_its_weights(tmp_path):
     assert report.choices[-2].weights == {"a": -0.5, "b": 1.5}  # measured outside the simplex, so it may be made
 
 
+def test_the_order_of_the_columns_does_not_make_one_folder_of_two_mixes(tmp_path):
+    text = "kind,weight:b,weight:a,a,b\nsoup,1,0,0,1\nsoup,.3,.7,.6,.3\nsoup,.7,.3,.3,.6\nsoup,0,1,1,0\n"
+    (tmp_path / "points.csv").write_text(text)
+    measured = read_inputs([tmp_path / "points.csv"], {}, {})
+    report = analyse(measured, Options(prefer=({"a": 0.3, "b": 0.7},), at_least={"a": 0.6, "b": 0.3}))
+    folders = {choice.folder: choice.weights for choice in report.choices}
+    assert all(folders[choice.folder] == choice.weights for choice in report.choices)
+    assert {"soup-0.70-0.30", "soup-0.30-0.70"} <= folders.keys()
+
+
 def test_nothing_chosen_or_adapters_unknown_are_refused(tmp_path):
     with pytest.raises(ResultsError, match="nothing is chosen") as refusal:
         chosen_soups(chosen(tmp_path), tmp_path / "out")

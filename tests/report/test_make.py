@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mixing.making import make_adapter, update_of
+from rsoup import mixing
 from rsoup.errors import ResultsError
 from rsoup.evaluation.results import read_results, read_samples
 from rsoup.report import Options, Report, make_report
@@ -212,6 +214,36 @@ def test_a_report_that_cannot_be_written_leaves_nothing_half(tmp_path):
     with pytest.raises(ResultsError, match="cannot be written"):
         make_report([write_line(tmp_path, prompts=4)], tmp_path / "report", Options(draws=100))
     assert sorted(path.name for path in (tmp_path / "report").iterdir()) == ["index.html", "pareto.json"]
+
+
+def test_a_picture_that_cannot_be_written_does_not_lock_the_folder(tmp_path):
+    path = write_line(tmp_path, prompts=4)
+    (tmp_path / "report/lambda.png").mkdir(parents=True)
+    with pytest.raises(ResultsError, match="cannot be written"):
+        make_report([path], tmp_path / "report", Options(draws=100))
+    assert not (tmp_path / "report/index.html").exists()
+    (tmp_path / "report/lambda.png").rmdir()
+    make_report([path], tmp_path / "report", Options(draws=100))
+    assert not list((tmp_path / "report").glob(".*"))
+
+
+def test_the_chosen_models_are_written_beside_the_report(tmp_path):
+    for seed, name in enumerate("ab"):
+        make_adapter(tmp_path / "eval" / name, seed)
+    path = write_line(tmp_path, prompts=4)
+    content = json.loads(path.read_text())
+    for name, adapter in zip(("positive", "faithful"), "ab", strict=True):
+        content["adapters"][name]["path"] = adapter
+    path.write_text(json.dumps(content))
+    options = Options(draws=100, prefer=({"positive": 0.3, "faithful": 0.7},), knee=True)
+    report = make_report([path], tmp_path / "report", options, tmp_path / "models")
+    assert {folder.name for folder in (tmp_path / "models").iterdir()} == {choice.folder for choice in report.choices}
+    for choice in report.choices:
+        ends = [mixing.read(tmp_path / "eval" / adapter) for adapter in "ab"]
+        exact = mixing.mix(ends, [choice.weights["positive"], choice.weights["faithful"]]).adapter
+        made = mixing.read(tmp_path / "models" / choice.folder)
+        for module in exact.layers:
+            np.testing.assert_array_equal(update_of(made, module), update_of(exact, module))
 
 
 def test_an_export_that_is_refused_writes_no_report_either(tmp_path):

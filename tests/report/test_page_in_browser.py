@@ -10,6 +10,7 @@ import pytest
 
 from rsoup.pareto.choice import simplex_lattice
 from rsoup.report import Options, make_report
+from rsoup.report.choices import mix_command
 from rsoup.report.inputs import read_inputs
 
 from .browser import (
@@ -183,12 +184,34 @@ def test_a_choice_asked_for_gives_its_own_command(browser, tmp_path):
     assert "-w 0.5 -w 0.5" in text(browser, "#command")
 
 
+def test_the_page_and_python_give_every_point_the_same_command(browser, tmp_path):
+    rows = [(1, 0), (0.875, 0.125), (0.25, 0.5), (0.1234, 0.8766), (0, 1), (-0.5, 1.5)]
+    text = "kind,weight:y,weight:x,score:x,score:y\n" + "\n".join(f"soup,{y},{x},{x},{y}" for y, x in rows)
+    open_points(browser, tmp_path, text)
+    measured = read_inputs([tmp_path / "points.csv"], {}, {})
+    for model in measured.models:
+        one(browser, f"#rows tr[data-row='{model.id}']").click()
+        assert browser.execute_script("return command.textContent") == mix_command(measured, model.weights)
+
+
+def test_points_that_nothing_mixes_have_no_command_and_no_error(browser, tmp_path):
+    open_points(
+        browser, tmp_path, "id,kind,x,y\nc1,checkpoint,1,0\nc2,checkpoint,0.5,0.5\ns,soup,0.2,0.1\nb,base,0,0\n"
+    )
+    for name in ("c1", "c2", "b"):
+        one(browser, f"#rows tr[data-row='{name}']").click()
+        assert text(browser, "#chosen-id") == name
+        assert not one(browser, "#command").is_displayed()
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
 def test_a_standard_error_without_an_interval_is_shown(browser, tmp_path):
     open_points(browser, tmp_path, COARSE)
     ActionChains(browser).move_to_element(one(browser, "#front [data-point=half]")).perform()
     assert "x 0.700 ± 0.020" in text(browser, "#tip")
     assert "± 0.030" in text(browser, "#chosen .gauge:last-child")
     assert "0.500 ± 0.030" in text(browser, "[data-row=half]")
+    assert len(browser.find_elements(By.CSS_SELECTOR, "#front .error")) == 6
 
 
 def test_everything_to_operate_has_a_name(line):

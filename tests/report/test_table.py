@@ -131,7 +131,7 @@ def test_a_line_of_two_experts_may_be_measured_on_other_than_two_rewards(tmp_pat
         ("id,Lambda,a,b\nx,0.5,1,2\n", "the column 'Lambda' is no reward"),
         ("kind,weight_a,weight_b,a,b\nsoup,1,0,0.2,0.3\n", "the column 'weight_a' does not look like a reward"),
         ("λ,a,b\n0.5,1,2\n", "the column 'λ' does not look like a reward"),
-        ("a_name,a,b_name,b\nx,1,x,2\n", "two rewards 'x'"),
+        ("reward1_name,reward1,reward2_name,reward2\nx,1,x,2\n", "two rewards 'x'"),
         ("reward1_name,reward1,reward2\nx,1,2\n", "the column 'reward2' has no column reward2_name"),
         ("lambda,a,b\n50,1,2\n", "lambda is 50, no weight"),
         ("kind,mu,a,b\nmorl,50,1,2\n", "mu is 50, no weight"),

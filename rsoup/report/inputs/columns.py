@@ -21,34 +21,58 @@ DESCRIBING = {
     "step",
     "dataset",
     "n",
+    "index",
     "lambda_readme",
     "on_front",
     "front_probability",
     *LAMBDAS,
 }
+MEANT = {
+    "λ": "lambda",
+    "alpha": "lambda",
+    "weight": "lambda, or weight:EXPERT for each",
+    "μ": "mu",
+    "seeds": "seed",
+    "steps": "step",
+    **dict.fromkeys(("std", "sd", "se", "sem", "stderr", "error"), "REWARD_stderr, if it is a standard error"),
+}
 
-MEANT = {"λ": "lambda", "alpha": "lambda", "weight": "lambda, or weight:EXPERT for each", "μ": "mu"}
-NEARLY_WRITTEN = ("lambda", "kind", "method", "seed", "step", "dataset")
-
-_DESCRIBES = re.compile(r"(?P<word>weights?|mu|stderr)[ _.-]+(?P<rest>.+)", re.IGNORECASE)
-_SPREAD = re.compile(r"(?P<of>.+?)[ _.-]?(?:std|sd|se|sem|std_?err(?:or)?|error)", re.IGNORECASE)
+_UNNAMED = re.compile(r"|Unnamed: \d+")  # as pandas calls the columns without a name
+_PAIR = re.compile(r"reward\w*_name", re.IGNORECASE)
+_WEIGHT = re.compile(r"(?P<word>weights?|w|mu|stderr)(?:[ _.-]+(?P<of>.+)|\d+)", re.IGNORECASE)
+_SPREAD = re.compile(
+    r"(?P<of>.+?)[ _.-]?(?:std|sd|se|sem|std_?err(?:or)?|error|low|high|lower|upper|ci\d*|var|n|count|median|min|max)",
+    re.IGNORECASE,
+)
 
 Row = dict[str, str]
 
 
+def is_named(name: str) -> bool:
+    """Say whether a column has a name of its own."""
+    return _UNNAMED.fullmatch(name) is None
+
+
 def check_header(path: Path, header: list[str]) -> None:
     """Refuse a header with a name twice, or with a name that is nearly one with a meaning."""
-    for name in filter(None, header):
+    for name in filter(is_named, header):
         if header.count(name) > 1:
             raise ResultsError(f"{path}: has two columns {name!r}.", "Give each a name of its own.")
         if name not in DESCRIBING and name.lower() in DESCRIBING:
             raise ResultsError(f"{path}: the column {name!r} is no reward.", f"Write {name.lower()}.")
+        if name in PREFIXED or name == "score:":
+            raise ResultsError(f"{path}: the column {name!r} names nothing.", f"Write {name}NAME.")
+
+
+def error_columns(name: str, column: str) -> tuple[str, ...]:
+    """Return the columns in which the standard errors of a reward may stand."""
+    return f"stderr:{name}", f"{column}_stderr", f"{name}_stderr", f"{column.removesuffix('_mean')}_stderr"
 
 
 def reward_columns(path: Path, rows: list[tuple[int, Row]], objectives: Mapping[str, str]) -> dict[str, str]:
     """Return reward name -> column: what the file says is a reward, whatever the objectives make of it."""
     header = list(rows[0][1])
-    pairs = [name for name in header if name.endswith("_name") and name.removesuffix("_name") in header]
+    pairs = [name for name in header if _PAIR.fullmatch(name) and name.removesuffix("_name") in header]
     if pairs:
         unnamed = [name for name in header if f"{name}_name" not in pairs and _bare(f"{name}_name") == _bare(pairs[0])]
         if unnamed:
@@ -59,33 +83,38 @@ def reward_columns(path: Path, rows: list[tuple[int, Row]], objectives: Mapping[
             raise ResultsError(f"{path}: has two rewards {twice!r}.", "Give each a name of its own.")
         return {name: pair.removesuffix("_name") for name, pair in zip(named, pairs, strict=True)}
     scores = {name.removeprefix("score:"): name for name in header if name.startswith("score:")}
-    others = {name: name for name in header if name not in DESCRIBING and not name.startswith(PREFIXED)}
-    others = {name: name for name in others if name.removesuffix("_stderr") == name or name[:-7] not in others}
-    if not (scores or objectives):
-        for name in others:
-            _check_reward(path, name, list(others))
+    others = {name: name for name in header if name not in DESCRIBING and not name.startswith((*PREFIXED, "score:"))}
+    errors = {error for name, column in (scores | others).items() for error in error_columns(name, column)}
+    scores = {name: column for name, column in scores.items() if column not in errors}
+    others = {name: column for name, column in others.items() if column not in errors}
+    for name in others if not (scores or objectives) else set(others) - set(objectives.values()):
+        _check_name(path, name, header, scores or others, alone=not (scores or objectives))
     if not (scores or others):
         raise ResultsError(f"{path}: has no column of rewards.", "Name such a column score:REWARD.")
     return scores | others if objectives else scores or others
 
 
-def _check_reward(path: Path, name: str, others: list[str]) -> None:
-    """Refuse to take a column for a reward whose name says that it describes the point, or another column."""
-    describes, spread = _DESCRIBES.fullmatch(name), _SPREAD.fullmatch(name)
-    near = get_close_matches(name.lower(), NEARLY_WRITTEN, n=1, cutoff=0.8)
-    if describes:
-        meant = f"{describes['word'].lower().rstrip('s')}:{describes['rest']}"
-    elif name.lower() in MEANT:
-        meant = MEANT[name.lower()]
-    elif spread and spread["of"] in others:
-        meant = f"{spread['of']}_stderr, if these are standard errors, or leave it out"
-    elif near:
-        meant = near[0]
-    else:
+def _check_name(path: Path, name: str, header: list[str], rewards: Mapping[str, str], *, alone: bool) -> None:
+    """Refuse a column whose name says that it describes the point, or a reward; ``alone``, that it is one itself."""
+    weight, spread = _WEIGHT.fullmatch(name), _SPREAD.fullmatch(name)
+    placed = any(column in LAMBDAS or column.startswith("weight:") for column in header)
+    meant = MEANT.get(name.lower())
+    if weight and (weight["of"] is None or weight["of"] in rewards):
+        word = weight["word"].lower()
+        meant = f"{word if word in ('mu', 'stderr') else 'weight'}:NAME for each"
+    elif re.fullmatch(r"lambda[ _]?\d", name, re.IGNORECASE):
+        meant = "weight:EXPERT for each"
+    elif meant is None and not placed and get_close_matches(name.lower(), LAMBDAS[:1], n=1, cutoff=0.8):
+        meant = "lambda"
+    elif meant is None and alone and spread and not {spread["of"], f"{spread['of']}_mean"}.isdisjoint(rewards):
+        meant = f"{spread['of']}_stderr, if it is a standard error, or leave it out"
+    if meant is None or meant in header:
         return
     raise ResultsError(
         f"{path}: the column {name!r} does not look like a reward.",
-        f"Write {meant}; if it is a reward, write score:{name}, and score: before the others too.",
+        f"Write {meant}; if it is a reward, write score:{name}, and score: before the others too."
+        if alone
+        else f"Write {meant}, or leave the column out.",
     )
 
 

@@ -16,6 +16,7 @@ from rsoup.report.measured import Measured, Model, Source, weights_id
 
 LARGEST = 1e30
 """Beyond this a number is no score: products of several would not be finite."""
+ROUNDING = 1e-9
 FARTHEST = (-3.0, 4.0)
 """Weights beyond these are percentages or mistakes: no mix goes so far past its experts."""
 
@@ -43,7 +44,7 @@ def measured_from(
     seeds = list(dict.fromkeys(point.seed for point in points))
     by_seed = [[point for point in points if point.seed == seed] for seed in seeds]
     scores = [_scores(own, objectives) for own in by_seed]
-    experts, told = _experts_on_line(by_seed[0], scores[0], objectives)
+    experts, told = _experts_on_line(by_seed, scores, objectives)
     models = [[_model(point, objectives, experts) for point in own] for own in by_seed]
     for own in models:
         _refuse_twins(source.path, own)
@@ -95,10 +96,14 @@ def unknown_label(where: str, expression: str, known: list[str]) -> ResultsError
     )
 
 
-def check_weight(where: str, what: str, value: float) -> None:
-    """Refuse a percentage, or another number that is no weight of a mix; mixes may go beyond their experts."""
+def as_weight(where: str, what: str, value: float) -> float:
+    """Return a weight of a mix, 0 or 1 where only rounding parts it from that; mixes may go beyond their experts.
+
+    Refuses a percentage, or another number that is no weight.
+    """
     if not FARTHEST[0] <= value <= FARTHEST[1]:
         raise ResultsError(f"{where}: {what} is {value:g}, no weight.", "Write weights as shares from 0 to 1.")
+    return float(round(value)) if abs(value - round(value)) < ROUNDING else value
 
 
 def _scores(points: list[PlainPoint], objectives: Mapping[str, str]) -> Floats:
@@ -106,13 +111,13 @@ def _scores(points: list[PlainPoint], objectives: Mapping[str, str]) -> Floats:
 
 
 def _stderrs(points: list[PlainPoint], objectives: Mapping[str, str]) -> Floats | None:
-    """Return (points, rewards) where every point tells the error of every reward; a difference of labels has none."""
-    rows = [[point.stderr.get(expression) for expression in objectives.values()] for point in points]
-    return None if any(value is None for row in rows for value in row) else np.array(rows, dtype=float)
+    """Return (points, rewards), NaN where an error is not told; a difference of labels has none."""
+    rows = [[point.stderr.get(expression, np.nan) for expression in objectives.values()] for point in points]
+    return np.array(rows) if np.isfinite(rows).any() else None
 
 
 def _experts_on_line(
-    points: list[PlainPoint], scores: Floats, objectives: Mapping[str, str]
+    by_seed: list[list[PlainPoint]], scores: list[Floats], objectives: Mapping[str, str]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the experts in the order of their weights (1 - lambda, lambda), and what to tell about that order.
 
@@ -121,11 +126,14 @@ def _experts_on_line(
     """
     if len(objectives) != 2:
         return ("first", "second"), ()
-    rewards, in_file = tuple(objectives), in_file_order(objectives, list(points[0].values))
-    ends = {point.lam: row for row, point in enumerate(points) if point.kind in ("soup", "expert")}
-    if 0.0 not in ends or 1.0 not in ends or any(point.weights for point in points):
-        return in_file, ()
-    rise = scores[ends[1.0]] - scores[ends[0.0]]
+    rewards, in_file = tuple(objectives), in_file_order(objectives, list(by_seed[0][0].values))
+    rises = []
+    for points, own in zip(by_seed, scores, strict=True):
+        ends = {point.lam: row for row, point in enumerate(points) if point.kind in ("soup", "expert")}
+        if 0.0 not in ends or 1.0 not in ends or any(point.weights for point in points):
+            return in_file, ()
+        rises.append(own[ends[1.0]] - own[ends[0.0]])
+    rise = np.mean(rises, axis=0)
     if not rise.any() or rise[0] * rise[1] > 0:
         return in_file, ()
     experts = rewards if rise[1] > rise[0] else rewards[::-1]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rsoup.errors import ResultsError
 from rsoup.files import sha256_file
-from rsoup.report.inputs.plain import LARGEST, PlainPoint, check_weight, measured_from, require_path
+from rsoup.report.inputs.plain import LARGEST, PlainPoint, as_weight, measured_from, require_path
 from rsoup.report.measured import Measured, Source
 
 LINE = re.compile(r"^\s*(?:results|d)\[\s*([-+0-9.eE]+)\s*\]\s*=\s*(.*?)\s*$")
@@ -58,7 +58,7 @@ def _point(where: str, lam: str, text: str) -> PlainPoint:
         raise ResultsError(f"{where}: is cut short or no list of numbers.", "Copy the whole line.") from problem
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise ResultsError(f"{where}: is not a list of one dictionary for each reward model.", "Copy the whole line.")
-    check_weight(where, "lambda", position)
+    position = as_weight(where, "lambda", position)
     values: dict[str, float] = {}
     for place, entry in enumerate(entries):
         model = entry.get("n", place)

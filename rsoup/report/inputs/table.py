@@ -19,8 +19,8 @@ from pathlib import Path
 from rsoup.errors import ResultsError, did_you_mean
 from rsoup.evaluation.results import Kind
 from rsoup.files import sha256_file
-from rsoup.report.inputs.columns import LAMBDAS, Row, check_header, labels, reward_columns
-from rsoup.report.inputs.plain import PlainPoint, check_weight, in_file_order, is_number, measured_from, require_path
+from rsoup.report.inputs.columns import LAMBDAS, Row, check_header, error_columns, is_named, labels, reward_columns
+from rsoup.report.inputs.plain import PlainPoint, as_weight, in_file_order, is_number, measured_from, require_path
 from rsoup.report.measured import Measured, Source
 
 KINDS: dict[str, Kind] = {
@@ -34,6 +34,7 @@ KINDS: dict[str, Kind] = {
     "mod": "mod",
     "checkpoint": "checkpoint",
 }
+_SEPARATOR = re.compile(r"sep=(.)\r?\n")
 _QUOTED = re.compile(r'"[^"]*"')
 _COMMA = re.compile(r"^([-+]?\d*),(\d+(?:[eE][-+]?\d+)?)$")
 
@@ -54,8 +55,8 @@ def read_table(path: Path, objectives: Mapping[str, str], where: Mapping[str, st
     objectives = objectives or {name: name for name in names}
     trained_on = tuple(objectives[name] for name in in_file_order(objectives, list(names)))
     points = [_point(f"{path}: row {number}", row, names, trained_on) for number, row in final]
-    if 0 < sum(len(point.stderr) == len(names) for point in points) < len(points):
-        notes += ("Some points have no standard error: those of the others are left out.",)
+    if 0 < sum(len(point.stderr) for point in points) < len(points) * len(names):
+        notes += ("Some scores have no standard error.",)
     if "kind" not in rows[0][1] and "method" not in rows[0][1]:
         notes += ("The file has no column kind: rows without lambda or mu are taken for soups of unknown weights.",)
     return measured_from(points, objectives, Source(str(path), sha256_file(path), dict(where)), notes)
@@ -64,20 +65,24 @@ def read_table(path: Path, objectives: Mapping[str, str], where: Mapping[str, st
 def _rows(path: Path) -> list[tuple[int, Row]]:
     """Return the rows with their line numbers; refuse a row that is longer or shorter than the header."""
     text = require_path(path)
-    delimiter = max(",;\t", key=_QUOTED.sub("", text.partition("\n")[0]).count)
+    told = _SEPARATOR.match(text)  # a first line that tells Excel the delimiter
+    text = text[told.end() :] if told else text
+    delimiter = told[1] if told else max(",;\t", key=_QUOTED.sub("", text.partition("\n")[0]).count)
     reader = csv.reader(io.StringIO(text), strict=True, delimiter=delimiter)
     rows: list[tuple[int, Row]] = []
     try:
         header = [name.strip() for name in next(reader, [])]
         check_header(path, header)
-        for cells in filter(None, reader):
+        for cells in reader:
+            if not any(map(str.strip, cells)):
+                continue
             if len(cells) != len(header):
                 raise ResultsError(
                     f"{path}: row {reader.line_num}: has {len(cells)} cells, the header has {len(header)}.",
                     "Is the file whole?",
                 )
-            row = {name: cell.strip() for name, cell in zip(header, cells, strict=True) if name}
-            if delimiter == ";":  # where cells are parted so, numbers may have a comma for their point
+            row = {name: cell.strip() for name, cell in zip(header, cells, strict=True) if is_named(name)}
+            if delimiter != ",":  # where cells are parted so, numbers may have a comma for their point
                 row = {name: _COMMA.sub(r"\1.\2", cell) for name, cell in row.items()}
             rows.append((reader.line_num, row))
     except csv.Error as problem:
@@ -100,11 +105,10 @@ def _chosen(path: Path, rows: list[tuple[int, Row]], where: Mapping[str, str]) -
 
 
 def _point(where: str, row: Row, names: Mapping[str, str], trained_on: tuple[str, ...]) -> PlainPoint:
-    lam = next((_number(where, name, row[name]) for name in LAMBDAS if row.get(name)), None)
-    weights, mu = _numbers(where, row, "weight:"), _mu(where, row, trained_on)
-    for what, value in {"lambda": lam, **{f"weight:{name}": weight for name, weight in weights.items()}}.items():
-        if value is not None:
-            check_weight(where, what, value)
+    lam = next((as_weight(where, name, _weight(where, name, row[name])) for name in LAMBDAS if row.get(name)), None)
+    given = _numbers(where, row, "weight:")
+    weights = {name: as_weight(where, f"weight:{name}", weight) for name, weight in given.items()}
+    mu = _mu(where, row, trained_on)
     if lam is not None and len(weights) == 2 and abs(max(weights.values()) - max(lam, 1 - lam)) > 0.01:
         told = ", ".join(f"{weight:g}" for weight in weights.values())
         raise ResultsError(f"{where}: lambda is {lam:g} and the weights are {told}.", "Correct one, or leave it out.")
@@ -124,7 +128,7 @@ def _point(where: str, row: Row, names: Mapping[str, str], trained_on: tuple[str
 def _mu(where: str, row: Row, trained_on: tuple[str, ...]) -> dict[str, float] | None:
     """Return the weights of a MORL training by what it was trained on, in the order of the file."""
     given = _numbers(where, row, "mu:")
-    second = _number(where, "mu", row["mu"]) if row.get("mu") else None
+    second = _weight(where, "mu", row["mu"]) if row.get("mu") else None
     for name, value in [*given.items(), *([] if second is None else [("", second)])]:
         if value < 0 or (value > 1 and not name):
             column = f"mu:{name}" if name else "mu"
@@ -149,7 +153,7 @@ def _kind(where: str, row: Row, *, trained: bool) -> Kind:
 
 def _numbers(where: str, row: Row, prefix: str) -> dict[str, float]:
     return {
-        name.removeprefix(prefix): _number(where, name, cell)
+        name.removeprefix(prefix): _weight(where, name, cell)
         for name, cell in row.items()
         if name.startswith(prefix) and cell
     }
@@ -157,13 +161,19 @@ def _numbers(where: str, row: Row, prefix: str) -> dict[str, float]:
 
 def _errors(where: str, row: Row, names: Mapping[str, str]) -> dict[str, float]:
     """Return the standard errors that stand beside the scores."""
-    columns = {name: (f"stderr:{name}", f"{column}_stderr") for name, column in names.items()}
+    columns = {name: error_columns(name, column) for name, column in names.items()}
     found = {name: next((c for c in given if row.get(c)), None) for name, given in columns.items()}
     errors = {name: _number(where, column, row[column]) for name, column in found.items() if column}
     for name, error in errors.items():
         if error < 0:
             raise ResultsError(f"{where}: the standard error of {name} is {error:g}.", "It cannot be negative.")
     return errors
+
+
+def _weight(where: str, column: str, cell: str) -> float:
+    if not is_number(cell):
+        raise ResultsError(f"{where}: {column} is {cell!r}, not a number.", "Leave the cell empty where there is none.")
+    return float(cell)
 
 
 def _number(where: str, column: str, cell: str) -> float:

@@ -74,7 +74,7 @@ function drawChoice() {
   const choice = state.picked && state.choice;
   const asked = choice ? choice.weights : !state.picked && state.rule === "weights" ? weightsOf(state.mu) : null;
   const weights = asked ?? point.weights;
-  const exact = !asked || Object.entries(asked).every(([name, value]) => Math.abs((point.weights[name] ?? 0) - value) < 0.005);
+  const exact = !asked || Object.entries(asked).every(([name, value]) => Math.abs((point.weights[name] ?? 0) - value) < 1e-6);
   const parts = [
     element("div", { class: "quiet small" }, choice ? `Asked for: ${choice.rule}` : state.picked ? "Chosen by hand" : "Recommended"),
     element("div", { class: "id", id: "chosen-id" }, point.id),
@@ -93,12 +93,11 @@ function drawChoice() {
   $("chosen").replaceChildren(...parts);
   if (described !== describe(point)) say(described = describe(point));
   $("command").textContent = choice ? choice.command : commandFor(point, weights);
-  $("command").parentNode.hidden = ["base", "ensemble", "mod"].includes(point.kind) || !Object.keys(weights).length;
+  $("command").parentNode.hidden = !$("command").textContent;
 }
 function placeWords(point) {
-  const sure = point.front_probability === null ? "" : ` in ${percent(point.front_probability)} of resamples`;
-  const place = point.on_front ? `on the front${sure}` : `beaten by ${point.dominated_by}`;
-  return `${KIND_WORDS[point.kind]}${point.lambda === null ? "" : `, lambda ${number(point.lambda, 2)}`}, ${place}`;
+  const sure = point.front_probability === null || !point.on_front ? "" : ` in ${percent(point.front_probability)} of resamples`;
+  return `${KIND_WORDS[point.kind]}${point.lambda === null ? "" : `, lambda ${number(point.lambda, 2)}`}, ${standing(point)}${sure}`;
 }
 function gauge(name, words, spans) {
   const track = element("span", { class: "track", "aria-hidden": "true" });
@@ -113,12 +112,20 @@ function gauge(name, words, spans) {
 function scoreGauge(name, score) {
   const [low, high] = extent(name);
   const place = scaler(low, high, 0, 1);
-  const range = score.interval ? [["range", place(score.interval[0]), place(score.interval[1])]] : [];
+  const ends = spread(score);
+  const range = ends ? [["range", ...ends.map(place)]] : [];
   return gauge(name, withInterval(score, DIGITS[name]), [...range, ["dot", place(score.mean)]]);
 }
 
 const quoted = (word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\"'\"'")}'`);
+// An id of two digits for each weight, or of more where two do not tell it.
+function idOf(weights) {
+  const short = (value) => (Math.abs(Number(value.toFixed(2)) - value) < 1e-9 ? value.toFixed(2) : String(Number(value.toPrecision(4))));
+  return ADAPTERS.filter((name) => name in weights).map((name) => short(weights[name])).join("-");
+}
+// What makes this model; nothing for those that no mix of adapters is.
 function commandFor(point, weights) {
+  if (["base", "ensemble", "mod"].includes(point.kind) || !Object.keys(weights).length) return "";
   const parts = Object.entries(weights).filter(([, value]) => Math.abs(value) > 1e-9);
   const digits = (value) => String(Number(value.toFixed(10)));
   if (point.kind === "morl" || point.kind === "checkpoint") return quoted(report.adapters[parts[0][0]] ?? parts[0][0]);
@@ -131,6 +138,5 @@ function commandFor(point, weights) {
   }
   if (values.some((value) => value < 0) || Math.abs(rest) > 1e-6) words.push("--allow-extrapolation");
   if (report.method) words.push("--method", report.method);
-  const name = Object.values(weights).map((value) => value.toFixed(2)).join("-");
-  return [...words, "-o", `soup-${name}`].join(" ");
+  return [...words, "-o", `soup-${idOf(weights)}`].join(" ");
 }

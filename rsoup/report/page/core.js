@@ -6,6 +6,7 @@ const ONE = REWARDS.length === 1;
 const POINTS = report.points;
 const BY_ID = new Map(POINTS.map((point) => [point.id, point]));
 const SOUPS = POINTS.filter((point) => point.kind === "soup" || point.kind === "expert");
+const ADAPTERS = [...new Set(POINTS.flatMap((point) => Object.keys(point.weights)))];
 const CANDIDATES = SOUPS.length ? SOUPS : POINTS;
 const KIND_WORDS = { soup: "soup", expert: "expert", morl: "MORL run", base: "base model", ensemble: "ensemble of predictions", mod: "MOD (mixed logits)", checkpoint: "checkpoint" };
 const RANGES = Object.fromEntries(REWARDS.map((name) => {
@@ -67,7 +68,11 @@ function withInterval(estimate, digits = digitsFor(Math.max(...[estimate.mean ??
   const error = estimate.stderr.toFixed(digits);
   return `${mean} ± ${Number(error) ? error : estimate.stderr.toPrecision(1)}`;
 }
+// What a bar or a band spans: the interval, or one standard error on both sides where there is none.
+const spread = (score) => score.interval ?? (score.stderr ? [score.mean - score.stderr, score.mean + score.stderr] : null);
+const spreadWords = report.bootstrap ? "95 % intervals" : "± standard error";
 const scoreWords = (point, name) => withInterval(point.scores[name], DIGITS[name]);
+const standing = (point) => (point.on_front ? "on the front" : `beaten by ${point.dominated_by}`);
 const percent = (share) => `${Math.round(share * 100)} %`;
 // Whole per cents that sum to 100: the largest remainders are rounded up.
 function percents(mu) {
@@ -95,7 +100,8 @@ function bestFor(mu) {
   return CANDIDATES.reduce((best, point) => (value(point) > value(best) ? point : best));
 }
 function weightsOf(mu) {
-  return Object.fromEntries(REWARDS.map((name, k) => [report.experts[name], mu[k]]));
+  const weights = new Map(REWARDS.map((name, k) => [report.experts[name], mu[k]]));
+  return Object.fromEntries(ADAPTERS.filter((name) => weights.has(name)).map((name) => [name, weights.get(name)]));
 }
 function nearestTo(weights) {
   const names = Object.keys(weights);

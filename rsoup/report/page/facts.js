@@ -65,10 +65,9 @@ function markRow() {
   }
 }
 function csv() {
-  const adapters = [...new Set(POINTS.flatMap((point) => Object.keys(point.weights)))];
-  const head = ["id", "kind", "lambda", ...adapters.map((name) => `weight:${name}`), ...REWARDS.map((name) => `mu:${name}`),
+  const head = ["id", "kind", "lambda", ...ADAPTERS.map((name) => `weight:${name}`), ...REWARDS.map((name) => `mu:${name}`),
     ...REWARDS.flatMap((name) => [`score:${name}`, `stderr:${name}`, `low:${name}`, `high:${name}`]), "on_front", "front_probability"];
-  const rows = POINTS.map((point) => [point.id, point.kind, point.lambda, ...adapters.map((name) => point.weights[name]), ...REWARDS.map((name) => point.mu?.[name]),
+  const rows = POINTS.map((point) => [point.id, point.kind, point.lambda, ...ADAPTERS.map((name) => point.weights[name]), ...REWARDS.map((name) => point.mu?.[name]),
     ...REWARDS.flatMap((name) => {
       const score = point.scores[name];
       return [score.mean, score.stderr, ...(score.interval ?? [null, null])];
@@ -86,7 +85,6 @@ function download(name, text) {
 }
 
 const verdictClass = (verdict) => ({ holds: "holds", "holds within error": "within", fails: "fails" })[verdict] ?? "unknown";
-const CLAIM_NAMES = { lmc: "Mixing", coverage: "Soups and MORL" };
 
 function drawHead() {
   const about = report.made_from[0].about;
@@ -163,17 +161,18 @@ function drawLines() {
   $("along").hidden = !line.length;
   if (!line.length) return;
   const size = { width: 440, height: 270, left: 58, right: 12, top: 10, bottom: 42 };
-  const banded = line.every((point) => REWARDS.every((name) => point.scores[name].interval));
+  const banded = line.every((point) => REWARDS.every((name) => spread(point.scores[name])));
   const based = POINTS.some((point) => point.kind === "base");
-  $("lines-help").textContent = `Dashed: the line between the experts${based ? "; dotted: the base model" : ""}${banded ? "; band: 95 % intervals" : ""}.`;
+  $("lines-help").textContent = `Dashed: the line between the experts${based ? "; dotted: the base model" : ""}${banded ? `; band: ${spreadWords}` : ""}.`;
   $("lines").replaceChildren(...REWARDS.map((name) => {
     const box = fitted(size, ...extent(name));
     const plot = shape("svg", { viewBox: `0 0 ${box.width} ${box.height}`, role: "img", "aria-label": `${name} along lambda` });
     const [x, y] = axesOf(plot, box, [-0.03, 1.03, ...extent(name)], "lambda", name);
     const px = (point) => x(point.lambda), py = (point) => y(point.scores[name].mean);
-    if (line.every((point) => point.scores[name].interval)) {
-      const low = line.map((point) => `${px(point)} ${y(point.scores[name].interval[0])}`);
-      const high = line.map((point) => `${px(point)} ${y(point.scores[name].interval[1])}`).reverse();
+    const ends = line.map((point) => spread(point.scores[name]));
+    if (ends.every(Boolean)) {
+      const low = line.map((point, k) => `${px(point)} ${y(ends[k][0])}`);
+      const high = line.map((point, k) => `${px(point)} ${y(ends[k][1])}`).reverse();
       plot.append(shape("path", { class: "band", d: `M${[...low, ...high].join("L")}Z` }));
     }
     for (const point of POINTS.filter((own) => own.kind === "base")) {

@@ -55,7 +55,7 @@ function weight(k) {
 }
 function errorBars(point, x, y, cx, cy, now) {
   if (POINTS.length > 60 && point !== now) return [];
-  const across = point.scores[state.x].interval, up = ONE ? null : point.scores[state.y].interval;
+  const across = spread(point.scores[state.x]), up = ONE ? null : spread(point.scores[state.y]);
   const look = { class: `error ${point.kind}` };
   return [
     across && shape("line", { ...look, x1: x(across[0]), x2: x(across[1]), y1: cy, y2: cy }),

@@ -1,4 +1,4 @@
-const names = [...REWARDS, ...POINTS.flatMap((point) => Object.keys(point.weights))];
+const names = [...REWARDS, ...ADAPTERS];
 document.body.classList.toggle("long", names.some((name) => name.length > 16)); // a gauge then stands below its name
 drawHead();
 startFront();

@@ -39,9 +39,8 @@ function bringIntoView(point) {
 function showTip(point, x, y) {
   const tip = $("tip");
   const rows = REWARDS.map((name) => element("div", {}, named(name), ` ${scoreWords(point, name)}`));
-  const place = point.on_front ? "on the front" : `beaten by ${point.dominated_by}`;
   const sure = point.front_probability === null ? "" : ` (on the front in ${percent(point.front_probability)} of resamples)`;
-  tip.replaceChildren(element("b", {}, point.id), element("div", { class: "quiet" }, `${KIND_WORDS[point.kind]}, ${place}${sure}`), ...rows);
+  tip.replaceChildren(element("b", {}, point.id), element("div", { class: "quiet" }, `${KIND_WORDS[point.kind]}, ${standing(point)}${sure}`), ...rows);
   tip.hidden = hovered = false;
   const [left, top] = touched ? besideChart(tip, x, y) : [besidePlace(x, tip.offsetWidth, innerWidth), besidePlace(y, tip.offsetHeight, innerHeight)];
   tip.style.left = `${Math.max(4, Math.min(left, document.documentElement.clientWidth - tip.offsetWidth - 8)) + scrollX}px`;

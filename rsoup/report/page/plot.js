@@ -2,7 +2,7 @@
 function extent(name) {
   const values = POINTS.flatMap((point) => {
     const score = point.scores[name];
-    return score.interval ?? [score.mean];
+    return spread(score) ?? [score.mean];
   });
   const low = Math.min(...values), high = Math.max(...values);
   const margin = (high - low || Math.abs(high) || 1) * 0.07;
@@ -34,8 +34,7 @@ function glyph(point, x, y, size = MARK) {
 }
 function describe(point) {
   const scores = REWARDS.map((name) => `${name} ${scoreWords(point, name)}`).join(", ");
-  const place = point.on_front ? "on the front" : `beaten by ${point.dominated_by}`;
-  return `${point.id}, ${KIND_WORDS[point.kind]}, ${place}: ${scores}`;
+  return `${point.id}, ${KIND_WORDS[point.kind]}, ${standing(point)}: ${scores}`;
 }
 
 function axesOf(plot, box, [xLow, xHigh, yLow, yHigh], xName, yName) {

@@ -100,7 +100,7 @@ def _labels(figure: Figure, report: Report, first: str, second: str) -> list[Lab
     def label(point: ReportPoint, text: str, *, needed: bool = True, colour: str = INK) -> Label:
         radius = RING / 2 if point in ringed else 3.0
         x, y = point.scores[first].mean, point.scores[second].mean
-        text = "\n".join(shortened(figure, line, 100, 6.5) for line in text.splitlines())
+        text = "\n".join(shortened(figure, row, 100, 6.5) for row in text.splitlines())
         return Label(text, x, y, radius, needed=needed, colour=colour)
 
     return [

@@ -1,4 +1,4 @@
-"""How points look, in pictures and on the page: fit for print and told apart without colour."""
+"""How points look in pictures: fit for print and told apart without colour."""
 
 from __future__ import annotations
 
