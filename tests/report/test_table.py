@@ -135,6 +135,13 @@ def test_a_line_of_two_experts_may_be_measured_on_other_than_two_rewards(tmp_pat
         ("reward1_name,reward1,reward2\nx,1,2\n", "the column 'reward2' has no column reward2_name"),
         ("lambda,a,b\n50,1,2\n", "lambda is 50, no weight"),
         ("kind,mu,a,b\nmorl,50,1,2\n", "mu is 50, no weight"),
+        ("lambdas,score:h,score:k\n0,1,2\n", "the column 'lambdas' does not look like a reward"),
+        ("weight_h,score:h,score:k\n0,1,2\n", "the column 'weight_h' does not look like a reward"),
+        ("lambda1,lambda2,a,b\n0,1,1,2\n", "the column 'lambda1' does not look like a reward"),
+        ("lambda,a_mean,a_std,b\n0,1,1,2\n", "the column 'a_std' does not look like a reward"),
+        ("lambda,a,a_low,a_high,b\n0,1,1,1,2\n", "the column 'a_low' does not look like a reward"),
+        ("lambda,a,std,b\n0,1,1,2\n", "the column 'std' does not look like a reward"),
+        ("lambda,score:,score:b\n0,1,2\n", "the column 'score:' names nothing"),
         ("lamda,a,b\n0,1,2\n", "the column 'lamda' does not look like a reward"),
         ("alpha,a,b\n0,1,2\n", "the column 'alpha' does not look like a reward"),
         ("lambda,a,a_std,b\n0,1,1,2\n", "the column 'a_std' does not look like a reward"),
@@ -181,6 +188,75 @@ def test_where_names_what_is_there(tmp_path):
 def test_columns_without_a_name_are_left_out(tmp_path):
     measured = table(tmp_path, ",lambda,r1,r2,\n0,0,1,2,\n1,1,2,1,\n")
     assert (measured.rewards, measured.scores.tolist()) == (("r1", "r2"), [[1, 2], [2, 1]])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Unnamed: 0,lambda,r1,r2\n0,0,1,2\n1,1,2,1\n",
+        "index,lambda,r1,r2\n0,0,1,2\n1,1,2,1\n,,,\n",
+        "sep=;\nlambda;r1;r2\n0;1;2\n1;2;1\n",
+        "lambda\tr1\tr2\n0\t1,0\t2,0\n1\t2\t1\n",
+        "run,run_name,lambda,score:r1,score:r2\n7,x,0,1,2\n7,x,1,2,1\n",
+    ],
+)
+def test_what_programs_put_around_a_table_is_not_read(tmp_path, text):
+    measured = table(tmp_path, text)
+    assert (measured.rewards, measured.scores.tolist()) == (("r1", "r2"), [[1, 2], [2, 1]])
+
+
+@pytest.mark.parametrize("names", ["speed,k", "lambada,wikitext", "kindly,kinds", "weight_of_evidence,mu_score"])
+def test_rewards_may_have_names_that_sound_like_others(tmp_path, names):
+    assert table(tmp_path, f"lambda,{names}\n0,1,2\n1,2,1\n").rewards == tuple(names.split(","))
+
+
+@pytest.mark.parametrize(
+    ("header", "objectives"),
+    [
+        ("h,h_stderr,k,k_stderr", {}),
+        ("score:h,h_stderr,score:k,k_stderr", {}),
+        ("score:h,score:h_stderr,score:k,score:k_stderr", {}),
+        ("score:h,stderr:h,score:k,stderr:k", {"a": "h", "b": "k"}),
+        ("score:h,h_stderr,score:k,k_stderr", {"a": "h", "b": "k"}),
+        ("h_mean,h_stderr,k_mean,k_stderr", {}),
+    ],
+)
+def test_standard_errors_are_found_however_the_rewards_are_written(tmp_path, header, objectives):
+    measured = table(tmp_path, f"lambda,{header}\n0,1,.3,.1,.2\n1,.1,.3,1,.2\n", objectives=objectives)
+    assert len(measured.rewards) == 2
+    assert measured.stderr.tolist() == [[0.3, 0.2], [0.3, 0.2]]
+
+
+def test_errors_of_one_reward_tell_of_that_one(tmp_path):
+    text = "kind,lambda,h,h_stderr,k\nsoup,0,1,.1,0\nsoup,.5,.48,.1,.45\nsoup,1,0,.1,1\nbase,,0,,0\n"
+    report = analyse(table(tmp_path, text), Options())
+    assert {name: own.verdict for name, own in report.lmc.items()} == {"h": "holds within error", "k": "fails"}
+    assert report.hypotheses["lmc"].words == "At lambda 0.5 k lies 0.05 below the line; no error is known."
+    assert report.points[-1].scores["h"].stderr is None
+    assert "Some scores have no standard error." in report.notes
+
+
+def test_an_end_that_rounding_misses_is_an_expert_too(tmp_path):
+    end = sum([0.1] * 10)
+    assert end != 1
+    measured = table(tmp_path, f"lambda,h,k\n1e-17,.1,.9\n.5,.6,.6\n{end!r},1,.1\n")
+    assert [model.kind for model in measured.models] == ["expert", "soup", "expert"]
+    assert measured.models[2].weights == {"h": 1, "k": 0}
+
+
+def test_the_experts_are_those_of_all_seeds_together(tmp_path):
+    flat = "0,0,.50,.52\n0,.5,.5,.51\n0,1,.51,.50\n"
+    clear = "1,0,.9,.1\n1,.5,.6,.6\n1,1,.1,.9\n"
+    for rows in (flat + clear, clear + flat):
+        assert table(tmp_path, f"seed,lambda,h,k\n{rows}").models[0].weights == {"h": 1, "k": 0}
+
+
+def test_a_gap_that_fails_is_told_and_not_a_deeper_one_that_chance_explains(tmp_path):
+    text = (
+        "id,kind,weight:a,weight:b,a,b,stderr:a,stderr:b\nA,expert,1,0,1,0,.01,.01\nB,expert,0,1,0,1,.01,.01\n"
+        "m,soup,.5,.5,.3,.6,.3,.01\nn,soup,.25,.75,.10,.8,.01,.01\n"
+    )
+    assert "At n a lies 0.15 below" in analyse(table(tmp_path, text), Options()).hypotheses["lmc"].words
 
 
 def test_a_delimiter_within_quotes_parts_nothing(tmp_path):
