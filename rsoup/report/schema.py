@@ -16,7 +16,7 @@ Rule = Literal["lambda = mu", "validation", "at least", "knee"]
 
 
 class Estimate(Record):
-    """A figure with its standard error and 95 % interval, both None where no single scores are known."""
+    """A figure with its standard error, if known, and its 95 % interval, None where no single scores are known."""
 
     value: float
     stderr: float | None = None
@@ -47,7 +47,7 @@ class ReportPoint(Record):
 
 
 class Volume(Record):
-    """The front of one kind of points in single figures; all but ``value`` on rewards scaled over every point."""
+    """The front of one kind of points; area, sparsity and spacing are of rewards scaled over every point."""
 
     value: float
     stderr: float | None

@@ -20,9 +20,9 @@ def spread(score: ScoreEstimate) -> Interval | None:
 
 def spread_word(report: Report) -> str:
     """Say what bars and bands are; nothing where there are none."""
+    if report.bootstrap is not None:
+        return f"{100 * report.bootstrap.level:g} % interval"
     scores = [score for point in report.points for score in point.scores.values()]
-    if any(score.interval is not None for score in scores):
-        return f"{100 * report.bootstrap.level:g} % interval" if report.bootstrap else "interval"
     return "± standard error" if any(score.stderr is not None for score in scores) else ""
 
 
