@@ -14,6 +14,7 @@ LEVEL = 0.95
 MOST_BIAS = 0.5  # standard deviations that percentiles can correct: more leaves them draws of the tails alone
 BIAS_BEHIND = 1 + math.sqrt(2)
 """The bias of an estimate over what its draws add: noise moves it by b, and draws, of twice the variance, by 1.41 b."""
+SIMULATED = 400_000
 FEW = 12  # rows below which counts of a resample take so few values that its tails are missing
 
 
@@ -111,22 +112,25 @@ def stretch(freedom: float | Floats, level: float = LEVEL) -> Floats:
     return np.asarray(special.stdtrit(freedom, (1 + level) / 2) / special.ndtri((1 + level) / 2))
 
 
-def simultaneous_reach(
-    draws: Floats, estimate: Floats, stderr: Floats, freedom: float, rows: int, level: float = LEVEL
-) -> float:
+def simultaneous_reach(draws: Floats, estimate: Floats, samples: Floats, level: float = LEVEL) -> float:
     """Return how many standard errors cover all of ``estimate`` (...) at once in ``level`` of draws (draws, ...).
 
-    The share of draws beyond the largest deviation is the one beyond Student's quantile, too. ``rows`` are the seeds or
-    prompts resampled: few of them make all figures of a draw move together, so Bonferroni's bound serves instead.
+    ``samples`` (seeds, prompts, ...) are the single values whose means the estimates are. The share of draws beyond the
+    largest deviation is the one allowed beyond each figure's reach. Few seeds, or prompts, make all figures of a draw
+    move together: Bonferroni's share serves instead.
     """
+    stderr = standard_error(samples)
     known = stderr > 0
     if not known.any():
         return 0.0
-    tail = (1 - level) / 2 / np.count_nonzero(known)
-    if rows >= FEW:
+    seeds, prompts = samples.shape[:2]
+    tail = (1 - level) / 2 / int(known.sum())
+    if (seeds if seeds > 1 else prompts) >= FEW:
         deviations = np.abs(draws - estimate)[:, known] / stderr[known]
-        tail = special.ndtr(-np.quantile(deviations.max(axis=1), level))
-    return float(-special.stdtrit(freedom, tail))
+        tail = max(tail, float(special.ndtr(-np.quantile(deviations.max(axis=1), level))))
+    if min(seeds, prompts) == 1:
+        return float(-special.stdtrit(max(seeds, prompts) - 1, tail))
+    return _Variances.of(samples[:, :, known]).studentised(seeds, prompts, tail)
 
 
 def standard_error(samples: Floats) -> Floats:
@@ -201,6 +205,27 @@ class _Variances:
         least = (self.of_seeds + self.of_prompts + self.of_both) / 3
         total: Floats = np.maximum(self.of_seeds + self.of_prompts - self.of_both, least)
         return total
+
+    def studentised(self, seeds: int, prompts: int, tail: float) -> float:
+        """Return what a mean of the truth 0 over its standard error exceeds in a share ``tail`` of trials.
+
+        Simulated with the ratios of the variances, pooled over the means; that of the seeds two standard errors up.
+        """
+        known = self.of_prompts > 0
+        if not known.any():
+            return float(-special.stdtrit(seeds - 1, tail))
+        of_seeds = float(np.mean(self.of_seeds[known] / self.of_prompts[known]))
+        of_both = float(np.mean(self.of_both[known] / self.of_prompts[known]))
+        of_seeds *= 1 + math.sqrt(8 / (seeds - 1) / max(int(known.sum()), 1))
+        generator = np.random.default_rng(0)
+        parts = _Variances(
+            of_seeds * generator.chisquare(seeds - 1, SIMULATED) / (seeds - 1),
+            generator.chisquare(prompts - 1, SIMULATED) / (prompts - 1),
+            np.asarray(of_both),
+        )
+        spread = float(np.sqrt(_Variances(np.asarray(of_seeds), np.asarray(1.0), np.asarray(of_both)).total()))
+        ratios = np.abs(generator.normal(0, spread, SIMULATED)) / np.sqrt(parts.total())
+        return float(np.quantile(ratios, 1 - 2 * tail))
 
     def _upper(self, seeds: int, prompts: int) -> tuple[Floats, Floats]:
         """Return the variances of seeds and prompts, each a standard error above its estimate.

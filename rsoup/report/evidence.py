@@ -81,12 +81,11 @@ class Evidence:
         measured = self.measured
         value = function(measured.scores)
         if self.draws is None or measured.samples is None:
-            return Linear(value, self._told_error(function), None, None, 0.0)
+            return Linear(value, self._told_error(function), None, None, None)
         own = function(measured.samples)
         narrower = np.median(excess(measured.samples)) / excess(own)
         drawn = value + (function(self.draws) - value) * narrower
-        ends = interval(drawn, value, degrees_of_each(own))
-        return Linear(value, standard_error(own), ends, drawn, degrees_of_freedom(own))
+        return Linear(value, standard_error(own), interval(drawn, value, degrees_of_each(own)), drawn, own)
 
     def probability(self, mark: Callable[[Floats], Bools]) -> Floats | None:
         """Return the share of draws in which ``mark`` of the scores is true."""
@@ -123,16 +122,16 @@ def _each(statistic: Callable[[Floats], float], draws: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Linear:
-    """Figures of any shape with their standard errors, intervals (2, ...) and draws (draws, ...), None if unknown.
+    """Figures of any shape with their standard errors, intervals (2, ...), draws (draws, ...) and single values.
 
-    ``freedom`` are the degrees of freedom of most of the intervals.
+    The single values are (seeds, prompts, ...); what is not known is None.
     """
 
     value: Floats
     stderr: Floats | None
     interval: Floats | None
     draws: Floats | None
-    freedom: float
+    samples: Floats | None
 
     def at(self, *place: int) -> Estimate:
         """Return one of the figures."""

@@ -33,7 +33,7 @@ def lmc(evidence: Evidence) -> dict[str, Lmc]:
         return {}
     experts = [alone[name] for name in names]
     gaps = evidence.linear(lambda scores: lmc_gap(scores[..., rows, :], weights, scores[..., experts, :]))
-    reach = _reach(gaps, _resampled(measured))
+    reach = _reach(gaps)
     return {
         name: _lmc([_gap(measured.models[row], gaps, place, column) for place, row in enumerate(rows)], reach, measured)
         for column, name in enumerate(measured.rewards)
@@ -119,17 +119,14 @@ def _gap(model: Model, gaps: Linear, place: int, column: int) -> Gap:
     )
 
 
-def _reach(figures: Linear, rows: int) -> float:
-    """Return how many standard errors cover all figures at once; without draws, by Bonferroni's bound.
-
-    ``rows`` are the prompts, or the seeds if there are more of them, that were resampled.
-    """
+def _reach(figures: Linear) -> float:
+    """Return how many standard errors cover all figures at once; without draws, by Bonferroni's bound."""
     if figures.stderr is None:
         return 0.0
-    if figures.draws is None:
+    if figures.draws is None or figures.samples is None:
         known = max(int(np.count_nonzero(figures.stderr > 0)), 1)
         return float(special.ndtri(1 - (1 - LEVEL) / 2 / known))
-    return simultaneous_reach(figures.draws, figures.value, figures.stderr, figures.freedom, rows)
+    return simultaneous_reach(figures.draws, figures.value, figures.samples)
 
 
 def _lmc(gaps: list[Gap], reach: float, measured: Measured) -> Lmc:
@@ -184,7 +181,7 @@ def _runs(evidence: Evidence, soups: list[int], rows: list[int]) -> list[MorlRun
     lost = None
     if runs:
         lost = evidence.linear(lambda own: np.sum((own[..., rivals, :] - own[..., runs, :]) * weights, axis=-1))
-    reach = 0.0 if lost is None else _reach(lost, _resampled(measured))
+    reach = 0.0 if lost is None else _reach(lost)
     sure = evidence.probability(lambda draw: np.asarray(weakly_dominates(draw[soups], draw[rows]).any(axis=0)))
     found = []
     for place, row in enumerate(rows):
@@ -213,8 +210,3 @@ def _run_verdict(difference: Estimate | None, reach: float, *, beaten: bool, bea
     if difference.value >= 0:
         return "holds"
     return "fails" if difference.value + reach * (difference.stderr or 0.0) < 0 else "holds within error"
-
-
-def _resampled(measured: Measured) -> int:
-    """Return how many rows the draws are of: the prompts, or the seeds if there are more of them."""
-    return 0 if measured.samples is None else max(measured.samples.shape[:2])

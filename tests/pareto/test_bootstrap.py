@@ -85,15 +85,22 @@ def test_few_prompts_widen_the_interval():
 
 
 def test_simultaneous_reach_covers_all_figures_at_once():
-    draws = np.random.default_rng(0).normal(size=(20_000, 10))
-    # the 95 % quantile of the largest of ten independent |N(0, 1)|, and of as many Student variables
-    assert simultaneous_reach(draws, np.zeros(10), np.ones(10), 1e6, 1000) == pytest.approx(2.80, abs=0.05)
-    tail = (1 - 0.95 ** (1 / 10)) / 2
-    assert simultaneous_reach(draws, np.zeros(10), np.ones(10), 4, 1000) == pytest.approx(-stdtrit(4, tail), rel=0.03)
-    assert simultaneous_reach(draws, np.zeros(10), np.zeros(10), 4, 1000) == 0.0
+    generator = np.random.default_rng(0)
+    draws = generator.normal(size=(20_000, 10))
+    for prompts in (2000, 20):
+        samples = generator.normal(size=(1, prompts, 10))
+        own = samples.mean(axis=(0, 1)) + draws * standard_error(samples)
+        tail = (1 - 0.95 ** (1 / 10)) / 2  # of the largest of ten independent figures
+        reach = simultaneous_reach(own, samples.mean(axis=(0, 1)), samples)
+        assert reach == pytest.approx(-stdtrit(prompts - 1, tail), rel=0.03)
+    few = generator.normal(size=(1, 8, 10))
+    assert simultaneous_reach(draws, np.zeros(10), few) == pytest.approx(-stdtrit(7, 0.025 / 10))
+    assert simultaneous_reach(draws, np.zeros(10), np.ones((1, 8, 10))) == 0.0
+    seeds_alone = np.repeat(generator.normal(size=(3, 1, 10)), 20, axis=1)
+    assert simultaneous_reach(draws, np.zeros(10), seeds_alone) == pytest.approx(-stdtrit(2, 0.025 / 10))
 
 
-@pytest.mark.parametrize(("seeds", "prompts"), [(3, 1), (5, 1), (1, 8), (1, 50), (3, 50)])
+@pytest.mark.parametrize(("seeds", "prompts"), [(3, 1), (5, 1), (1, 8), (1, 50), (2, 50), (3, 50)])
 def test_one_of_many_figures_lies_beyond_the_reach_by_chance_in_few_trials(seeds, prompts):
     """Of 20 figures whose truth is 0, with effects of the seed: about 5 trials in 100, and fewer with few seeds."""
     generator, beyond = np.random.default_rng(1), []
@@ -102,7 +109,7 @@ def test_one_of_many_figures_lies_beyond_the_reach_by_chance_in_few_trials(seeds
         samples += (seeds > 1) * generator.normal(0, 0.1, (seeds, 1, 20))
         means, stderr = samples.mean(axis=(0, 1)), standard_error(samples)
         drawn = draw_means(samples[..., None], 200, trial)[..., 0]
-        reach = simultaneous_reach(drawn, means, stderr, degrees_of_freedom(samples), max(seeds, prompts))
+        reach = simultaneous_reach(drawn, means, samples)
         beyond.append((np.abs(means) > reach * stderr).any())
     assert np.mean(beyond) < 0.10
 
