@@ -97,7 +97,7 @@ def test_simultaneous_reach_covers_all_figures_at_once():
     assert simultaneous_reach(draws, np.zeros(10), few) == pytest.approx(-stdtrit(7, 0.025 / 10))
     assert simultaneous_reach(draws, np.zeros(10), np.ones((1, 8, 10))) == 0.0
     seeds_alone = np.repeat(generator.normal(size=(3, 1, 10)), 20, axis=1)
-    assert simultaneous_reach(draws, np.zeros(10), seeds_alone) == pytest.approx(-stdtrit(2, 0.025 / 10))
+    assert simultaneous_reach(draws, np.zeros(10), seeds_alone) == pytest.approx(-stdtrit(2, 0.025 / 10), rel=0.05)
 
 
 @pytest.mark.parametrize(("seeds", "prompts"), [(3, 1), (5, 1), (1, 8), (1, 50), (2, 50), (3, 50)])
