@@ -98,7 +98,8 @@ def interval(draws: Floats, estimate: Floats, freedom: float | Floats, level: fl
     low, high = (_quantile(ordered, special.ndtr(2 * bias + side * reach)) for side in (-1, 1))
     beyond = found != bias
     if beyond.any():
-        lowest, middle, highest = (_quantile(ordered, special.ndtr(side * reach + 0 * bias)) for side in (-1, 0, 1))
+        shares = (np.full_like(bias, special.ndtr(side * reach)) for side in (-1, 0, 1))
+        lowest, middle, highest = (_quantile(ordered, share) for share in shares)
         moved = estimate - _quantile(ordered, special.ndtr(bias))
         centre = estimate + BIAS_BEHIND * (estimate - middle)
         low = np.where(beyond, np.minimum(low + moved, centre - (highest - middle)), low)

@@ -124,11 +124,11 @@ def labels(
     """Return label -> column of the labels that objectives speak of, in the order of the file."""
     used: set[str] = set()
     for expression in objectives.values():
-        labels = labels_of(expression, own)
-        if not labels:
+        named = labels_of(expression, own)
+        if not named:
             numeric = [name for name, column in own.items() if is_number(rows[0][1][column])]
             raise unknown_label(str(path), expression, numeric)
-        used.update(labels)
+        used.update(named)
     return {name: column for name, column in own.items() if name in used}
 
 
