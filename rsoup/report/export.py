@@ -18,11 +18,11 @@ def chosen_soups(report: Report, folder: Path) -> dict[Path, mixing.Soup]:
     there = next((folder / choice.folder for choice in report.choices if (folder / choice.folder).exists()), None)
     if there is not None:
         raise ResultsError(f"--export: {there} is already there.", "Give another folder, or delete it.")
-    weights = {choice.folder: choice.weights for choice in report.choices}
-    other = next((choice for choice in report.choices if choice.weights != weights[choice.folder]), None)
+    chosen = {choice.folder: choice for choice in report.choices}
+    other = next((choice for choice in report.choices if choice.weights != chosen[choice.folder].weights), None)
     if other is not None:
         raise ResultsError(f"--export: two mixes would be {other.folder}.", "Choose them one by one, into two folders.")
-    return {folder / choice.folder: _soup(report, choice) for choice in report.choices}
+    return {folder / name: _soup(report, choice) for name, choice in chosen.items()}
 
 
 def _soup(report: Report, choice: Choice) -> mixing.Soup:

@@ -14,6 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
 
 from rsoup.report import Options, Report, make_report
+from rsoup.report.analysis import analyse
+from rsoup.report.inputs import read_inputs
 from rsoup.report.pictures import along, front, polygons, style
 from rsoup.report.pictures.lettering import ELLIPSIS, printable, shortened, wrapped
 
@@ -196,12 +198,26 @@ def test_a_lambda_stands_nearest_to_its_own_point(tmp_path, drawn, seed):
     ids = [point.id for point in report.points]
     means = [[point.scores[name].mean for name in report.rewards] for point in report.points]
     places = figure.axes[0].transData.transform(means)
-    for text in annotations(figure):
-        own = [point.id for point in report.points if point.kind == "soup" and text.get_text() == f"{point.lam:g}"]
-        if own:
-            box = extent(text)
-            away = np.hypot(*np.maximum(0, np.maximum(box[:2] - places, places - box[2:])).T)
-            assert away[ids.index(own[0])] <= away.min() + 4, text.get_text()  # dots, at 300 an inch
+    owners = {f"{point.lam:g}": point.id for point in report.points if point.kind == "soup"}
+    numbers = [text for text in annotations(figure) if text.get_text() in owners]
+    assert len(numbers) >= 3
+    for text in numbers:
+        box = extent(text)
+        away = np.hypot(*np.maximum(0, np.maximum(box[:2] - places, places - box[2:])).T)
+        assert away[ids.index(owners[text.get_text()])] <= away.min() + 4, text.get_text()  # dots, at 300 an inch
+
+
+def test_the_polygons_of_choices_go_before_those_of_experts(tmp_path):
+    rewards = [f"r{number}" for number in range(14)]
+    rows = [[float(row == column) for column in range(14)] for row in range(14)]
+    rows.append([0.5, 0.5, *[0.0] * 12])
+    header = ",".join(["kind", *(f"weight:{name}" for name in rewards), *(f"score:{name}" for name in rewards)])
+    lines = [",".join(["soup", *map(str, row), *map(str, row)]) for row in rows]
+    (tmp_path / "points.csv").write_text("\n".join([header, *lines]))
+    report = analyse(read_inputs([tmp_path / "points.csv"], {}, {}), Options(at_least={"r12": 0.9}))
+    shown = [report.points[row].id for row in polygons._telling(report)]
+    assert len(shown) == polygons.POLYGONS
+    assert {"r12", report.points[-1].id} <= set(shown)
 
 
 def test_names_of_the_ends_are_not_struck_through(tmp_path, drawn):
