@@ -15,12 +15,13 @@ from rsoup.evaluation.generation import Resident
 from rsoup.evaluation.plan import Plan, PlannedPoint
 from rsoup.evaluation.records import Floats
 from rsoup.evaluation.results import PointSamples
-from rsoup.evaluation.scoring import Judges, what_rewards_read
+from rsoup.evaluation.scoring import Judges
 from rsoup.evaluation.vllm import Vllm
 from rsoup.files import sha256_json
 from rsoup.models.load import load_language_model, pick_device, pick_dtype, settings_sha256
 from rsoup.progress import Progress
 from rsoup.recipe import Recipe
+from rsoup.rewards.samples import sample_of
 from rsoup.tasks.loading import Example
 
 MEASURES = ("kl", "surprise")
@@ -110,7 +111,7 @@ class Bench:
             keeping.keep_completions(rows, keeping.seconds() + time.perf_counter() - began)
         each = self._recipe.evaluation.samples
         pairs = [(example, own) for example in self._examples for own in rows[self._rows[example.id]][:each]]
-        scores = self._judges.scores(keeping, [what_rewards_read(example, own) for example, own in pairs])
+        scores = self._judges.scores(keeping, [sample_of(example, own.text, own.tokens) for example, own in pairs])
         return Measured(tuple(own for _, own in pairs), scores, each, keeping.seconds())
 
     def _missing(self, rows: Mapping[str, list[Completion]]) -> list[Example]:

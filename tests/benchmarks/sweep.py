@@ -30,6 +30,7 @@ from rsoup.models.load import keep_large_buffers, load_tokenizer, model_source
 from rsoup.progress import Silent
 from rsoup.recipe import Recipe
 from rsoup.recipe_file import find_recipe, load_recipe
+from rsoup.rewards.samples import sample_of
 from rsoup.rewards.scoring import make_scorers, score_all
 from rsoup.tasks import resolve_task
 from rsoup.tasks.loading import Example, load_examples
@@ -123,7 +124,7 @@ def original(recipe: Recipe, folders: Sequence[Path], examples: Sequence[Example
     with spending(spent):
         model = load_mix(model_source(recipe.model.base), folders, SEEN[0])
         texts = generate(model, recipe, examples, 1)
-        score_all(scorers, [example.post for example in examples], texts)
+        score_all(scorers, list(map(sample_of, examples, texts)))
     return spent, texts
 
 
@@ -137,7 +138,7 @@ def peft_batched(recipe: Recipe, folders: Sequence[Path], examples: Sequence[Exa
         with spending(spent):
             set_peft_model_state_dict(model, mixed_state(model, ("one", "two"), weights), adapter_name="mix")
             texts.append(generate(model, recipe, examples, 64))
-            score_all(scorers, [example.post for example in examples], texts[-1])
+            score_all(scorers, list(map(sample_of, examples, texts[-1])))
     return spent.over(len(SEEN)), texts[0]
 
 
