@@ -112,7 +112,8 @@ def results_table(results: Results, timing: Mapping[str, float]) -> Table:
     extras = {"tokens": ("completion_tokens", 1), "KL": ("kl", 2)}
     extras = {title: own for title, own in extras.items() if any(own[0] in point.extras for point in results.points)}
     table.add_column("lambda" if line else "point")
-    for title in [*results.rewards, *extras, *(["ms/token"] if costs else [])]:
+    ways = {name: f"{name} {_arrow(name in results.minimized)}" for name in results.rewards if results.minimized}
+    for title in [*(ways.values() or results.rewards), *extras, *(["ms/token"] if costs else [])]:
         table.add_column(title, justify="right")
     if line:
         table.add_column("model", overflow="fold")
@@ -123,6 +124,11 @@ def results_table(results: Results, timing: Mapping[str, float]) -> Table:
         first = "" if point.lam is None else f"{point.lam:.2f}"
         table.add_row(*([first, *cells, escape(point.id)] if line else [escape(point.id), *cells]))
     return table
+
+
+def _arrow(lower: bool) -> str:
+    """Return which way a reward is better."""
+    return "↓" if lower else "↑"
 
 
 def _score(score: Score) -> str:
@@ -157,7 +163,8 @@ def _points_table(report: Report, *, intervals: bool) -> Table:
     digits = {name: _digits([point.scores[name].mean for point in report.points]) for name in report.rewards}
     cells = {name: [show(point.scores[name], digits[name]) for point in report.points] for name in report.rewards}
     for reward, own in cells.items():
-        header = f"{escape(reward)}{escape(told)}"
+        way = f" {_arrow(reward in report.minimized)}" if report.minimized else ""
+        header = f"{escape(reward)}{way}{escape(told)}"
         table.add_column(header, justify="right", min_width=max(map(len, own)), overflow="fold")
     table.add_column("front")
     for row, point in enumerate(report.points):
@@ -185,7 +192,8 @@ def _summary(report: Report) -> dict[str, list[str]]:
     finest = _digits([0.0, *(volume.value for volume in volumes.values())])
     width = max(map(len, volumes), default=0) + 1
     figures = [f"{kind:<{width}}{_volume(volume, finest)}" for kind, volume in volumes.items()]
-    lines = {f"hypervolume above {above}": figures}
+    side = "from" if report.minimized else "above"
+    lines = {f"hypervolume {side} {above}": figures}
     titles = {"lmc": "linear mode connectivity", "coverage": "Pareto coverage"}
     for name, hypothesis in report.hypotheses.items():
         lines[f"{titles[name]}: {hypothesis.verdict}"] = [hypothesis.words]

@@ -14,7 +14,7 @@ from rsoup.evaluation.cache import SCHEMA, Completion, Kept, kept
 from rsoup.evaluation.generation import Resident
 from rsoup.evaluation.plan import Plan, PlannedPoint
 from rsoup.evaluation.records import Floats
-from rsoup.evaluation.results import PointSamples
+from rsoup.evaluation.samples import MEASURES, PointSamples
 from rsoup.evaluation.scoring import Judges, what_rewards_read
 from rsoup.evaluation.vllm import Vllm
 from rsoup.files import sha256_json
@@ -22,8 +22,6 @@ from rsoup.models.load import load_language_model, pick_device, pick_dtype, sett
 from rsoup.progress import Progress
 from rsoup.recipe import Recipe
 from rsoup.tasks.loading import Example
-
-MEASURES = ("kl", "surprise")
 
 
 @dataclass(frozen=True)

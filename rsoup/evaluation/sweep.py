@@ -31,6 +31,7 @@ from rsoup.evaluation.timing import write_timing
 from rsoup.evaluation.trajectory import read_trajectory
 from rsoup.evaluation.vllm import require_vllm
 from rsoup.models.load import context_length, load_tokenizer, model_sha256
+from rsoup.pareto.direction import signs_of
 from rsoup.progress import Progress
 from rsoup.recipe import START, EvaluationSection, Recipe
 from rsoup.tasks import Task, resolve_task
@@ -81,6 +82,7 @@ def evaluate(
         generation=_generation(settings, bench.dtype, START if start is not None else "base"),
         prompts=Prompts(count=len(examples), sha256=bench.prompts_sha256, split="test", left_out=left_out),
         rewards=tuple(recipe.rewards),
+        directions={name: recipe.rewards[name].direction for name in recipe.rewards} if recipe.minimized else {},
         adapters={name: _adapter(adapter, out, plan) for name, adapter in plan.adapters.items()},
         method=settings.method,
         points=tuple(_point(point, own) for point, own in measured.items()),
@@ -139,8 +141,8 @@ def _next(recipe: Recipe, plan: Plan, measured: dict[PlannedPoint, Measured]) ->
     """Return the mix to measure next, None when there is none left."""
     found = {plan.position(point): own for point, own in measured.items()}
     places = [place for place in found if place is not None]
-    scores = [[found[place].mean(name) for name in recipe.rewards] for place in places]
-    weights = next_point(np.array(places), np.array(scores), recipe.seed)
+    scores = np.array([[found[place].mean(name) for name in recipe.rewards] for place in places])
+    weights = next_point(np.array(places), scores * signs_of(recipe.rewards, recipe.minimized), recipe.seed)
     return None if weights is None else plan.point_at(weights)
 
 

@@ -90,7 +90,7 @@ def train_adapter(
     if team.decides(is_there):
         return folder
     check_trl(recipe.training, recipe.generation)
-    objective = Objective(make_scorers(recipe.rewards), weights)
+    objective = Objective(make_scorers(recipe.rewards), weights, recipe.minimized)
     examples = _examples(recipe, progress)  # with the line above: what is wrong shows before anything is written
     with _turn(recipe, name, team, progress):
         if team.decides(is_there):
@@ -146,6 +146,7 @@ class _Notes:
             **_provenance(self.recipe, self.policy.language_model, self.kind, self.name),
             "init_sha256": self.start.sha256,
             "rewards": dict(self.weights),
+            **({"minimized": lowered} if (lowered := _lowered(self.recipe, self.weights)) else {}),
             "algo": self.recipe.training.algo,
             "score_scaling": self.recipe.training.score_scaling,
             "score_statistics": {reward: asdict(running) for reward, running in state.running.items()},
@@ -299,12 +300,18 @@ def training_fingerprint(recipe: Recipe, weights: Mapping[str, float]) -> str:
             "posts": posts_sha256(task, "train"),
             "task": task.identity(),
             "rewards": {name: reward_identity(name, recipe.rewards[name]) for name in used},
+            **({"minimized": lowered} if (lowered := _lowered(recipe, used)) else {}),
             "weights": used,
             "training": recipe.training.model_dump(exclude=IMMATERIAL),
             "generation": recipe.generation.model_dump(),
             "seed": recipe.seed,
         }
     )
+
+
+def _lowered(recipe: Recipe, weights: Mapping[str, float]) -> list[str]:
+    """Return the rewards that a training lowers."""
+    return sorted(name for name, weight in weights.items() if weight and name in recipe.minimized)
 
 
 def _is_done(folder: Path, fingerprint: str) -> bool:

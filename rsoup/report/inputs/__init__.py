@@ -2,32 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from rsoup.errors import ResultsError
+from rsoup.errors import ResultsError, did_you_mean
 from rsoup.report.inputs.printed import read_printed
 from rsoup.report.inputs.runs import read_runs
 from rsoup.report.inputs.table import read_table
 from rsoup.report.measured import Measured
 
 
-def read_inputs(paths: list[Path], objectives: Mapping[str, str], where: Mapping[str, str]) -> Measured:
-    """Read results files (several are pooled over seeds), one CSV of points, or one printed block."""
-    if all(path.is_dir() or path.suffix.lower() == ".json" for path in paths):
-        if objectives or where:
+def read_inputs(
+    paths: list[Path], objectives: Mapping[str, str], where: Mapping[str, str], minimize: Collection[str] = ()
+) -> Measured:
+    """Read results files (several are pooled over seeds), one CSV of points, or one printed block.
+
+    Lower scores of the rewards ``minimize`` are better, whatever the input says.
+    """
+    measured = _read(paths, objectives, where, minimize)
+    for name in minimize:
+        if name not in measured.rewards:
             raise ResultsError(
-                "--objective and --where read a CSV or a printed block; a results file names its rewards itself.",
-                "Leave them out.",
+                f"--minimize: {name!r} is no reward of these points.", did_you_mean(name, measured.rewards)
             )
-        return read_runs(paths)
+    return measured
+
+
+def _read(
+    paths: list[Path], objectives: Mapping[str, str], where: Mapping[str, str], minimize: Collection[str]
+) -> Measured:
+    if all(path.is_dir() or path.suffix.lower() == ".json" for path in paths):
+        if where:
+            raise ResultsError("--where chooses rows of a CSV.", "Leave it out.")
+        return read_runs(paths, objectives, minimize)
     if len(paths) > 1:
         raise ResultsError(
             f"{len(paths)} inputs, not all of them results files: only results of rsoup eval are pooled.",
             "Give results files, or one CSV, or one printed block.",
         )
     if paths[0].suffix.lower() in (".csv", ".tsv"):
-        return read_table(paths[0], objectives, where)
+        return read_table(paths[0], objectives, where, minimize)
     if where:
         raise ResultsError("--where chooses rows of a CSV.", "Leave it out.")
-    return read_printed(paths[0], objectives)
+    return read_printed(paths[0], objectives, minimize)

@@ -24,6 +24,7 @@ DASHES: dict[Kind, str] = {
     "ensemble": "-.",
     "mod": "-.",
     "checkpoint": ":",
+    "model": "-",
 }
 POLYGONS = 2 * len(OKABE_ITO)  # that a radar can show: each colour without and with marks
 MARKED = 200  # soups that a triangle can mark
