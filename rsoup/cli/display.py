@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -137,10 +137,10 @@ def _score(score: Score) -> str:
 
 def show_report(report: Report) -> None:
     """Print the front, the hypervolumes and the verdicts of a report."""
-    table = _points_table(report, intervals=report.bootstrap is not None)
-    if out.measure(table, options=out.options.update(max_width=10_000)).maximum > out.width:
-        table = _points_table(report, intervals=False)
-    out.print(table)
+    shown = (_interval, _error, _mean) if report.bootstrap is not None else (_error, _mean)
+    tables = [_points_table(report, show) for show in shown]
+    wide = out.options.update(max_width=10_000)
+    out.print(next((table for table in tables if out.measure(table, options=wide).maximum <= out.width), tables[-1]))
     for title, lines in _summary(report).items():
         out.print(f"\n[bold]{escape(title)}[/]")
         for line in lines:
@@ -150,11 +150,10 @@ def show_report(report: Report) -> None:
         say(f"note: {note}")
 
 
-def _points_table(report: Report, *, intervals: bool) -> Table:
-    """Return the table of a report: a row per point, its scores with intervals or errors, its place on the front."""
-    show = _interval if intervals else _error
+def _points_table(report: Report, show: Callable[[ScoreEstimate, int], str]) -> Table:
+    """Return the table of a report: a row per point, its scores as ``show`` writes them, its place on the front."""
     errors = any(score.stderr is not None for point in report.points for score in point.scores.values())
-    told = " [95 %]" if intervals else " ±" if errors else ""
+    told = " [95 %]" if show is _interval else " ±" if show is _error and errors else ""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("point", no_wrap=True)
     line = any(point.lam is not None for point in report.points)
@@ -212,6 +211,10 @@ def _volume(volume: Volume, digits: int) -> str:
 def _interval(score: ScoreEstimate, digits: int) -> str:
     interval = f" [{', '.join(f'{end:.{digits}f}' for end in score.interval)}]" if score.interval else ""
     return f"{score.mean:.{digits}f}{interval}"
+
+
+def _mean(score: ScoreEstimate, digits: int) -> str:
+    return f"{score.mean:.{digits}f}"
 
 
 def _error(score: ScoreEstimate, digits: int) -> str:

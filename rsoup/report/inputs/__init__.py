@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from rsoup.errors import ResultsError, did_you_mean
+from rsoup.report.inputs.lmeval import is_lm_eval, read_lm_eval
 from rsoup.report.inputs.printed import read_printed
 from rsoup.report.inputs.runs import read_runs
 from rsoup.report.inputs.table import read_table
@@ -15,7 +16,7 @@ from rsoup.report.measured import Measured
 def read_inputs(
     paths: list[Path], objectives: Mapping[str, str], where: Mapping[str, str], minimize: Collection[str] = ()
 ) -> Measured:
-    """Read results files (several are pooled over seeds), one CSV of points, or one printed block.
+    """Read results files (several are pooled over seeds), one CSV of points, results of lm-eval, or a printed block.
 
     Lower scores of the rewards ``minimize`` are better, whatever the input says.
     """
@@ -31,6 +32,16 @@ def read_inputs(
 def _read(
     paths: list[Path], objectives: Mapping[str, str], where: Mapping[str, str], minimize: Collection[str]
 ) -> Measured:
+    tables = [path for path in paths if path.suffix.lower() in (".csv", ".tsv")]
+    others = [path for path in paths if path not in tables]
+    if others and len(tables) < 2 and not where and all(map(is_lm_eval, others)):
+        return read_lm_eval(others, tables[0] if tables else None, objectives, minimize)
+    odd = next((path for path in others if is_lm_eval(path)), None)
+    if odd is not None:
+        raise ResultsError(
+            f"{odd}: is a result of lm-eval, and another input is none.",
+            "Give results of lm-eval alone, or with one CSV that says what their models are; --where is for a CSV.",
+        )
     if all(path.is_dir() or path.suffix.lower() == ".json" for path in paths):
         if where:
             raise ResultsError("--where chooses rows of a CSV.", "Leave it out.")
@@ -38,7 +49,7 @@ def _read(
     if len(paths) > 1:
         raise ResultsError(
             f"{len(paths)} inputs, not all of them results files: only results of rsoup eval are pooled.",
-            "Give results files, or one CSV, or one printed block.",
+            "Give results files, or one CSV, or results of lm-eval, or one printed block.",
         )
     if paths[0].suffix.lower() in (".csv", ".tsv"):
         return read_table(paths[0], objectives, where, minimize)

@@ -88,6 +88,14 @@ def read_table(
     return measured_from(points, objectives, (Source(str(path), sha256_file(path), dict(where)),), notes, minimized)
 
 
+def read_hints(path: Path, rewards: tuple[str, ...]) -> list[PlainPoint]:
+    """Read what the rows of a CSV say that models are, by their ids; scores are left alone."""
+    rows, _ = _rows(path)
+    if not all(row.get("id") for _, row in rows):
+        raise ResultsError(f"{path}: beside results of lm-eval a CSV says what each model is.", "Give a column id.")
+    return [_point(f"{path}: row {number}", row, {}, rewards) for number, row in rows]
+
+
 def _rows(path: Path) -> tuple[list[tuple[int, Row]], dict[str, Direction]]:
     """Return the rows with their line numbers, and which way columns are better that say so.
 
