@@ -115,6 +115,20 @@ def choose_figures(path: Path, run: Results, objectives: Mapping[str, str], mini
     return Figures(terms, minimized, trained, notes)
 
 
+def with_measures(run: Results, samples: Samples) -> Results:
+    """Return results whose points have the means of all measures that their completions have."""
+    points = tuple(
+        point.model_copy(
+            update={
+                "extras": {name: float(values.mean()) for name, values in samples.points[point.id].measures.items()}
+                | point.extras
+            }
+        )
+        for point in run.points
+    )
+    return run.model_copy(update={"points": points})
+
+
 def _sum(terms: Terms, values: Mapping[str, Floats]) -> Floats:
     return np.asarray(sum(sign * values[label] for sign, label in terms) + 0.0)
 

@@ -11,7 +11,7 @@ import numpy as np
 from rsoup.errors import ResultsError
 from rsoup.evaluation.results import Results, read_results, read_samples, results_file
 from rsoup.files import sha256_file
-from rsoup.report.inputs.figures import Figures, choose_figures
+from rsoup.report.inputs.figures import Figures, choose_figures, with_measures
 from rsoup.report.inputs.plain import LARGEST
 from rsoup.report.measured import Measured, Model, Source
 
@@ -25,11 +25,8 @@ def read_runs(paths: list[Path], objectives: Mapping[str, str], minimize: Collec
     to pool runs that differ in anything but their seed, or in measures that no objective asks for.
     """
     runs = [read_results(path) for path in paths]
-    first = runs[0]
-    figures = choose_figures(paths[0], first, objectives, minimize)
     for path, run in zip(paths, runs, strict=True):
-        _refuse_unlike(paths[0], first, path, run, with_kl="kl" in figures.labels)
-        figures.check(path, run)
+        _refuse_unlike(paths[0], runs[0], path, run)
     _refuse_same_seed(paths, runs)
     texts = [read_samples(path, run) for path, run in zip(paths, runs, strict=True) if run.samples is not None]
     if 0 < len(texts) < len(runs):
@@ -38,6 +35,17 @@ def read_runs(paths: list[Path], objectives: Mapping[str, str], minimize: Collec
     for path, own in zip(paths[1:], texts[1:], strict=False):
         if set(own.prompt_ids) != set(texts[0].prompt_ids):
             raise ResultsError(f"{path}: was evaluated on other prompts than {paths[0]}.", APART)
+    if texts:
+        runs = [with_measures(run, own) for run, own in zip(runs, texts, strict=True)]
+    first = runs[0]
+    figures = choose_figures(paths[0], first, objectives, minimize)
+    for path, run in zip(paths, runs, strict=True):
+        figures.check(path, run)
+        if "kl" in figures.labels and _start(run) != _start(first):
+            raise ResultsError(
+                f"{path}: has the KL to {_start(run)}, {paths[0]} that to {_start(first)}.",
+                "Leave kl out, or evaluate them alike.",
+            )
     models = tuple(_model(first, row, figures) for row in range(len(first.points)))
     means = np.stack([figures.means(first, run) for run in runs])  # (seeds, points, rewards)
     if np.abs(means).max(initial=0.0) > LARGEST:
@@ -100,10 +108,14 @@ def _source(path: Path, run: Results) -> Source:
     return Source(str(path), sha256_file(results_file(path)), about)
 
 
-def _refuse_unlike(first_path: Path, first: Results, path: Path, run: Results, *, with_kl: bool) -> None:
-    """Refuse two runs that cannot be averaged; what KL was measured to counts only where it is an objective."""
-    one, other = (own.generation.model_dump() for own in (first, run))
-    start, others = one.pop("kl_to", None), other.pop("kl_to", None)
+def _start(run: Results) -> str:
+    """Return what the KL divergence of completions was measured to."""
+    return str(run.generation.model_dump().get("kl_to"))
+
+
+def _refuse_unlike(first_path: Path, first: Results, path: Path, run: Results) -> None:
+    """Refuse two runs that cannot be averaged, whatever was measured beside rewards."""
+    one, other = (own.generation.model_dump(exclude={"kl_to"}) for own in (first, run))
     same = {
         "rewards": (sorted(first.rewards), sorted(run.rewards)),
         "rewards of which lower scores are better": (sorted(first.minimized), sorted(run.minimized)),
@@ -113,7 +125,6 @@ def _refuse_unlike(first_path: Path, first: Results, path: Path, run: Results, *
         "base model's weights": (first.base_model.sha256, run.base_model.sha256),
         "mixing method": (first.method, run.method),
         "generation": (one, other),
-        "model that KL is measured to": (start, others) if with_kl and start and others else (None, None),
         "points": (sorted(point.id for point in first.points), sorted(point.id for point in run.points)),
     }
     for what, (ours, theirs) in same.items():
