@@ -164,9 +164,7 @@ def _shortfalls(gaps: dict[str, Gap]) -> str:
         error = "" if gap.stderr is None else f" (standard error {gap.stderr:.2g})"
         side = "below" if gap.gap < 0 else "above"
         parts.append(f"{where} {name} lies {abs(gap.gap):.3g} {side} the line{error}")
-    told = ", ".join(parts[:TOLD]) + (
-        f", and {len(parts) - TOLD} more rewards do worse than it" if len(parts) > TOLD else ""
-    )
+    told = ", ".join(parts[:TOLD]) + (f", and so it is with {len(parts) - TOLD} more" if len(parts) > TOLD else "")
     return told[0].upper() + told[1:]
 
 
