@@ -107,14 +107,14 @@ function gauge(name, words, spans) {
     if (kind !== "dot") span.style.width = `${100 * Math.max(0, Math.min(1, to) - Math.max(0, from))}%`;
     track.append(span);
   }
-  return element("div", { class: "gauge" }, element("b", { dir: "auto" }, `${name}${arrowOf(name)}`), track, element("i", {}, words));
+  return element("div", { class: "gauge" }, element("b", { dir: "auto" }, name), track, element("i", {}, words));
 }
 function scoreGauge(name, score) {
   const [low, high] = extent(name);
   const place = scaler(low, high, 0, 1);
   const ends = spread(score);
   const range = ends ? [["range", ...ends.map(place)]] : [];
-  return gauge(name, withInterval(score, DIGITS[name]), [...range, ["dot", place(score.mean)]]);
+  return gauge(name + arrowOf(name), withInterval(score, DIGITS[name]), [...range, ["dot", place(score.mean)]]);
 }
 
 const quoted = (word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\"'\"'")}'`);

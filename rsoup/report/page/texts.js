@@ -109,7 +109,7 @@ function answer(point, isChosen, base) {
   const scores = SCORED.map((name) => {
     const value = own.scores[name][state.prompt];
     const [low, high] = texts.ranges[name];
-    return gauge(name, number(value, DIGITS[name]), [["range", 0, high > low ? (value - low) / (high - low) : 0]]);
+    return gauge(name + arrowOf(name), number(value, DIGITS[name]), [["range", 0, high > low ? (value - low) / (high - low) : 0]]);
   });
   const kind = isChosen ? `${point.kind} chosen` : point.kind;
   return element("article", { class: `answer ${kind}`, "data-answer": point.id },
