@@ -139,6 +139,25 @@ def test_a_mix_above_the_line_is_the_worse_one_where_lower_is_better(tmp_path):
     assert "At lambda 0.5 bad lies 0.2 above the line" in report.hypotheses["lmc"].words
 
 
+def test_the_terminal_says_which_way_rewards_are_better(tmp_path, rsoup):
+    (tmp_path / "points.csv").write_text(CASE)
+    called = rsoup("pareto", tmp_path / "points.csv", "--minimize", "toxicity", "-o", tmp_path / "report")
+    assert called.lines[0].split() == ["point", "lambda", "accuracy", "↑", "toxicity", "↓", "front"]
+    assert "hypervolume from accuracy 0.600, toxicity 0.600" in called.lines
+    plain = rsoup("pareto", tmp_path / "points.csv", "-o", tmp_path / "report")
+    assert plain.lines[0].split() == ["point", "lambda", "accuracy", "toxicity", "front"]
+
+
+def test_a_table_too_wide_for_its_errors_is_shown_without_them(tmp_path, rsoup):
+    names = [f"benchmark_{number}" for number in range(5)]
+    head = ",".join(["id", *names, *(f"{name}_stderr" for name in names)])
+    errors = ",.001" * 5
+    rows = f"a,0.1234,0.2,0.3,0.4,0.5{errors}\nb,0.1244,0.3,0.2,0.5,0.4{errors}\n"
+    (tmp_path / "points.csv").write_text(f"{head}\n{rows}")
+    lines = rsoup("pareto", tmp_path / "points.csv", "-o", tmp_path / "report").lines
+    assert lines[0].split() == ["point", *names, "front"]
+
+
 NAMES = ("a", "b", "c")
 HALF = st.integers(-6, 6).map(lambda value: value / 4)
 
