@@ -105,6 +105,8 @@ def show_reward(
         out.print(f"returns     {entry.returns}", markup=False, soft_wrap=True)
         for key in entry.settings:
             out.print(f"{key:11} {getattr(section, key)}", markup=False, soft_wrap=True)
+    if section.direction == "minimize":
+        out.print("direction   minimize: lower is better", markup=False)
     if section.model is not None:
         out.print(f"model       {section.model}", markup=False, soft_wrap=True)
         out.print(f"template    {section.template}", markup=False, soft_wrap=True)

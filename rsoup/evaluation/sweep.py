@@ -63,7 +63,7 @@ def evaluate(
         trajectory=read_trajectory(trajectory) if trajectory is not None else (),
         allow_different_starts=allow_different_starts,
     )
-    for warning in plan.warnings:
+    for warning in (*plan.warnings, *_trained_otherwise(plan, recipe)):
         progress.say(f"warning: {warning}")
     base_sha256 = model_sha256(recipe.model.base, recipe.model.revision)
     _check_base(plan, recipe.model.base, base_sha256)
@@ -152,6 +152,20 @@ def _in_order(plan: Plan, measured: dict[PlannedPoint, Measured]) -> dict[Planne
     along = iter(sorted(line, key=lambda point: point.lam or 0.0))
     order = [next(along) if point in line else point for point in measured]
     return {point: measured[point] for point in order}
+
+
+def _trained_otherwise(plan: Plan, recipe: Recipe) -> list[str]:
+    """Say of which adapters a training took a reward the other way than the recipe does."""
+    warnings = []
+    for adapter in plan.adapters.values():
+        told = adapter.provenance.raw if adapter.provenance is not None else {}
+        trained = told.get("rewards")
+        for name, weight in trained.items() if isinstance(trained, dict) else ():
+            lowered = name in (told.get("minimized") or [])
+            if weight and name in recipe.rewards and lowered != (name in recipe.minimized):
+                ways = ("lower", "raise") if lowered else ("raise", "lower")
+                warnings.append(f"{adapter.name} was trained to {ways[0]} {name}; the recipe says to {ways[1]} it.")
+    return warnings
 
 
 def _check_base(plan: Plan, name: str, sha256: str) -> None:

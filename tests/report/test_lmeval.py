@@ -161,8 +161,12 @@ def test_a_broken_file_in_a_folder_is_not_passed_over(evals):
 
 def test_other_inputs_do_not_stand_beside_results_of_lm_eval(evals, tmp_path):
     (tmp_path / "log.txt").write_text("results[ 0.0 ] = [{'a': 1, 'n': 'm'}]")
-    with pytest.raises(ResultsError, match="is a result of lm-eval, and another input is none"):
+    with pytest.raises(ResultsError, match=r"is a result of lm-eval, and .*log\.txt is none"):
         read_inputs([evals, tmp_path / "log.txt"], {}, {})
+    with pytest.raises(ResultsError, match="--where chooses rows of a CSV, and there are results of lm-eval"):
+        read_inputs([evals], {}, {"kind": "soup"})
+    with pytest.raises(ResultsError, match="one CSV says what the models of lm-eval are"):
+        read_inputs([evals, tmp_path / "a.csv", tmp_path / "b.csv"], {}, {})
 
 
 def adapters(folder: Path) -> list[Path]:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from rsoup.adapters.reading import PROVENANCE_FILE
+from rsoup.cli.options import make_recipe
 from rsoup.evaluation.results import RESULTS, read_results
 from rsoup.evaluation.sweep import evaluate
 from rsoup.files import sha256_file
@@ -120,3 +121,36 @@ def test_a_sweep_refines_where_lower_is_better_and_keeps_the_sign(tmp_path, tiny
     assert higher.directions == {}
     assert [point.id for point in lower.points] == [point.id for point in higher.points]
     assert [p.scores["wordy"].mean for p in lower.points] == [-p.scores["wordy"].mean for p in higher.points]
+
+
+def test_an_adapter_that_was_trained_the_other_way_is_told(tmp_path, tiny_model):
+    lower, _ = both(tmp_path, tiny_model, lambdas=2, measures=False)
+    folder = train_adapter(lower, "wordy", {"wordy": 1.0}, "expert", Silent())
+    section = lower.rewards["wordy"].model_copy(update={"direction": "maximize"})
+    raised = lower.model_copy(update={"rewards": {**lower.rewards, "wordy": section}})
+    told = "warning: wordy was trained to lower wordy; the recipe says to raise it."
+    for recipe, expected in ((lower, False), (raised, True)):
+        progress = Telling()
+        evaluate(recipe, [folder], tmp_path / "eval", progress)
+        assert (told in progress.said) is expected
+
+
+class Telling(Silent):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+def test_a_reward_of_the_command_line_may_be_minimised_without_a_recipe(tmp_path):
+    (tmp_path / "words.py").write_text(CODE)
+    flags = {"model.base": "m", "task.data": "d.jsonl"}
+    given = [f"{tmp_path / 'words.py'}:count", "positive"]
+    turned = ["rewards.count.direction=minimize", "rewards.positive.direction=minimize"]
+    recipe, names = make_recipe(None, turned, flags, given)
+    assert list(names) == ["count", "positive"]
+    assert recipe.minimized == {"count", "positive"}
+    assert recipe.rewards["count"].function == given[0]

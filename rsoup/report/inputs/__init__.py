@@ -34,14 +34,10 @@ def _read(
 ) -> Measured:
     tables = [path for path in paths if path.suffix.lower() in (".csv", ".tsv")]
     others = [path for path in paths if path not in tables]
-    if others and len(tables) < 2 and not where and all(map(is_lm_eval, others)):
-        return read_lm_eval(others, tables[0] if tables else None, objectives, minimize)
-    odd = next((path for path in others if is_lm_eval(path)), None)
-    if odd is not None:
-        raise ResultsError(
-            f"{odd}: is a result of lm-eval, and another input is none.",
-            "Give results of lm-eval alone, or with one CSV that says what their models are; --where is for a CSV.",
-        )
+    from_lm_eval = [path for path in others if is_lm_eval(path)]
+    if from_lm_eval:
+        _refuse_beside(from_lm_eval, others, tables, where)
+        return read_lm_eval(others, next(iter(tables), None), objectives, minimize)
     if all(path.is_dir() or path.suffix.lower() == ".json" for path in paths):
         if where:
             raise ResultsError("--where chooses rows of a CSV.", "Leave it out.")
@@ -56,3 +52,19 @@ def _read(
     if where:
         raise ResultsError("--where chooses rows of a CSV.", "Leave it out.")
     return read_printed(paths[0], objectives, minimize)
+
+
+def _refuse_beside(from_lm_eval: list[Path], others: list[Path], tables: list[Path], where: Mapping[str, str]) -> None:
+    """Refuse what cannot stand beside results of lm-eval."""
+    if where:
+        raise ResultsError("--where chooses rows of a CSV, and there are results of lm-eval.", "Leave it out.")
+    odd = next((path for path in others if path not in from_lm_eval), None)
+    if odd is not None:
+        raise ResultsError(
+            f"{from_lm_eval[0]}: is a result of lm-eval, and {odd} is none.",
+            "Give results of lm-eval alone, or with one CSV that says what their models are.",
+        )
+    if len(tables) > 1:
+        raise ResultsError(
+            f"{tables[0]} and {tables[1]}: one CSV says what the models of lm-eval are.", "Put their rows into one."
+        )
