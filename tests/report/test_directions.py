@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rsoup.cli.display import results_table, show_report
 from rsoup.errors import ResultsError
 from rsoup.evaluation.results import read_results
 from rsoup.report import Options
@@ -139,23 +140,30 @@ def test_a_mix_above_the_line_is_the_worse_one_where_lower_is_better(tmp_path):
     assert "At lambda 0.5 bad lies 0.2 above the line" in report.hypotheses["lmc"].words
 
 
-def test_the_terminal_says_which_way_rewards_are_better(tmp_path, rsoup):
-    (tmp_path / "points.csv").write_text(CASE)
-    called = rsoup("pareto", tmp_path / "points.csv", "--minimize", "toxicity", "-o", tmp_path / "report")
-    assert called.lines[0].split() == ["point", "lambda", "accuracy", "↑", "toxicity", "↓", "front"]
-    assert "hypervolume from accuracy 0.600, toxicity 0.600" in called.lines
-    plain = rsoup("pareto", tmp_path / "points.csv", "-o", tmp_path / "report")
-    assert plain.lines[0].split() == ["point", "lambda", "accuracy", "toxicity", "front"]
+def shown(report: Report, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    show_report(report)
+    return capsys.readouterr().out.splitlines()
 
 
-def test_a_table_too_wide_for_its_errors_is_shown_without_them(tmp_path, rsoup):
+def test_the_terminal_says_which_way_rewards_are_better(tmp_path, capsys):
+    lines = shown(report_on(tmp_path, minimize=["toxicity"]), capsys)
+    assert lines[0].split() == ["point", "lambda", "accuracy", "↑", "toxicity", "↓", "front"]
+    assert "hypervolume from accuracy 0.600, toxicity 0.600" in lines
+    assert shown(report_on(tmp_path), capsys)[0].split() == ["point", "lambda", "accuracy", "toxicity", "front"]
+
+
+def test_the_table_of_an_evaluation_says_it_too(tmp_path):
+    for minimized, heads in ((("faithful",), ["positive ↑", "faithful ↓"]), ((), ["positive", "faithful"])):
+        results = read_results(write_line(tmp_path / str(len(minimized)), prompts=4, minimized=minimized))
+        assert [column.header for column in results_table(results, {}).columns][1:3] == heads
+
+
+def test_a_table_too_wide_for_its_errors_is_shown_without_them(tmp_path, capsys):
     names = [f"benchmark_{number}" for number in range(5)]
     head = ",".join(["id", *names, *(f"{name}_stderr" for name in names)])
     errors = ",.001" * 5
     rows = f"a,0.1234,0.2,0.3,0.4,0.5{errors}\nb,0.1244,0.3,0.2,0.5,0.4{errors}\n"
-    (tmp_path / "points.csv").write_text(f"{head}\n{rows}")
-    lines = rsoup("pareto", tmp_path / "points.csv", "-o", tmp_path / "report").lines
-    assert lines[0].split() == ["point", *names, "front"]
+    assert shown(report_on(tmp_path, f"{head}\n{rows}"), capsys)[0].split() == ["point", *names, "front"]
 
 
 NAMES = ("a", "b", "c")

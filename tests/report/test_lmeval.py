@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from rsoup.errors import ResultsError
@@ -215,3 +218,42 @@ def test_a_csv_beside_them_says_what_models_are(evals, tmp_path):
     hints.write_text("kind,lambda\nbase,\n")
     with pytest.raises(ResultsError, match="says what each model is"):
         read_inputs([evals, hints], {}, {})
+
+
+ODD: tuple[Any, ...] = (None, True, -1, 1e300, float("nan"), "", "N/A", [], ["a"], [[1]], {}, {"a": 1})
+
+
+def places(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yield the place of everything in nested dictionaries."""
+    for key, own in value.items() if isinstance(value, dict) else ():
+        yield (*path, key)
+        yield from places(own, (*path, key))
+
+
+def test_a_file_with_one_value_changed_is_read_or_refused_in_words(tmp_path):
+    groups = {"all": {"acc,none": 0.5, "acc_stderr,none": 0.1}}
+    whole = content(0.5, 20.0, groups=groups, group_subtasks={"all": ["gsm8k"], "gsm8k": []}, date=1.0)
+    write(tmp_path, "other", groups=groups)
+    path = write(tmp_path, BASE)
+    for place in places(whole):
+        for odd in ODD:
+            changed = json.loads(json.dumps(whole))
+            inner = changed
+            for key in place[:-1]:
+                inner = inner[key]
+            inner[place[-1]] = odd
+            path.write_text(json.dumps(changed))
+            with suppress(ResultsError):
+                measured = read_inputs([tmp_path], {}, {})
+                assert np.isfinite(measured.scores).all()
+
+
+@pytest.mark.parametrize(
+    "odd", ['{"kind": "soup", "parents": [{"name": "a", "weight": "x"}]}', "[]", "{", '{"kind": 3}']
+)
+def test_a_provenance_that_says_nothing_leaves_a_model_a_model(tmp_path, odd):
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    (folder / "rsoup.json").write_text(odd)
+    write(tmp_path / "evals", "adapter", config={"model_args": f"pretrained={BASE},peft={folder}"})
+    assert [model.kind for model in read_inputs([tmp_path / "evals"], {}, {}).models] == ["model"]

@@ -89,7 +89,7 @@ def _descendants(name: str, subtasks: Mapping[str, Any]) -> frozenset[str]:
     waiting = [name]
     while waiting:
         own = subtasks.get(waiting.pop())
-        fresh = [part for part in own if part not in found] if isinstance(own, list) else []
+        fresh = [part for part in own if isinstance(part, str) and part not in found] if isinstance(own, list) else []
         found.update(fresh)
         waiting += fresh
     return frozenset(found - {name})

@@ -66,10 +66,14 @@ def _read(folder: str) -> Origin | None:
     if trained is not None:
         return Origin(trained, {name: 1.0}, adapters={name: folder})
     parents = told.get("parents")
-    if isinstance(parents, list) and all(isinstance(own, dict) and "weight" in own for own in parents):
+    if isinstance(parents, list) and all(isinstance(own, dict) and _is_weight(own.get("weight")) for own in parents):
         weights = {str(own.get("name")): float(own["weight"]) for own in parents}
         return Origin("soup", weights, adapters={str(own.get("name")): str(own.get("path")) for own in parents})
     return None
+
+
+def _is_weight(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _on_line(origins: dict[str, Origin]) -> dict[str, Origin]:
