@@ -22,6 +22,9 @@ TEMPLATE_FIELDS = {"post", "completion", "bos", "eos", "sep", "cls"}
 ResponseRule = Literal["whole", "first_sentence"]
 """What rewards read of an answer."""
 
+Direction = Literal["maximize", "minimize"]
+"""Which way a reward is better."""
+
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 """What a reward may be called: its name becomes a folder."""
 
@@ -122,6 +125,8 @@ class RewardSection(Section):
     takes from there what is not given here."""
     function: str | None = None
     """``module:function`` or ``path/to/file.py:function``, called as f(prompts, completions) -> list of floats."""
+    direction: Direction = "maximize"
+    """minimize if lower scores are better: training lowers it, comparisons count it so, and it keeps its sign."""
     revision: str | None = None
     """Branch, tag or commit of a hub id."""
     trust_remote_code: bool = False
@@ -398,6 +403,11 @@ class Recipe(Section):
             if seen.count(seen[-1]) > 1:
                 raise ValueError(f"morl lists the weights {weights} twice")
         return self
+
+    @property
+    def minimized(self) -> frozenset[str]:
+        """The rewards of which lower scores are better."""
+        return frozenset(name for name, section in self.rewards.items() if section.direction == "minimize")
 
     @property
     def folder(self) -> Path:

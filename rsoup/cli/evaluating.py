@@ -233,7 +233,7 @@ def evaluate(
             allow_different_starts=allow_different_starts,
         )
     if json:
-        typer.echo(jsonlib.dumps(results.model_dump(mode="json", by_alias=True), indent=2))
+        typer.echo(jsonlib.dumps(results.as_json(), indent=2))
     else:
         out.print(results_table(results, read_timing(folder)))
         out.print(folder / RESULTS, soft_wrap=True)

@@ -105,6 +105,8 @@ def show_reward(
         out.print(f"returns     {entry.returns}", markup=False, soft_wrap=True)
         for key in entry.settings:
             out.print(f"{key:11} {getattr(section, key)}", markup=False, soft_wrap=True)
+    if section.direction == "minimize":
+        out.print("direction   minimize: lower is better", markup=False)
     if section.model is not None:
         out.print(f"model       {section.model}", markup=False, soft_wrap=True)
         out.print(f"template    {section.template}", markup=False, soft_wrap=True)
@@ -143,13 +145,13 @@ def check_recipe(
 
     with Bars() as progress:
         check = check_rewards(resolved, rows, progress)
-    _show_check(check)
+    _show_check(check, resolved.minimized)
     for remark in remarks(check, list(resolved.rewards)):
         say(f"note: {remark}")
 
 
-def _show_check(check: Check) -> None:
-    """Print a row for each reward, and how their scores correlate."""
+def _show_check(check: Check, minimized: frozenset[str]) -> None:
+    """Print a row for each reward, and how their scores correlate; an arrow marks those of which lower is better."""
     answers = "reference answers" if check.references else "first sentences of posts"
     out.print(f"{check.rows} {answers}, each under its own post and under another")
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -157,7 +159,7 @@ def _show_check(check: Check) -> None:
     for heading in ("own preferred", "mean", "deviation", "least", "most", "texts/s"):
         table.add_column(heading, justify="right")
     for name, reward in check.rewards.items():
-        table.add_row(name, *_cells(reward))
+        table.add_row(f"{name} ↓" if name in minimized else name, *_cells(reward))
     out.print(table)
     out.print("\nrank correlation of scores")
     table = Table(box=None, pad_edge=False, header_style="bold")

@@ -144,7 +144,7 @@ def _add_rewards(content: dict[str, Any], rewards: Sequence[str], formats: Seque
             known = dict.fromkeys(known)
         if not isinstance(known, dict):
             break  # and be refused below
-        name, section = (reward, known[reward]) if reward in known else _parsed(*parse_reward(reward, known))
+        name, section = (reward, known[reward]) if reward in known else _parsed(*parse_reward(reward, known), known)
         if name in weights or (reward not in known and known.get(name, section) != section):
             raise RecipeError(
                 f"--reward {reward}: there is another reward called {name}.", "Give both a name in a recipe."
@@ -154,5 +154,11 @@ def _add_rewards(content: dict[str, Any], rewards: Sequence[str], formats: Seque
     return weights
 
 
-def _parsed(name: str, section: RewardSection) -> tuple[str, dict[str, Any]]:
-    return name, section.model_dump(exclude_unset=True)
+def _parsed(name: str, section: RewardSection, known: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return a reward and its settings, those among which ``--set`` gave without saying what the reward is."""
+    from rsoup.rewards import REWARDS
+
+    settings, given = section.model_dump(exclude_unset=True), known.get(name)
+    if isinstance(given, dict) and name not in REWARDS and not {"use", "model", "function"} & given.keys():
+        known[name] = settings = {**given, **settings}
+    return name, settings

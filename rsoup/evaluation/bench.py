@@ -14,7 +14,7 @@ from rsoup.evaluation.cache import SCHEMA, Completion, Kept, kept
 from rsoup.evaluation.generation import Resident
 from rsoup.evaluation.plan import Plan, PlannedPoint
 from rsoup.evaluation.records import Floats
-from rsoup.evaluation.results import PointSamples
+from rsoup.evaluation.samples import MEASURES, PointSamples
 from rsoup.evaluation.scoring import score_or_recall
 from rsoup.evaluation.vllm import Vllm
 from rsoup.files import sha256_json
@@ -24,8 +24,6 @@ from rsoup.recipe import Recipe
 from rsoup.resolve import Resolved
 from rsoup.rewards.samples import sample_of
 from rsoup.tasks.loading import Example
-
-MEASURES = ("kl", "surprise")
 
 
 @dataclass(frozen=True)

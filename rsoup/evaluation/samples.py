@@ -17,6 +17,8 @@ from rsoup.errors import ResultsError, first_line
 from rsoup.evaluation.records import Floats, Point, Results, Score, summarise
 from rsoup.files import whole_file
 
+MEASURES = ("kl", "surprise")
+"""Columns that an evaluation may leave out: measures of each completion, in nats."""
 AGAIN = "Make the file again with rsoup eval."
 
 
@@ -136,6 +138,9 @@ def _columns(file: Path, table: pa.Table, rewards: tuple[str, ...]) -> dict[str,
         if column.null_count:
             raise ResultsError(f"{file}: the column {name!r} has empty cells.", AGAIN)
         columns[name] = column.to_pylist() if kind == pa.string() else column.to_numpy()
+    for name in MEASURES:
+        if name in table.column_names and table.column(name).type == pa.float64() and not table.column(name).null_count:
+            columns[name] = table.column(name).to_numpy()
     return columns
 
 
@@ -155,6 +160,7 @@ def _point_samples(table: dict[str, Any], rows: list[int], rewards: tuple[str, .
         scores={name: table[f"score:{name}"][rows] for name in rewards},
         tokens=table["tokens"][rows],
         ended_by_eos=table["ended_by_eos"][rows],
+        measures={name: table[name][rows] for name in MEASURES if name in table},
         per_prompt=each,
     )
 

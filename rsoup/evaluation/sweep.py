@@ -30,6 +30,7 @@ from rsoup.evaluation.start import start_of
 from rsoup.evaluation.timing import write_timing
 from rsoup.evaluation.trajectory import read_trajectory
 from rsoup.evaluation.vllm import require_vllm
+from rsoup.pareto.direction import signs_of
 from rsoup.progress import Progress
 from rsoup.recipe import START, EvaluationSection, Recipe
 from rsoup.resolve import Resolved
@@ -62,7 +63,7 @@ def evaluate(
         trajectory=read_trajectory(trajectory) if trajectory is not None else (),
         allow_different_starts=allow_different_starts,
     )
-    for warning in plan.warnings:
+    for warning in (*plan.warnings, *_trained_otherwise(plan, recipe)):
         progress.say(f"warning: {warning}")
     _check_base(plan, resolved.base)
     examples, left_out = _held_out(resolved, progress)
@@ -79,6 +80,7 @@ def evaluate(
         generation=_generation(settings, bench.dtype, START if start is not None else "base"),
         prompts=Prompts(count=len(examples), sha256=bench.prompts_sha256, split="test", left_out=left_out),
         rewards=tuple(recipe.rewards),
+        directions={name: recipe.rewards[name].direction for name in recipe.rewards} if recipe.minimized else {},
         adapters={name: _adapter(adapter, out, plan) for name, adapter in plan.adapters.items()},
         method=settings.method,
         points=tuple(_point(point, own) for point, own in measured.items()),
@@ -133,8 +135,8 @@ def _next(recipe: Recipe, plan: Plan, measured: dict[PlannedPoint, Measured]) ->
     """Return the mix to measure next, None when there is none left."""
     found = {plan.position(point): own for point, own in measured.items()}
     places = [place for place in found if place is not None]
-    scores = [[found[place].mean(name) for name in recipe.rewards] for place in places]
-    weights = next_point(np.array(places), np.array(scores), recipe.seed)
+    scores = np.array([[found[place].mean(name) for name in recipe.rewards] for place in places])
+    weights = next_point(np.array(places), scores * signs_of(recipe.rewards, recipe.minimized), recipe.seed)
     return None if weights is None else plan.point_at(weights)
 
 
@@ -144,6 +146,20 @@ def _in_order(plan: Plan, measured: dict[PlannedPoint, Measured]) -> dict[Planne
     along = iter(sorted(line, key=lambda point: point.lam or 0.0))
     order = [next(along) if point in line else point for point in measured]
     return {point: measured[point] for point in order}
+
+
+def _trained_otherwise(plan: Plan, recipe: Recipe) -> list[str]:
+    """Say of which adapters a training took a reward the other way than the recipe does."""
+    warnings = []
+    for adapter in plan.adapters.values():
+        told = adapter.provenance.raw if adapter.provenance is not None else {}
+        trained = told.get("rewards")
+        for name, weight in trained.items() if isinstance(trained, dict) else ():
+            lowered = name in (told.get("minimized") or [])
+            if weight and name in recipe.rewards and lowered != (name in recipe.minimized):
+                ways = ("lower", "raise") if lowered else ("raise", "lower")
+                warnings.append(f"{adapter.name} was trained to {ways[0]} {name}; the recipe says to {ways[1]} it.")
+    return warnings
 
 
 def _check_base(plan: Plan, base: resolve.Base) -> None:

@@ -189,7 +189,7 @@ def _check_keys(name: str, section: RewardSection, settings: Mapping[str, Any], 
 def reward_identity(name: str, section: RewardSection) -> dict[str, Any]:
     """Return what decides the scores of a reward, to be hashed; a function's file counts by its content."""
     section = complete_reward(name, section)
-    identity = section.model_dump(exclude={"batch_size"}, exclude_none=True)
+    identity = section.model_dump(exclude={"batch_size", "direction"}, exclude_none=True)
     if section.model is None and section.function is None:
         identity["use"] = section.use or name
     if section.function is not None:

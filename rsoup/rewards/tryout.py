@@ -44,7 +44,7 @@ def try_reward(name: str, section: RewardSection, prompt: str, completion: str) 
 class RewardCheck:
     """What a reward makes of a recipe's answers: the mean and the spread of all scores, texts scored in a second.
 
-    ``preferred`` is the share of posts whose own answer scores above another post's (a tie counts half) with its
+    ``preferred`` is the share of posts whose own answer scores better than another post's (a tie counts half) with its
     standard error; None without reference answers.
     """
 
@@ -93,7 +93,8 @@ def check_rewards(recipe: Recipe, count: int, progress: Progress) -> Check:
     checks: dict[str, RewardCheck] = {}
     for name, section in recipe.rewards.items():
         scores[name], seconds = _score(name, make_scorer(name, section), samples)
-        checks[name] = _summary(scores[name], seconds, judged=bool(with_reference))
+        lower = section.direction == "minimize"
+        checks[name] = _summary(scores[name], seconds, judged=bool(with_reference), lower=lower)
         progress.advance(name)
     progress.finish()
     return Check(len(chosen), len(with_reference), checks, correlations(scores))
@@ -107,9 +108,10 @@ def _score(name: str, scorer: Scorer, samples: Sequence[Sample]) -> tuple[np.nda
     return values.reshape(2, -1), time.perf_counter() - began
 
 
-def _summary(values: np.ndarray, seconds: float, *, judged: bool) -> RewardCheck:
+def _summary(values: np.ndarray, seconds: float, *, judged: bool, lower: bool = False) -> RewardCheck:
+    """Return what the scores (2, n) of own and other answers come to; ``lower`` scores may be the better ones."""
     own, other = values
-    wins = (own > other) + 0.5 * (own == other)
+    wins = ((own < other) if lower else (own > other)) + 0.5 * (own == other)
     return RewardCheck(
         mean=float(values.mean()),
         deviation=float(values.std(ddof=1)),
@@ -143,7 +145,7 @@ def remarks(check: Check, names: Sequence[str]) -> list[str]:
         if reward.deviation == 0:
             said.append(f"{name} gives every answer the same score.")
         elif reward.preferred is not None and reward.preferred[0] < 0.5 - 2 * reward.preferred[1]:
-            said.append(f"{name} prefers the answers to other posts: a sign or a format may be the wrong way round.")
+            said.append(f"{name} prefers the answers to other posts: its direction, sign or format may be wrong.")
     deviations = {name: check.rewards[name].deviation for name in names if check.rewards[name].deviation > 0}
     if deviations and max(deviations.values()) > 10 * min(deviations.values()):
         small, large = min(deviations, key=deviations.__getitem__), max(deviations, key=deviations.__getitem__)

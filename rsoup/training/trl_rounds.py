@@ -25,7 +25,7 @@ from rsoup.training.checkpoint import Checkpoint, Keep, TrainingState
 from rsoup.training.loop import SHOW_EVERY, Objective
 from rsoup.training.metrics import note, shown
 from rsoup.training.policy import Policy
-from rsoup.training.scores import Running, objective_scores
+from rsoup.training.scores import Running, objective_scores, sign_of
 from rsoup.training.team import Team
 from rsoup.training.trl_settings import own_aggregation, passes_per_step
 from rsoup.training.update import diverged
@@ -81,7 +81,8 @@ class Judge:
 
     def rewards(self, heard: Heard) -> np.ndarray:
         """Return what each completion earns, before the KL penalty: the same as with PPO."""
-        scores = objective_scores(heard.scores, self._objective.weights, self.running, self._training)
+        objective = self._objective
+        scores = objective_scores(heard.scores, objective.weights, self.running, self._training, objective.minimized)
         return np.asarray(scores - self._training.missing_eos_penalty * ~heard.ended)
 
     def metrics(self, logs: Logs) -> dict[str, Any]:
@@ -121,15 +122,18 @@ def reward_functions(
         return [objective_reward], [1.0]
     weights = {name: weight for name, weight in objective.weights.items() if weight}
     total = math.fsum(weights.values())
-    functions = [_score_function(name, judge, first=name == next(iter(weights))) for name in weights]
+    functions = [
+        _score_function(name, judge, sign_of(name, objective.minimized), first=name == next(iter(weights)))
+        for name in weights
+    ]
     return functions, [weight / total for weight in weights.values()]
 
 
-def _score_function(name: str, judge: Judge, *, first: bool) -> RewardFunction:
+def _score_function(name: str, judge: Judge, sign: float, *, first: bool) -> RewardFunction:
     def score(completion_ids: Sequence[Sequence[int]], row: Sequence[int], **_: Any) -> list[float]:
         heard = judge.hear(row, completion_ids) if first else judge.heard
         assert heard is not None
-        scores: list[float] = heard.scores[name].tolist()
+        scores: list[float] = (sign * heard.scores[name]).tolist()
         return scores
 
     return score

@@ -68,6 +68,19 @@ def test_a_reward_that_prefers_its_own_answers_is_told_from_one_that_does_not(tm
     assert "constant gives every answer the same score." in said
 
 
+def test_lower_scores_are_preferred_where_they_are_better(tmp_path: Path, tiny_model: Path) -> None:
+    path = recipe_with(tmp_path, tiny_model)
+    turned = ["rewards.against.direction=minimize", "rewards.same.direction=minimize"]
+    recipe = load_recipe(path, turned)
+    plain, check = check_rewards(load_recipe(path), 10, Silent()), check_rewards(recipe, 10, Silent())
+    assert plain.rewards["against"].preferred == check.rewards["same"].preferred == (0.0, 0.0)
+    assert plain.rewards["same"].preferred == check.rewards["against"].preferred == (1.0, 0.0)
+    assert check.rewards["against"].mean == plain.rewards["against"].mean
+    said = remarks(check, list(recipe.rewards))
+    assert any(remark.startswith("same prefers the answers to other posts") for remark in said)
+    assert not any(remark.startswith("against") for remark in said)
+
+
 def test_the_number_of_rows_is_that_asked_for_or_there_is(tmp_path: Path, tiny_model: Path) -> None:
     recipe = load_recipe(recipe_with(tmp_path, tiny_model))
     assert check_rewards(recipe, 2, Silent()).rows == 2

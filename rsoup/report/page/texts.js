@@ -1,4 +1,5 @@
 // Prompts, and what the chosen point, the base and the experts wrote to each.
+const SCORED = REWARDS.filter((name) => texts && name in texts.ranges); // not those known by their means alone
 function startTexts() {
   if (!texts) {
     $("reader").hidden = true;
@@ -8,7 +9,9 @@ function startTexts() {
   const { shown, total } = { shown: texts.prompts.length, total: texts.total };
   $("texts-note").textContent = shown < total ? `The first ${shown} of ${total} prompts, so that the page stays small.` : `${total} prompts.`;
   if (report.made_from.length > 1) $("texts-note").textContent += ` Completions of seed ${report.made_from[0].about.seed}.`;
-  const orders = [["", "as evaluated"], ...REWARDS.flatMap((name) => [[`+${name}`, `${name}: most gained on the base`], [`-${name}`, `${name}: most lost`]])];
+  const orders = [["", "as evaluated"], ...SCORED.flatMap((name) => [
+    [`+${name}`, MINIMIZED.has(name) ? `${name}: most lowered, which is better` : `${name}: most gained on the base`],
+    [`-${name}`, MINIMIZED.has(name) ? `${name}: most raised` : `${name}: most lost`]])];
   const base = POINTS.find((point) => point.kind === "base");
   $("order").append(...(base ? orders : orders.slice(0, 1)).map(([value, words]) => element("option", { value }, words)));
   $("beside").append(element("option", { value: "" }, "nothing more"), ...POINTS.map((point) => element("option", { value: point.id }, point.id)));
@@ -30,7 +33,7 @@ function ordered() {
   });
   const order = $("order").value;
   if (!order) return rows;
-  const name = order.slice(1), sign = order[0] === "+" ? -1 : 1;
+  const name = order.slice(1), sign = (order[0] === "+" ? -1 : 1) * SIGN[name];
   const ours = texts.points[chosen().id].scores[name];
   const base = texts.points[POINTS.find((point) => point.kind === "base").id].scores[name];
   return rows.sort((a, b) => sign * (ours[a] - base[a] - (ours[b] - base[b])));
@@ -103,10 +106,10 @@ function answer(point, isChosen, base) {
   const own = texts.points[point.id];
   const written = own.completions[state.prompt];
   const before = base && point !== base && state.marks ? texts.points[base.id].completions[state.prompt] : null;
-  const scores = REWARDS.map((name) => {
+  const scores = SCORED.map((name) => {
     const value = own.scores[name][state.prompt];
     const [low, high] = texts.ranges[name];
-    return gauge(name, number(value, DIGITS[name]), [["range", 0, high > low ? (value - low) / (high - low) : 0]]);
+    return gauge(name + arrowOf(name), number(value, DIGITS[name]), [["range", 0, high > low ? (value - low) / (high - low) : 0]]);
   });
   const kind = isChosen ? `${point.kind} chosen` : point.kind;
   return element("article", { class: `answer ${kind}`, "data-answer": point.id },
