@@ -216,7 +216,12 @@ def test_rows_that_cannot_be_used_are_left_out_and_counted(tmp_path: Path) -> No
     ]
     found = rows_of(write_jsonl(tmp_path / "a.jsonl", rows))
     assert [(row.id, row.post) for row in found.rows] == [("2", "a")]
-    assert found.dropped == {"no column 'post'": 2, "no text": 2, "repeated id": 2}
+    assert found.dropped == {
+        "no column 'post'": 2,
+        "no text": 1,
+        "a number in the place of text": 1,
+        "repeated id": 2,
+    }
 
 
 @pytest.mark.parametrize("name", ["absent.jsonl", "absent.csv", "absent", "./a/b", "a/b/c"])
