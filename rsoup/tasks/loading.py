@@ -9,9 +9,8 @@ from typing import Any
 
 from rsoup.errors import DataError
 from rsoup.tasks import Task
-from rsoup.tasks.prompts import MARKER, Example, Prompter, refusal
+from rsoup.tasks.prompts import MARKER, Example, make_examples
 from rsoup.tasks.reading import Rows, Split, listed, posts_sha256, read_rows
-from rsoup.tasks.rows import Row, UnusableRow
 
 __all__ = ["MARKER", "Example", "Examples", "Rows", "Split", "load_examples", "posts_sha256", "read_rows"]
 
@@ -55,8 +54,7 @@ class Examples:
 def load_examples(task: Task, tokenizer: Any, split: Split, seed: int = 0) -> Examples:
     """Read the ``train`` or the ``test`` split of a task; the seed decides how much of a reference prompts end with."""
     found = read_rows(task, split)
-    prompter = Prompter(task, tokenizer, conversational=found.conversational)
-    examples, refused = _prompts(task, prompter, found.rows, seed)
+    examples, refused = make_examples(task, tokenizer, found.rows, seed)
     kept = tuple(example for example in examples if len(example.tokens) <= task.max_prompt_tokens)
     if not kept:
         raise DataError(
@@ -69,17 +67,3 @@ def load_examples(task: Task, tokenizer: Any, split: Split, seed: int = 0) -> Ex
         dropped[f"prompt longer than {task.max_prompt_tokens} tokens"] = len(examples) - len(kept)
     bare = sum(not example.prefix_tokens for example in kept) if task.prefix else 0
     return Examples(kept, dropped, bare, found.said)
-
-
-def _prompts(task: Task, prompter: Prompter, rows: tuple[Row, ...], seed: int) -> tuple[list[Example], Counter[str]]:
-    """Return the prompts of rows and the reasons of those that have none; DataError if no row has one."""
-    examples: list[Example] = []
-    refused: Counter[str] = Counter()
-    for row in rows:
-        try:
-            examples.append(prompter.example(row, seed))
-        except UnusableRow as problem:
-            refused[str(problem)] += 1
-    if not examples:
-        raise refusal(task, refused, rows)
-    return examples, refused

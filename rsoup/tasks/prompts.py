@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,6 +44,21 @@ class Example:
     reference: str | None = None
     messages: tuple[Mapping[str, Any], ...] | None = None
     columns: Mapping[str, Any] = field(default_factory=dict)
+
+
+def make_examples(task: Task, tokenizer: Any, rows: Sequence[Row], seed: int) -> tuple[list[Example], Counter[str]]:
+    """Return the prompts of rows and the reasons of those that have none; DataError if no row has one."""
+    prompter = Prompter(task, tokenizer, conversational=rows[0].messages is not None)
+    examples: list[Example] = []
+    refused: Counter[str] = Counter()
+    for row in rows:
+        try:
+            examples.append(prompter.example(row, seed))
+        except UnusableRow as problem:
+            refused[str(problem)] += 1
+    if not examples:
+        raise _refusal(task, refused, rows)
+    return examples, refused
 
 
 class Prompter:
@@ -175,7 +191,7 @@ def _check_holds(prompt: str, turns: Messages) -> None:
             raise UnusableRow(f"the chat template leaves out {what}")
 
 
-def refusal(task: Task, dropped: Mapping[str, int], rows: Sequence[Row]) -> DataError:
+def _refusal(task: Task, dropped: Mapping[str, int], rows: Sequence[Row]) -> DataError:
     """Return the error for rows of which the chat template makes no prompt at all."""
     reason = max(dropped, key=dropped.__getitem__)
     has_system = any(turn["role"] in SYSTEM for turn in rows[0].messages or ()) or bool(task.system)

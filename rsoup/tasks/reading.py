@@ -33,11 +33,6 @@ class Rows:
     dropped: Mapping[str, int]
     said: str | None = None
 
-    @property
-    def conversational(self) -> bool:
-        """Whether rows are turns of a conversation: all are, or none."""
-        return self.rows[0].messages is not None
-
 
 def posts_sha256(task: Task, split: Split) -> str:
     """Return a hash of the rows a split is made of: of all that prompts and rewards may read."""

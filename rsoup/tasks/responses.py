@@ -45,19 +45,21 @@ def read_responses(tokenizer: Any, examples: Sequence[Example], completions: Seq
 def unfinished_thoughts(
     tokenizer: Any, examples: Sequence[Example], completions: Sequence[Sequence[int]]
 ) -> list[bool]:
-    """Return which answers are read as empty because their thought has no end; none, where thoughts are read too."""
-    if all(example.response != "after_think" for example in examples):
+    """Return which answers are read as empty because their thought has no end; none where thoughts are read too."""
+    if not reads_after_thought(examples):
         return [False] * len(examples)
-    texts = _answers(tokenizer, examples, completions)
-    return [
-        example.response == "after_think" and is_unfinished(text) for example, text in zip(examples, texts, strict=True)
-    ]
+    return [is_unfinished(text) for text in _answers(tokenizer, examples, completions)]
+
+
+def reads_after_thought(examples: Sequence[Example]) -> bool:
+    """Tell whether rewards read what comes after a thought; the examples of a task have one rule."""
+    return bool(examples) and examples[0].response == "after_think"
 
 
 def _answers(tokenizer: Any, examples: Sequence[Example], completions: Sequence[Sequence[int]]) -> list[str]:
     """Return whole answers; of a prompt that opens a thought the answer begins with that."""
     rows = [[*example.prefix_tokens, *ids] for example, ids in zip(examples, completions, strict=True)]
-    if any(example.response == "after_think" for example in examples):
+    if reads_after_thought(examples):
         texts = [_with_marks(tokenizer, row) for row in rows]
     else:
         texts = tokenizer.batch_decode(rows, skip_special_tokens=True)
