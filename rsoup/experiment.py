@@ -18,7 +18,7 @@ from rsoup.recipe_file import dump_recipe
 from rsoup.report import Options, Report, make_report
 from rsoup.rewards.scoring import make_scorers
 from rsoup.tasks import resolve_task
-from rsoup.tasks.loading import posts_sha256
+from rsoup.tasks.loading import check_rows
 from rsoup.training.expert import adapter_folder, is_trained, morl_name, train_adapter
 from rsoup.training.team import Team
 from rsoup.training.trl_settings import check_trl
@@ -105,16 +105,14 @@ def trainings_of(recipe: Recipe) -> list[Training]:
 def check_inputs(recipe: Recipe) -> None:
     """Raise RsoupError, before anything is written, if a run would later miss its model, its data or a reward."""
     check_trl(recipe.training, recipe.generation)
-    load_tokenizer(recipe.model.base, recipe.model.revision)
+    tokenizer = load_tokenizer(recipe.model.base, recipe.model.revision)
     context, new_tokens = context_length(recipe.model.base, recipe.model.revision), recipe.generation.max_new_tokens
     if context is not None and new_tokens >= context:
         raise ModelError(
             f"{recipe.model.base}: its context of {context} tokens has no room for {new_tokens} new ones and a prompt.",
             "Lower generation.max_new_tokens.",
         )
-    task = resolve_task(recipe.task)
-    for split in ("train", "test"):
-        posts_sha256(task, split)
+    check_rows(resolve_task(recipe.task), tokenizer, recipe.seed)
     make_scorers(recipe.rewards)
 
 

@@ -85,6 +85,8 @@ class TaskSection(Section):
     """Training rows: a JSON, JSONL, CSV, TSV (also .gz, .zst) or Parquet file, a folder saved by datasets, a hub id."""
     config: str | None = None
     """The configuration of a data set that has several (openai/gsm8k: main)."""
+    eval_config: str | None = None
+    """The configuration of eval_data; none: config, where both are the same data set."""
     split: str | None = None
     """The split to train on, if it is not train (train_sft)."""
     eval_split: str | None = None

@@ -188,7 +188,7 @@ TASKS = {
 
 def resolve_task(section: TaskSection) -> Task:
     """Fill a recipe's task section with the settings of the bundled task it names, if any, and the defaults."""
-    parts = {"dataset", "config", "split", "eval_split"}
+    parts = {"dataset", "config", "split", "eval_config", "eval_split"}
     given = {key: value for key, value in section.model_dump(exclude=parts).items() if value is not None}
     if "eval_share" not in section.model_fields_set:
         del given["eval_share"]
@@ -232,7 +232,7 @@ def _with_parts(task: Task, section: TaskSection) -> Task:
             "Name another one, or leave it out: the last rows are then held out.",
         )
     eval_data = task.eval_data or (task.data if section.eval_split else None)
-    test_config = section.config if eval_data in (None, task.data) else None
+    test_config = section.eval_config or (section.config if eval_data in (None, task.data) else None)
     train = _named(task.train, section.split, section.config)
     return replace(task, eval_data=eval_data, train=train, test=_named(task.test, section.eval_split, test_config))
 

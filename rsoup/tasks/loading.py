@@ -12,7 +12,17 @@ from rsoup.tasks import Task
 from rsoup.tasks.prompts import MARKER, Example, make_examples
 from rsoup.tasks.reading import Rows, Split, listed, posts_sha256, read_rows
 
-__all__ = ["MARKER", "Example", "Examples", "Rows", "Split", "load_examples", "posts_sha256", "read_rows"]
+__all__ = [
+    "MARKER",
+    "Example",
+    "Examples",
+    "Rows",
+    "Split",
+    "check_rows",
+    "load_examples",
+    "posts_sha256",
+    "read_rows",
+]
 
 
 @dataclass(frozen=True)
@@ -49,6 +59,20 @@ class Examples:
         if self.without_reference:
             said.append(f"{self.without_reference} {what} rows have no reference answer for their prompt to end with.")
         return said
+
+
+def check_rows(task: Task, tokenizer: Any, seed: int) -> None:
+    """Raise DataError if a split has no usable rows, or no prompt can be made of them, or the splits are unlike."""
+    splits: tuple[Split, ...] = ("train", "test")
+    train, test = (read_rows(task, split).rows for split in splits)
+    for rows in (train, test):
+        make_examples(task, tokenizer, rows, seed, most=1)
+    if task.chat is None and (train[0].messages is None) != (test[0].messages is None):
+        one, other = ("texts", "conversations") if train[0].messages is None else ("conversations", "texts")
+        raise DataError(
+            f"{task.eval_data}: holds {other}, and the training rows are {one}.",
+            "Give held-out rows like the training rows, or set task.chat to true for both.",
+        )
 
 
 def load_examples(task: Task, tokenizer: Any, split: Split, seed: int = 0) -> Examples:

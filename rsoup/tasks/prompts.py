@@ -46,12 +46,19 @@ class Example:
     columns: Mapping[str, Any] = field(default_factory=dict)
 
 
-def make_examples(task: Task, tokenizer: Any, rows: Sequence[Row], seed: int) -> tuple[list[Example], Counter[str]]:
-    """Return the prompts of rows and the reasons of those that have none; DataError if no row has one."""
+def make_examples(
+    task: Task, tokenizer: Any, rows: Sequence[Row], seed: int, most: int | None = None
+) -> tuple[list[Example], Counter[str]]:
+    """Return the prompts of rows, the first ``most`` of them, and the reasons of those that have none.
+
+    DataError if no row has one.
+    """
     prompter = Prompter(task, tokenizer, conversational=rows[0].messages is not None)
     examples: list[Example] = []
     refused: Counter[str] = Counter()
     for row in rows:
+        if len(examples) == most:
+            break
         try:
             examples.append(prompter.example(row, seed))
         except UnusableRow as problem:
