@@ -63,7 +63,15 @@ def example() -> tuple[Results, Samples]:
             ),
         ),
     )
-    return results, Samples(("p0", "p1", "p2"), ("one", "two", "three"), points)
+    columns = {
+        "topic": ["tea", None, "tin"],
+        "stars": [1, 2, None],
+        "price": [1, 2.5, None],
+        "mixed": ["1", 2, [3]],
+        "prompt": [{"a": 1}, None, {"b": [True]}],
+        "nothing": [None, None, None],
+    }
+    return results, Samples(("p0", "p1", "p2"), ("one", "two", "three"), points, columns)
 
 
 @pytest.fixture
@@ -99,6 +107,26 @@ def test_what_is_written_comes_back(path):
         assert back.points[name].scores["faithful"].tolist() == point.scores["faithful"].tolist()
         assert back.points[name].tokens.tolist() == point.tokens.tolist()
         assert back.points[name].ended_by_eos.tolist() == point.ended_by_eos.tolist()
+
+
+def test_columns_of_the_data_come_back_beside_everything_else(path):
+    """A column has one type, else its values are texts; its name cannot be taken for one of the file's own."""
+    assert read_samples(path, read_results(path)).columns == {
+        "topic": ["tea", None, "tin"],
+        "stars": [1, 2, None],
+        "price": [1.0, 2.5, None],
+        "mixed": ["1", "2", "[3]"],
+        "prompt": ['{"a": 1}', None, '{"b": [true]}'],
+        "nothing": [None, None, None],
+    }
+    file = pq.read_table(path.parent / "samples.parquet")
+    assert file.column("prompt").to_pylist() == ["one", "two", "three"] * 2
+    assert file.column("column:topic").to_pylist() == ["tea", None, "tin"] * 2
+
+
+def test_a_file_without_columns_is_read(path):
+    edit_samples(path, lambda file: file.drop([name for name in file.column_names if name.startswith("column:")]))
+    assert read_samples(path, read_results(path)).columns == {}
 
 
 def test_the_file_says_lambda_and_schema(path):

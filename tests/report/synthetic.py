@@ -63,7 +63,8 @@ def write_line(
             ended_by_eos=generator.random(prompts) < 0.9,
         )
     texts = tuple(" ".join(generator.choice(OPENINGS, 3)) + f". Post {number}." for number in range(prompts))
-    samples = Samples(ids, texts, points)
+    products = [("kettle", "lamp", None, hostile or "sofa")[number % 4] for number in range(prompts)]
+    samples = Samples(ids, texts, points, {"product": products, "stars": [number % 5 for number in range(prompts)]})
     results = Results(
         recipe="quickstart",
         task="reviews",
