@@ -10,6 +10,9 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
+LONGEST_WHOLE = 18
+"""Digits of a decimal number up to which it stays a whole number."""
+
 
 def plain(value: Any) -> Any:
     """Return a value as JSON has it: texts, numbers, true, false, null, lists and mappings of these.
@@ -20,7 +23,7 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int)):
         return value if value is None or type(value) in (bool, int) else int(value)
     if isinstance(value, str):
-        return value if value.isascii() else value.encode("utf-8", "replace").decode()
+        return str(value) if value.isascii() else value.encode("utf-8", "replace").decode()
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     if isinstance(value, Mapping):
@@ -32,7 +35,7 @@ def plain(value: Any) -> Any:
 
 def _special(value: Any) -> Any:
     if isinstance(value, Decimal):
-        return plain(int(value) if value.is_finite() and value == value.to_integral_value() else float(value))
+        return _number(value)
     if isinstance(value, (datetime, date, time)):
         return value.isoformat()
     if isinstance(value, timedelta):
@@ -42,6 +45,14 @@ def _special(value: Any) -> Any:
     if callable(getattr(value, "tolist", None)):  # of numpy and torch
         return plain(value.tolist())
     return _named(value)
+
+
+def _number(value: Decimal) -> int | float | None:
+    if not value.is_finite():
+        return None
+    whole = value.adjusted() < LONGEST_WHOLE and value == value.to_integral_value()
+    number: int | float | None = plain(int(value) if whole else float(value))
+    return number
 
 
 def _decoded(content: bytes) -> str:

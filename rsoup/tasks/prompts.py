@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 from collections import Counter
@@ -106,13 +107,12 @@ class Prompter:
     def encode(self, prompt: str) -> list[int]:
         """Return the tokens of a prompt: those that the tokenizer begins texts with once, and no end."""
         ids: list[int] = self._tokenizer(prompt, add_special_tokens=False, verbose=False)["input_ids"]
-        head, rest = self._head, ids
-        if not head:
+        if not self._head:
             return ids
-        while rest[: len(head)] == head:
-            rest = rest[len(head) :]
-        after_blanks = rest is ids and prompt.lstrip().startswith(self._tokenizer.decode(head))
-        return ids if after_blanks else [*head, *rest]
+        rest = list(itertools.dropwhile(self._head.__contains__, ids))
+        first = self._tokenizer.decode(self._head[:1])
+        after_blanks = len(rest) == len(ids) and prompt.lstrip().startswith(first)
+        return ids if after_blanks else [*self._head, *rest]
 
     def _templated(self, row: Row) -> str:
         """Return a row's turns as the chat template writes them, checked to hold what was said."""

@@ -143,7 +143,7 @@ def test_the_file_says_lambda_and_schema(path):
 def test_samples_have_one_row_for_each_point_and_prompt(path):
     table = pq.read_table(path.parent / "samples.parquet")
     assert table.num_rows == 6
-    assert table.column_names == [
+    assert table.column_names[:9] == [
         "point", "prompt_id", "prompt", "sample", "completion", "score:positive", "score:faithful", "tokens",
         "ended_by_eos",
     ]  # fmt: skip
