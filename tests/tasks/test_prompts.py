@@ -14,6 +14,8 @@ from rsoup.tasks import resolve_task
 from rsoup.tasks.loading import Examples, check_rows, load_examples
 from rsoup.tasks.prompts import head_of
 
+from .making import tokenizer_with
+
 TURNS = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{{ eos_token }}{% endfor %}"
 ASK = "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 PLAIN = TURNS + ASK
@@ -34,30 +36,6 @@ MESSAGES = [
     {"role": "user", "content": " Two lines\n\nof it? "},
     {"role": "assistant", "content": "Yes."},
 ]
-
-
-def tokenizer_with(template: str | None = None, *, begins: tuple[str, ...] = ("<s>",), ends: bool = False) -> Any:
-    """Return a byte-level tokenizer that puts tokens before (and one after) every text."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
-    special = ["<s>", "</s>", "<pad>", "<sop>", "<|user|>", "<|assistant|>", "<|system|>"]
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: place for place, token in enumerate([*special, *alphabet])}
-    inner = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    inner.decoder = decoders.ByteLevel()
-    inner.add_special_tokens(special)
-    if begins or ends:
-        single = " ".join([*begins, "$A", *(["</s>"] if ends else [])])
-        inner.post_processor = processors.TemplateProcessing(
-            single=single, special_tokens=[(token, vocabulary[token]) for token in special]
-        )
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=inner, bos_token="<s>", eos_token="</s>", pad_token="<pad>", extra_special_tokens=special[3:]
-    )
-    tokenizer.chat_template = template
-    return tokenizer
 
 
 def load(folder: Path, tokenizer: Any, rows: list[dict[str, Any]], **section: Any) -> Examples:
