@@ -344,8 +344,8 @@ def test_rows_keep_their_columns_as_plain_values(tmp_path: Path) -> None:
         {"post": ["a"], "when": [dt.date(2026, 1, 2)], "raw": [b"x"], "tags": [["t"]], "score": [float("nan")]}
     )
     pq.write_table(table, tmp_path / "a.parquet")
-    (row,) = rows_of(str(tmp_path / "a.parquet")).rows
-    assert row.columns == {"post": "a", "when": "2026-01-02", "raw": "x", "tags": ["t"], "score": None}
+    (found,) = rows_of(str(tmp_path / "a.parquet")).rows
+    assert found.columns == {"post": "a", "when": "2026-01-02", "raw": "x", "tags": ["t"], "score": None}
 
 
 def test_numbers_are_reference_answers(tmp_path: Path) -> None:

@@ -55,11 +55,10 @@ def test_a_value_is_plain(value: Any, expected: Any) -> None:
 
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()) | st.binary()
-VALUES = st.recursive(
-    SCALARS | st.decimals() | st.dates(),
-    lambda own: st.lists(own) | st.dictionaries(st.text(st.characters()), own),
-    max_leaves=6,
+NESTED = st.deferred(
+    lambda: st.lists(VALUES, max_size=3) | st.dictionaries(st.text(st.characters()), VALUES, max_size=3)
 )
+VALUES = SCALARS | st.decimals() | st.dates() | NESTED
 
 
 @settings(deadline=None, max_examples=30)
