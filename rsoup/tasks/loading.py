@@ -10,7 +10,7 @@ from typing import Any
 from rsoup.errors import DataError
 from rsoup.tasks import Task
 from rsoup.tasks.prompts import MARKER, Example, make_examples
-from rsoup.tasks.reading import Rows, Split, listed, posts_sha256, read_rows
+from rsoup.tasks.reading import Rows, Split, check_alike, listed, posts_sha256, read_rows
 
 __all__ = [
     "MARKER",
@@ -64,20 +64,20 @@ class Examples:
 def check_rows(task: Task, tokenizer: Any, seed: int) -> None:
     """Raise DataError if a split has no usable rows, or no prompt can be made of them, or the splits are unlike."""
     splits: tuple[Split, ...] = ("train", "test")
-    train, test = (read_rows(task, split).rows for split in splits)
-    for rows in (train, test):
-        make_examples(task, tokenizer, rows, seed, most=1)
-    if task.chat is None and (train[0].messages is None) != (test[0].messages is None):
-        one, other = ("texts", "conversations") if train[0].messages is None else ("conversations", "texts")
-        raise DataError(
-            f"{task.eval_data}: holds {other}, and the training rows are {one}.",
-            "Give held-out rows like the training rows, or set task.chat to true for both.",
-        )
+    for split in splits:
+        make_examples(task, tokenizer, _rows(task, split).rows, seed, most=1)
+
+
+def _rows(task: Task, split: Split) -> Rows:
+    found = read_rows(task, split)
+    if split == "test":
+        check_alike(task, found)
+    return found
 
 
 def load_examples(task: Task, tokenizer: Any, split: Split, seed: int = 0) -> Examples:
     """Read the ``train`` or the ``test`` split of a task; the seed decides how much of a reference prompts end with."""
-    found = read_rows(task, split)
+    found = _rows(task, split)
     examples, refused = make_examples(task, tokenizer, found.rows, seed)
     kept = tuple(example for example in examples if len(example.tokens) <= task.max_prompt_tokens)
     if not kept:

@@ -14,32 +14,46 @@ LONGEST_WHOLE = 18
 """Digits of a decimal number up to which it stays a whole number."""
 
 
+KINDS: tuple[tuple[Any, Any], ...] = (
+    (str, str),
+    (Mapping, dict),
+    (tuple, list),
+    (list, list),
+    ((set, frozenset), lambda values: sorted(values, key=str)),
+    (timedelta, timedelta.total_seconds),
+    ((datetime, date, time), lambda value: value.isoformat()),
+)
+"""Kinds of values and what makes plainer ones of them."""
+
+
 def plain(value: Any) -> Any:
     """Return a value as JSON has it: texts, numbers, true, false, null, lists and mappings of these.
 
     Dates become ISO texts, durations seconds, bytes their text or base64, what is no number (NaN, infinity) null, and
     arrays lists; of anything else its type stays.
     """
-    if value is None or isinstance(value, (bool, int)):
-        return value if value is None or type(value) in (bool, int) else int(value)
-    if isinstance(value, str):
-        return str(value) if value.isascii() else value.encode("utf-8", "replace").decode()
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {plain(str(key)): plain(own) for key, own in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [plain(own) for own in (sorted(value, key=str) if isinstance(value, (set, frozenset)) else value)]
+    kind = type(value)
+    if kind is str:
+        return value if value.isascii() else value.encode("utf-8", "replace").decode()
+    if kind is int or kind is bool or value is None:
+        return value
+    if kind is dict:
+        return {key if type(key) is str and key.isascii() else _key(key): plain(own) for key, own in value.items()}
+    if kind is list:
+        return [plain(own) for own in value]
     return _special(value)
 
 
+def _key(key: Any) -> str:
+    return str(plain(str(key)))
+
+
 def _special(value: Any) -> Any:
-    if isinstance(value, Decimal):
+    if isinstance(value, (int, float, Decimal)):
         return _number(value)
-    if isinstance(value, (datetime, date, time)):
-        return value.isoformat()
-    if isinstance(value, timedelta):
-        return value.total_seconds()
+    for kind, base in KINDS:
+        if isinstance(value, kind):
+            return plain(base(value))
     if isinstance(value, (bytes, bytearray, memoryview)):
         return _decoded(bytes(value))
     if callable(getattr(value, "tolist", None)):  # of numpy and torch
@@ -47,12 +61,15 @@ def _special(value: Any) -> Any:
     return _named(value)
 
 
-def _number(value: Decimal) -> int | float | None:
-    if not value.is_finite():
-        return None
-    whole = value.adjusted() < LONGEST_WHOLE and value == value.to_integral_value()
-    number: int | float | None = plain(int(value) if whole else float(value))
-    return number
+def _number(value: int | float | Decimal) -> int | float | None:
+    if isinstance(value, Decimal):
+        if not value.is_finite():
+            return None
+        whole = value.adjusted() < LONGEST_WHOLE and value == value.to_integral_value()
+        value = int(value) if whole else float(value)
+    if isinstance(value, int):
+        return int(value)
+    return float(value) if math.isfinite(value) else None
 
 
 def _decoded(content: bytes) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -44,7 +43,7 @@ def _content(task: Task, row: Row) -> list[Any]:
     """Return what a row holds; what it has beside the id and the post comes last, if there is any."""
     known = (row.id, row.post)
     rest = {name: value for name, value in row.columns.items() if value not in known}
-    beside = [[row.reference, row.messages, rest]] if rest or row.messages else []
+    beside = [[row.reference, (row.messages or ())[:-1], rest]] if rest or row.messages else []
     return [row.id, row.post, row.reference if task.prefix else None, *beside]
 
 
@@ -61,6 +60,19 @@ def read_rows(task: Task, split: Split) -> Rows:
             "Add rows, or give task.eval_data.",
         )
     return replace(found, rows=found.rows[:-held_out] if split == "train" else found.rows[-held_out:])
+
+
+def check_alike(task: Task, held_out: Rows) -> None:
+    """Raise DataError if held-out rows of another source are texts where the training rows are conversations."""
+    if task.chat is not None or task.eval_data in (None, task.data) or is_remote(task.data):
+        return
+    first = _read_now(replace(task, train=replace(task.train, limit=1)), task.data, "train").rows[0]
+    if (first.messages is None) != (held_out.rows[0].messages is None):
+        one, other = ("texts", "conversations") if first.messages is None else ("conversations", "texts")
+        raise DataError(
+            f"{task.eval_data}: holds {other}, and the training rows are {one}.",
+            "Give held-out rows like the training rows, or set task.chat to true for both.",
+        )
 
 
 def _read_source(task: Task, split: Split) -> Rows:
@@ -94,13 +106,14 @@ def _read_now(task: Task, source: str, split: Split) -> Rows:
     rows: list[Row] = []
     dropped: Counter[str] = Counter()
     columns: dict[str, None] = {}
-    there: dict[str, bool] = {}
+    there = {name: False for name in (task.column, task.reference, task.id) if name is not None}
     seen: dict[str, set[str]] = {key: set() for key in ("id", *task.unique)}
     reading: _Reading | None = None
     for number, raw in enumerate(_mappings(source, open_rows(source, part)), start=1):
-        columns.update((str(name), None) for name in raw if name != EXTRA)
-        for name in filter(None, (task.column, task.reference, task.id)):
-            there[name] = there.get(name, False) or lookup(raw, name) is not MISSING
+        if not columns.keys() >= raw.keys():
+            columns.update((str(name), None) for name in raw if name != EXTRA)
+        for name in [name for name, found in there.items() if not found]:
+            there[name] = lookup(raw, name) is not MISSING
         try:
             _check_cells(raw)
             reading = reading or _reading(task, raw)
@@ -181,7 +194,7 @@ def _mappings(source: str, rows: Any) -> Iterator[Mapping[str, Any]]:
 def _read_row(reader: RowReader, raw: Mapping[str, Any]) -> Row:
     try:
         row = reader(raw)
-        talk = json.dumps(row.messages, ensure_ascii=False, default=str) if row.messages else ""
+        talk = "".join(turn["content"] for turn in row.messages or ())
         f"{row.id}{row.post}{row.reference}{talk}".encode()  # fails on half of a surrogate pair, as tokenizers would
         return row
     except UnicodeEncodeError as problem:

@@ -87,7 +87,7 @@ def answer_of(value: Any) -> str | None:
             return value[0].strip() or None
         if (messages := turns(value)) is not None:
             return next((turn["content"].strip() for turn in messages if turn["role"] == "assistant"), None)
-    return as_text(plain(value)) or None
+    return None if value in ([], (), {}) else as_text(plain(value)) or None
 
 
 def prompt_of(value: Any) -> Question:

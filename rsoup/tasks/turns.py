@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -40,9 +41,11 @@ SYSTEM = ("system", "developer")
 def turns(value: Any) -> Messages | None:
     """Return a conversation as turns with a role and a content; None if the value is no conversation.
 
-    It may be a list of role and content or of from and value, the same by columns, or the JSON text of either. Parts
+    It may be a list of role and content or of from and value, the same by columns, or a text that spells either. Parts
     of a content become one text. UnusableRow if a turn cannot be used.
     """
+    if isinstance(value, str) and not value.lstrip().startswith("["):
+        return None
     records = _records(value)
     if not records or not all(isinstance(record, Mapping) and _names(record) for record in records):
         return None
@@ -51,19 +54,28 @@ def turns(value: Any) -> Messages | None:
 
 def _records(value: Any) -> Sequence[Any]:
     if isinstance(value, str) and value.lstrip().startswith("[") and value.rstrip().endswith("]"):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            return ()
+        value = _unpacked(value)
     if isinstance(value, Mapping) and _names(value) and all(isinstance(own, list) for own in value.values()):
         count = min(map(len, value.values()))
         return [{key: own[index] for key, own in value.items()} for index in range(count)]
     return value if isinstance(value, (list, tuple)) else ()
 
 
+def _unpacked(text: str) -> Any:
+    """Return the list that a text spells in JSON or as Python prints it, as tables of pandas do; None if none."""
+    for reader in (json.loads, ast.literal_eval):
+        try:
+            return reader(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+    return None
+
+
 def _names(record: Mapping[str, Any]) -> tuple[str, str] | None:
     """Return the keys of a turn's role and content."""
-    return next((names for names in (("role", "content"), ("from", "value")) if names[0] in record), None)
+    if "role" in record:
+        return "role", "content"
+    return ("from", "value") if "from" in record else None
 
 
 def _turn(record: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -88,6 +88,7 @@ SHAPES: list[tuple[str, dict[str, Any], Any, str | None, str | None]] = [
     ("turns by columns", {"messages": {"role": ["user", "assistant"], "content": ["Hi", "Hello!"]}}, (user("Hi"),),
      "Hello!", None),
     ("turns as JSON text", {"messages": json.dumps([user("Hi"), assistant("Hello!")])}, (user("Hi"),), "Hello!", None),
+    ("turns as Python text", {"messages": repr([user("Hi"), assistant("Hello!")])}, (user("Hi"),), "Hello!", None),
 ]  # fmt: skip
 
 
@@ -174,7 +175,9 @@ def test_parts_of_text_are_one_text() -> None:
     assert turns([{"role": "User", "content": parts}]) == (user("a bc"),)
 
 
-@pytest.mark.parametrize("value", ["[1, 2]", "[not json]", [1], ["a"], {"role": "user"}, [{"name": "x"}], None, 3, []])
+@pytest.mark.parametrize(
+    "value", ["[1, 2]", "[not json]", "[" * 99 + "]" * 99, [1], ["a"], {"role": "user"}, [{"name": "x"}], None, 3, []]
+)
 def test_what_is_no_conversation_is_not_taken_for_one(value: Any) -> None:
     assert turns(value) is None
 
@@ -194,7 +197,7 @@ def test_what_is_no_conversation_is_not_taken_for_one(value: Any) -> None:
         (["a", "b"], '["a", "b"]'),
         ({"x": [1]}, '{"x": [1]}'),
         ([assistant(" a ")], "a"),
-        ([], "[]"),
+        ([], None),
     ],
 )
 def test_a_reference_is_a_text(value: Any, text: str | None) -> None:
