@@ -19,7 +19,7 @@ NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 TEMPLATE_FIELDS = {"post", "completion", "bos", "eos", "sep", "cls"}
 """What a classifier's template may fill in."""
 
-ResponseRule = Literal["whole", "first_sentence"]
+ResponseRule = Literal["whole", "first_sentence", "after_think"]
 """What rewards read of an answer."""
 
 Direction = Literal["maximize", "minimize"]
@@ -85,27 +85,40 @@ class TaskSection(Section):
     dataset: str | None = None
     """One of the data sets of the bundled task; none: its first."""
     data: str | None = None
-    """Training rows: a JSONL, CSV or Parquet file, a folder saved by datasets, or a hub id."""
+    """Training rows: a JSON, JSONL, CSV, TSV (also .gz, .zst) or Parquet file, a folder saved by datasets, a hub id."""
+    config: str | None = None
+    """The configuration of a data set that has several (openai/gsm8k: main)."""
+    eval_config: str | None = None
+    """The configuration of eval_data; none: config, where both are the same data set."""
+    split: str | None = None
+    """The split to train on, if it is not train (train_sft)."""
+    eval_split: str | None = None
+    """The split that is held out (test_sft), of eval_data or else of data."""
     eval_data: str | None = None
     """Held-out rows, in the same forms; none: the last eval_share of the training rows is held out."""
     eval_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Share of the rows held out when there is no eval_data."""
     column: str | None = None
-    """The column that holds the post. Rows of a bundled task's data set need none."""
+    """The column that holds the post, a text or a conversation; a.b is b within a. None: told by the rows' shape."""
     reference: str | None = None
-    """The column that holds a reference answer, if there is one."""
+    """The column that holds a reference answer. None: told by the shape, where that is not post alone."""
     id: str | None = None
     """The column that tells rows apart (default id); without it a row is known by its number."""
     template: str | None = None
-    """The prompt, with {post} in the place of the post. None: the post alone."""
+    """The prompt, or the last turn of a conversation, with {post} in the place of the post. None: the post alone."""
+    system: str | None = None
+    """The system message of every prompt, in the place of rows' own; an empty one leaves none. Implies chat."""
     chat: bool | None = None
-    """Put the prompt into the tokenizer's chat template as the user's turn."""
+    """Put the prompt into the tokenizer's chat template as the user's turn. None: if rows are conversations."""
+    chat_template_kwargs: dict[str, Any] | None = None
+    """Arguments of the chat template, such as enable_thinking: false."""
     max_prompt_tokens: Count | None = None
     """Rows with a longer prompt are left out and counted."""
     prefix: Annotated[list[Count], Field(min_length=2, max_length=2)] | Literal[False] | None = None
     """End prompts with the first tokens of the reference answer, [least, most] of them; false: do not."""
     response: ResponseRule | None = None
-    """What rewards read of an answer: the whole of it (the default) or its first sentence."""
+    """What rewards read of an answer: the whole of it (the default), its first sentence, or what comes after </think>,
+    which is nothing if a thought does not end."""
 
     @field_validator("prefix")
     @classmethod

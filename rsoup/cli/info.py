@@ -152,6 +152,9 @@ def check_recipe(
 
 def _show_check(check: Check, minimized: frozenset[str]) -> None:
     """Print a row for each reward, and how their scores correlate; an arrow marks those of which lower is better."""
+    if (first := check.first) is not None:
+        out.print(f"first prompt  {_shown(first.prompt)} ({len(first.tokens)} tokens)", markup=False, soft_wrap=True)
+        out.print(f"reference     {_shown(first.reference)}\n", markup=False, soft_wrap=True)
     answers = "reference answers" if check.references else "first sentences of posts"
     out.print(f"{check.rows} {answers}, each under its own post and under another")
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -169,6 +172,13 @@ def _show_check(check: Check, minimized: frozenset[str]) -> None:
     for name, row in check.correlations.items():
         table.add_row(name, *("-" if math.isnan(value) else f"{value:.2f}" for value in row.values()))
     out.print(table)
+
+
+def _shown(text: str | None, ends: int = 300) -> str:
+    """Return a text as one line in which blanks can be told, without the middle of a long one."""
+    if text is None:
+        return "none"
+    return repr(text if len(text) <= 2 * ends else f"{text[:ends]} [...] {text[-ends:]}")
 
 
 def _cells(reward: RewardCheck) -> list[str]:

@@ -43,9 +43,26 @@ DatasetOption = Annotated[
 ]
 DataOption = Annotated[
     str | None,
-    typer.Option("--data", help="Rows: JSONL, CSV, Parquet, a saved data set, a hub id.", show_default=False),
+    typer.Option("--data", help="Rows: JSON(L), CSV, TSV, Parquet, a saved data set, a hub id.", show_default=False),
 ]
-ColumnOption = Annotated[str | None, typer.Option("--column", help="Column that holds the post.", show_default=False)]
+ConfigOption = Annotated[
+    str | None,
+    typer.Option("--config", metavar="NAME", help="Configuration of the data set, if several.", show_default=False),
+]
+SplitOption = Annotated[
+    str | None,
+    typer.Option("--split", metavar="NAME", help="Split of the data set, if not the usual one.", show_default=False),
+]
+ReferenceOption = Annotated[
+    str | None, typer.Option("--reference", help="Column that holds a reference answer.", show_default=False)
+]
+SystemOption = Annotated[
+    str | None, typer.Option("--system", metavar="TEXT", help="System message of every prompt.", show_default=False)
+]
+ColumnOption = Annotated[
+    str | None,
+    typer.Option("--column", help="Column that holds the post. Default: by the rows' shape.", show_default=False),
+]
 TemplateOption = Annotated[
     str | None, typer.Option("--template", help="The prompt, with {post} in it.", show_default=False)
 ]

@@ -39,6 +39,11 @@ class Measured:
         """Return the mean score on a reward."""
         return float(self.scores[reward].mean())
 
+    @property
+    def unfinished(self) -> float:
+        """The share of completions that are read as empty because their thought has no end."""
+        return sum(own.unfinished for own in self.completions) / len(self.completions)
+
     def samples(self) -> PointSamples:
         """Return the rows of the samples file."""
         measures = {}

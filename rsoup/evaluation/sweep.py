@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -35,6 +35,7 @@ from rsoup.progress import Progress
 from rsoup.recipe import START, EvaluationSection, Recipe
 from rsoup.resolve import Resolved
 from rsoup.tasks.loading import Example
+from rsoup.tasks.plain import columns_of
 
 
 def evaluate(
@@ -72,6 +73,8 @@ def evaluate(
         progress.say(remark)
     bench = Bench(resolved, plan, examples, start, out, progress)
     measured = _in_order(plan, _measure(recipe, plan, bench))
+    if thinks := resolved.task.response == "after_think":
+        _tell_unfinished({point.id: own.unfinished for point, own in measured.items()}, progress)
     results = Results(
         recipe=recipe.name,
         task=resolved.task.name,
@@ -83,13 +86,14 @@ def evaluate(
         directions={name: recipe.rewards[name].direction for name in recipe.rewards} if recipe.minimized else {},
         adapters={name: _adapter(adapter, out, plan) for name, adapter in plan.adapters.items()},
         method=settings.method,
-        points=tuple(_point(point, own) for point, own in measured.items()),
+        points=tuple(_point(point, own, thinks=thinks) for point, own in measured.items()),
         versions={"rsoup": __version__, **{name: version(name) for name in ("torch", "transformers")}},
     )
     samples = Samples(
         tuple(example.id for example in examples),
         tuple(example.post for example in examples),
         {point.id: own.samples() for point, own in measured.items()},
+        columns_of([example.columns for example in examples]),
     )
     write_results(out / RESULTS, results, samples)
     write_timing(out, {point.id: own for point, own in measured.items()})
@@ -129,6 +133,13 @@ def _held_out(resolved: Resolved, progress: Progress) -> tuple[list[Example], in
     if len(examples) < settings.prompts:
         progress.say(f"There are only {len(examples)} held-out prompts of the {settings.prompts} asked for.")
     return examples, sum(held_out.dropped.values())
+
+
+def _tell_unfinished(shares: Mapping[str, float], progress: Progress) -> None:
+    """Say how many answers were read as empty because their thoughts had no end."""
+    told = ", ".join(f"{name} {share:.0%}" for name, share in shares.items() if share)
+    if told:
+        progress.say(f"Answers read as empty, since their thought has no end (evaluation.max_new_tokens): {told}.")
 
 
 def _next(recipe: Recipe, plan: Plan, measured: dict[PlannedPoint, Measured]) -> PlannedPoint | None:
@@ -173,7 +184,7 @@ def _check_base(plan: Plan, base: resolve.Base) -> None:
             )
 
 
-def _point(point: PlannedPoint, measured: Measured) -> Point:
+def _point(point: PlannedPoint, measured: Measured, *, thinks: bool) -> Point:
     samples, tokens = measured.samples(), [own.tokens for own in measured.completions]
     extras = {
         "completion_tokens": float(samples.tokens.mean()),
@@ -186,6 +197,8 @@ def _point(point: PlannedPoint, measured: Measured) -> Point:
         extras["kl"] = float(samples.measures["kl"].mean())
     if "surprise" in samples.measures:
         extras["base_perplexity"] = perplexity(samples.measures["surprise"].tolist(), int(samples.tokens.sum()))
+    if thinks:
+        extras["unfinished_thoughts"] = measured.unfinished
     if point.kind in ("ensemble", "mod"):
         extras["passes_per_token"] = float(len(point.used))
     return Point(

@@ -20,10 +20,10 @@ from rsoup.recipe import TrainingSection
 from rsoup.rewards.samples import sample_of
 from rsoup.rewards.scoring import score_all
 from rsoup.tasks.loading import Example
-from rsoup.tasks.responses import read_responses
+from rsoup.tasks.responses import read_responses, reads_after_thought, unfinished_thoughts
 from rsoup.training.checkpoint import Checkpoint, Keep, TrainingState
 from rsoup.training.loop import SHOW_EVERY, Objective
-from rsoup.training.metrics import note, shown
+from rsoup.training.metrics import note, shown, unfinished_share
 from rsoup.training.policy import Policy
 from rsoup.training.scores import Running, objective_scores, sign_of
 from rsoup.training.team import Team
@@ -44,6 +44,7 @@ class Heard:
     lengths: np.ndarray
     ended: np.ndarray
     scores: Mapping[str, np.ndarray]
+    unfinished: np.ndarray | None = None
 
 
 class Judge:
@@ -76,7 +77,9 @@ class Judge:
             self.running[name] = self.running.get(name, Running()).with_batch(self._team.gather(values))
         lengths = np.array([len(row) for row in ids])
         ended = np.array([row[-1] in self._model.stop_ids for row in ids])
-        self.heard = Heard([sample.post for sample in samples], texts, lengths, ended, scores)
+        marks = unfinished_thoughts(self._model.tokenizer, examples, ids)
+        unfinished = np.array(marks, dtype=np.float64) if reads_after_thought(examples) else None
+        self.heard = Heard([sample.post for sample in samples], texts, lengths, ended, scores, unfinished)
         return self.heard
 
     def rewards(self, heard: Heard) -> np.ndarray:
@@ -100,6 +103,7 @@ class Judge:
             "entropy": mean_of(logs, "entropy"),
             "completion_tokens": length,
             "ended_by_eos": float(self._team.gather(self.heard.ended.astype(np.float64)).mean()),
+            **unfinished_share(self.heard.unfinished, self._team),
             "prompt": self.heard.posts[0],
             "completion": self.heard.texts[0],
             "reward": float(self._team.gather(self.rewards(self.heard)).mean()),

@@ -76,7 +76,8 @@ def write_line(
             measures={"kl": generator.gamma(2.0, 3.0, prompts)} if measures else {},
         )
     texts = tuple(" ".join(generator.choice(OPENINGS, 3)) + f". Post {number}." for number in range(prompts))
-    samples = Samples(ids, texts, points)
+    products = [("kettle", "lamp", None, hostile or "sofa")[number % 4] for number in range(prompts)]
+    samples = Samples(ids, texts, points, {"product": products, "stars": [number % 5 for number in range(prompts)]})
     results = Results(
         recipe="quickstart",
         task="reviews",

@@ -94,7 +94,7 @@ def test_without_reference_answers_the_rest_is_told(tmp_path: Path, tiny_model: 
     assert check.references == 0
     assert all(reward.preferred is None for reward in check.rewards.values())
     assert check.rewards["same"].mean == 0.5
-    assert "No row has a reference answer" in remarks(check, list(recipe.rewards))[0]
+    assert "The column 'answer' holds no reference answer" in remarks(check, list(recipe.rewards))[0]
 
 
 def test_correlations_are_of_ranks() -> None:
@@ -160,7 +160,8 @@ def test_a_reward_is_shown_as_a_recipe_has_it(rsoup: Command, tmp_path: Path, ti
 def test_a_recipe_is_checked_from_the_command_line(rsoup: Command, tmp_path: Path, tiny_model: Path) -> None:
     called = rsoup("rewards", "check", recipe_with(tmp_path, tiny_model), "--rows", 8)
     assert called.code == 0
-    assert called.lines[0].startswith("8 reference answers")
+    assert called.lines[:2] == ["first prompt  'the kettle' (2 tokens)", "reference     'the'"]
+    assert called.lines[3].startswith("8 reference answers")
     rows = {line.split()[0]: line.split() for line in called.lines if line.strip()}
     assert rows["constant"][1:4] == ["-", "-", "-"]  # its correlations come last
     same = next(line.split() for line in called.lines if line.startswith("same"))
