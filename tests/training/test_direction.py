@@ -15,9 +15,8 @@ from rsoup.evaluation.results import RESULTS, read_results
 from rsoup.evaluation.sweep import evaluate
 from rsoup.files import sha256_file
 from rsoup.progress import Silent
-from rsoup.recipe import Recipe, RewardSection
+from rsoup.recipe import Recipe
 from rsoup.recipe_file import parse_recipe
-from rsoup.rewards import reward_identity
 from rsoup.training.expert import train_adapter, training_fingerprint
 from rsoup.training.loop import Objective
 from rsoup.training.scores import Running, objective_scores
@@ -155,8 +154,3 @@ def test_a_reward_of_the_command_line_may_be_minimised_without_a_recipe(tmp_path
     assert list(names) == ["count", "positive"]
     assert recipe.minimized == {"count", "positive"}
     assert recipe.rewards["count"].function == given[0]
-
-
-def test_scores_are_the_same_whichever_way_a_reward_is_better() -> None:
-    """What was scored is found again when only the direction changes."""
-    assert reward_identity("brief", RewardSection(direction="minimize")) == reward_identity("brief", RewardSection())
