@@ -49,7 +49,7 @@ def mix_command(measured: Measured, weights: Mapping[str, float]) -> str:
     """Return the ``rsoup mix`` command that makes the soup of these weights."""
     parts = {name: weight for name, weight in weights.items() if weight}
     if not parts:
-        return "# The weights of this soup are not known: no command makes it."
+        return "# The weights of this point are not known: no command makes it."
     words = ["rsoup", "mix", *(measured.adapters.get(name, name) for name in parts)]
     for weight in parts.values():
         words += ["-w", f"{weight:.10g}"]

@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 from rsoup.cli.display import results_table, show_report
 from rsoup.errors import ResultsError
 from rsoup.evaluation.results import read_results
+from rsoup.recipe import RewardSection
 from rsoup.report import Options
 from rsoup.report.analysis import analyse
 from rsoup.report.inputs import read_inputs
 from rsoup.report.measured import Measured, Model
 from rsoup.report.schema import Report
+from rsoup.rewards import reward_identity
 
 from .synthetic import write_line, write_triangle
 
@@ -267,3 +269,7 @@ def test_a_flag_turns_a_reward_round_that_trainings_raised_and_then_knows_no_exp
     assert measured.minimized == {"faithful"}
     assert measured.experts == {"positive": "positive"}
     assert measured.models[-1].mu is None
+
+
+def test_what_was_scored_is_found_again_when_only_the_direction_changes():
+    assert reward_identity("brief", RewardSection(direction="minimize")) == reward_identity("brief", RewardSection())

@@ -43,10 +43,9 @@ class Figures:
         """Refuse results that lack a measure asked for."""
         for point in run.points:
             for label in self.labels.difference(run.rewards, point.extras):
-                raise ResultsError(
-                    f"{path}: the point {point.id!r} has no {label}.",
-                    "Evaluate it again with evaluation.measures on, or leave the objective out.",
-                )
+                measured = label in ("kl", "surprise", "base_perplexity")
+                again = "Evaluate again with evaluation.measures on, or leave" if measured else "Leave"
+                raise ResultsError(f"{path}: the point {point.id!r} has no {label}.", f"{again} the objective out.")
 
     def means(self, first: Results, run: Results) -> Floats:
         """Return (points, objectives) in the order of the first run."""
