@@ -10,6 +10,7 @@ import numpy as np
 from rsoup.evaluation.cache import Kept
 from rsoup.evaluation.records import Floats
 from rsoup.files import sha256_json
+from rsoup.models.load import pick_device
 from rsoup.recipe import RewardSection
 from rsoup.rewards import reward_identity
 from rsoup.rewards.samples import Sample
@@ -21,7 +22,9 @@ class Judges:
 
     def __init__(self, rewards: Mapping[str, RewardSection]) -> None:
         self._rewards = rewards
-        self._identities = {name: sha256_json(reward_identity(name, own)) for name, own in rewards.items()}
+        self._identities = {
+            name: sha256_json(reward_identity(name, own, pick_device().type)) for name, own in rewards.items()
+        }
         self._scorers: dict[str, Scorer] = {}
 
     def scores(self, kept: Kept, samples: Sequence[Sample]) -> dict[str, Floats]:

@@ -20,7 +20,7 @@ from rsoup.tasks.loading import read_rows
 from rsoup.tasks.responses import apply_rule
 
 if TYPE_CHECKING:
-    from rsoup.rewards.classifier import Reading
+    from rsoup.rewards.classifier import Read
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Trial:
     """The score of one completion and, of a classifier, what was read."""
 
     score: float
-    reading: Reading | None
+    reading: Read | None
 
 
 def try_reward(name: str, section: RewardSection, prompt: str, completion: str) -> Trial:
