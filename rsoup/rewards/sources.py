@@ -50,19 +50,20 @@ def find_source(what: str, model: str, revision: str | None = None) -> ModelSour
     try:
         return ModelSource(location, commit_of(location, revision))
     except OSError as problem:
-        config = _adapter_config(location, revision)
+        lacks_it = type(problem.__cause__).__name__ == "RemoteEntryNotFoundError"
+        config = _adapter_config(location, revision, here=not lacks_it)
         if config is None:
             told = f"{what}: cannot be found on the hub: {first_line(problem)}.", "Check the name and the network."
             raise RewardError(*(hub_trouble(problem, what, "reward model") or told)) from problem
     return ModelSource(location, config.parent.name, _base_of(what, config))
 
 
-def _adapter_config(repository: str, revision: str | None) -> Path | None:
-    """Return the configuration of an adapter on the hub; None if it cannot be had."""
+def _adapter_config(repository: str, revision: str | None, *, here: bool) -> Path | None:
+    """Return the configuration of an adapter on the hub, or, ``here``, of the machine's copy; None if there is none."""
     from huggingface_hub import hf_hub_download
 
     try:
-        return Path(hf_hub_download(repository, ADAPTER_CONFIG, revision=revision))
+        return Path(hf_hub_download(repository, ADAPTER_CONFIG, revision=revision, local_files_only=here))
     except Exception:
         return None
 

@@ -111,8 +111,8 @@ def test_a_trial_of_a_classifier_has_its_reading(tmp_path: Path) -> None:
     section = complete_reward("judge", RewardSection(model=str(build_classifier(tmp_path / "judge"))))
     trial = try_reward("judge", section, "the kettle", "good lid")
     assert trial.reading is not None
-    assert trial.reading.text == "the kettle<sep>good lid"
-    assert trial.reading.tokens == ["the", "kettle", "<sep>", "good", "lid"]
+    assert trial.reading.texts == ("the kettle<sep>good lid",)
+    assert trial.reading.tokens == ("the", "kettle", "<sep>", "good", "lid")
     assert trial.score == trial.reading.logits["negative"]
     assert list(trial.reading.logits) == ["negative", "positive"]
     assert try_reward("brief", RewardSection(), "", "two words").reading is None
