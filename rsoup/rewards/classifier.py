@@ -41,9 +41,7 @@ class Classifier:
         what = f"The reward {name}: {section.model}"
         self._resident = load_resident(what, section)
         self._limit = min(self._resident.limit, section.max_tokens or self._resident.limit)
-        self._reading = choose_reading(
-            what, section, self._resident.tokenizer, self._limit, segments=self._resident.segments
-        )
+        self._reading = choose_reading(what, section, self._resident.tokenizer, self._resident.config, self._limit)
         self._resident.settle(self._reading.encode(PROBES))
         self._signs = parse_format(name, section.format or "0", self._resident.described)
         self._batch_size = section.batch_size

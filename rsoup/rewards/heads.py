@@ -59,7 +59,7 @@ def describe_outputs(output: Mapping[str, Any], rows: int, labels: Mapping[int, 
         for name, index in _ways_to_pick(field, width, own):
             column = known.setdefault(name, first + index)
             if column != first + index:
-                unclear[name] = f"{name} may be {places[column]} and {places[first + index]}"
+                unclear[name] = f"{name} may be {places[column]} or {places[first + index]}"
     return Outputs(tuple(fields), tuple(names), known, unclear, shape)
 
 

@@ -62,7 +62,7 @@ def _load(what: str, source: ModelSource, dtype: str, *, trust: bool) -> Residen
     except UNREADABLE as problem:
         told = _explain(what, problem, config, trust=trust)
         raise RewardError(*(hub_trouble(problem, what, "reward model") or told)) from problem
-    return Resident(what, model.to(pick_device()).eval(), tokenizer)
+    return Resident(f"The reward model {source.location}", model.to(pick_device()).eval(), tokenizer)
 
 
 def _load_tokenizer(what: str, source: ModelSource, options: Mapping[str, Any]) -> Any:

@@ -240,11 +240,11 @@ def _has(text: str, sample: Sample) -> bool:
     return sample.post in text and sample.completion in text
 
 
-def choose_reading(what: str, section: RewardSection, tokenizer: Any, limit: int, *, segments: int | None) -> Reading:
+def choose_reading(what: str, section: RewardSection, tokenizer: Any, config: Any, limit: int) -> Reading:
     """Return the way that the recipe names, else the model's own.
 
-    That is its chat template if it has one; a pair if its tokenizer joins two texts by marks or segments of its own
-    (``segments``: how many kinds the model knows); else the default template.
+    That is its chat template if it has one; a pair if its tokenizer joins two texts by marks or segments of its own;
+    else the default template.
     """
     template = section.template
     if template == CHAT and not getattr(tokenizer, "chat_template", None):
@@ -253,7 +253,7 @@ def choose_reading(what: str, section: RewardSection, tokenizer: Any, limit: int
         )
     if template == CHAT or (template is None and getattr(tokenizer, "chat_template", None)):
         return ChatReading(what, tokenizer, limit)
-    if template == PAIR or (template is None and _joins_pairs(tokenizer, segments)):
+    if template == PAIR or (template is None and _joins_pairs(tokenizer, config)):
         return PairReading(what, tokenizer, limit)
     known = JUDGES.get(section.model or "")
     verbatim = known is not None and template in {known.template, *known.templates.values()}
@@ -266,12 +266,13 @@ def choose_reading(what: str, section: RewardSection, tokenizer: Any, limit: int
     return TextReading(what, tokenizer, limit, template or DEFAULT_TEMPLATE, verbatim=verbatim)
 
 
-def _joins_pairs(tokenizer: Any, segments: int | None) -> bool:
+def _joins_pairs(tokenizer: Any, config: Any) -> bool:
     single, pair = tokenizer("a"), tokenizer("a", "a")
-    mark = getattr(tokenizer, "sep_token_id", None)
-    if mark is not None and pair["input_ids"].count(mark) > single["input_ids"].count(mark):
+    marks = {getattr(tokenizer, "sep_token_id", None), tokenizer.eos_token_id if config.is_encoder_decoder else None}
+    if any(pair["input_ids"].count(mark) > single["input_ids"].count(mark) for mark in marks - {None}):
         return True
-    return (segments or 0) > 1 and len(set(pair.get("token_type_ids") or ())) > 1
+    kinds = getattr(config, "type_vocab_size", None)
+    return isinstance(kinds, int) and kinds > 1 and len(set(pair.get("token_type_ids") or ())) > 1
 
 
 def added_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:

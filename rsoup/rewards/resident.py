@@ -44,12 +44,6 @@ class Resident:
         self._last: dict[Inputs, np.ndarray] = {}
 
     @property
-    def segments(self) -> int | None:
-        """How many kinds of segments the model knows, if its configuration says it."""
-        kinds = getattr(self.config, "type_vocab_size", None)
-        return kinds if isinstance(kinds, int) else None
-
-    @property
     def described(self) -> Outputs:
         """What the model returns; known after ``settle``."""
         assert self._described is not None
@@ -71,7 +65,8 @@ class Resident:
                     f"{self.what} cannot be read as a classifier of texts: {first_line(problem)}.",
                     "Give a sequence classifier, and as template the text that it was trained on.",
                 ) from problem
-            self._padding = next((side for side in ("right", "left") if self._is_same(rows, side, alone)), "none")
+            tried: tuple[Padding, ...] = ("right", "left") if len(rows[0].ids) != len(rows[1].ids) else ()
+            self._padding = next((side for side in tried if self._is_same(rows, side, alone)), "none")
 
     def _is_same(self, rows: Sequence[Encoded], side: Padding, alone: np.ndarray) -> bool:
         try:
@@ -126,7 +121,7 @@ class Resident:
             "input_ids": [padded(row.ids, self._pad(rows)) for row in rows],
             "attention_mask": [padded([1] * len(row.ids), 0) for row in rows],
         }
-        if all(row.segments is not None for row in rows) and self.segments != 1:
+        if all(row.segments is not None for row in rows) and getattr(self.config, "type_vocab_size", None) != 1:
             inputs["token_type_ids"] = [padded(row.segments or (), 0) for row in rows]
         device = self._embeddings.weight.device
         return self.model(
