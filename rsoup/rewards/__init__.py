@@ -171,8 +171,6 @@ def complete_reward(name: str, section: RewardSection, task: str | None = None) 
         settings = {} if entry is None else {key: value for key, value in entry.settings.items() if value is not None}
         missing = {key: value for key, value in settings.items() if getattr(section, key) is None}
         return section.model_copy(update=missing)
-    if section.template == TEXT:
-        section = section.model_copy(update={"template": DEFAULT_TEMPLATE})
     known: dict[str, Any] = {"format": "0"}
     if judge is not None:
         template = judge.templates.get(task or "", judge.template)

@@ -10,8 +10,17 @@ from typing import Any
 
 from rsoup.errors import RewardError, first_line
 from rsoup.recipe import RewardSection
-from rsoup.rewards import CHAT, DEFAULT_TEMPLATE, JUDGES, PAIR
+from rsoup.rewards import CHAT, DEFAULT_TEMPLATE, JUDGES, PAIR, TEXT
 from rsoup.rewards.samples import Sample
+from rsoup.rewards.tokens import (
+    added_tokens,
+    joins_pairs,
+    named_tokens,
+    offered_tokens,
+    runs_together,
+    stand_in,
+    without,
+)
 
 PROBES = (
     Sample("Is it?", "Yes."),
@@ -74,7 +83,7 @@ class Reading(ABC):
         encoded = self._tokenizer(texts, pairs, verbose=False, **options)
         segments = encoded.get("token_type_ids") or [None] * len(texts)
         return [
-            (ids, own) if ids else ([_nothing(self._tokenizer)], None if own is None else [0])
+            (ids, own) if ids else ([stand_in(self._tokenizer)], None if own is None else [0])
             for ids, own in zip(encoded["input_ids"], segments, strict=True)
         ]
 
@@ -88,7 +97,7 @@ class Reading(ABC):
             count = 0
             while parts[number] and len(found.ids) > self._limit:
                 count += len(found.ids) - self._limit
-                parts[number] = _without(self._tokenizer, text, count, front=front[number])
+                parts[number] = without(self._tokenizer, text, count, front=front[number])
                 found = read()
         if len(found.ids) > self._limit:
             raise RewardError(
@@ -246,83 +255,38 @@ def choose_reading(what: str, section: RewardSection, tokenizer: Any, config: An
     That is its chat template if it has one; a pair if its tokenizer joins two texts by marks or segments of its own;
     else the default template.
     """
-    template = section.template
-    if template == CHAT and not getattr(tokenizer, "chat_template", None):
+    template, chat = section.template, bool(getattr(tokenizer, "chat_template", None))
+    if template == CHAT and not chat:
         raise RewardError(
             f"{what} has no chat template.", "Leave template out, or set it to the text it was trained on."
         )
-    if template == CHAT or (template is None and getattr(tokenizer, "chat_template", None)):
+    if template == PAIR and runs_together(tokenizer):
+        raise RewardError(
+            f"{what}: its tokenizer puts nothing between two texts.", "Set template to the text it was trained on."
+        )
+    if template == CHAT or (template is None and chat):
         return ChatReading(what, tokenizer, limit)
-    if template == PAIR or (template is None and _joins_pairs(tokenizer, config)):
+    if template == PAIR or (template is None and joins_pairs(tokenizer, config)):
         return PairReading(what, tokenizer, limit)
-    known = JUDGES.get(section.model or "")
-    verbatim = known is not None and template in {known.template, *known.templates.values()}
     if template is None and getattr(tokenizer, "sep_token", None) is None:
         raise RewardError(
             f"{what} does not say how it reads a post and a completion: its tokenizer has neither a chat template nor "
             "a sep token.",
-            f"Set template to the text it was trained on; its tokenizer has {_offered(tokenizer)}.",
+            f"Set template to the text it was trained on; its tokenizer has {offered_tokens(tokenizer)}.",
         )
-    return TextReading(what, tokenizer, limit, template or DEFAULT_TEMPLATE, verbatim=verbatim)
-
-
-def _joins_pairs(tokenizer: Any, config: Any) -> bool:
-    single, pair = tokenizer("a"), tokenizer("a", "a")
-    marks = {getattr(tokenizer, "sep_token_id", None), tokenizer.eos_token_id if config.is_encoder_decoder else None}
-    if any(pair["input_ids"].count(mark) > single["input_ids"].count(mark) for mark in marks - {None}):
-        return True
-    kinds = getattr(config, "type_vocab_size", None)
-    return isinstance(kinds, int) and kinds > 1 and len(set(pair.get("token_type_ids") or ())) > 1
-
-
-def added_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """Return the tokens that a tokenizer puts before and behind every text."""
-    whole, bare = tokenizer("a")["input_ids"], tokenizer("a", add_special_tokens=False)["input_ids"]
-    for start in range(len(whole) - len(bare) + 1):
-        if whole[start : start + len(bare)] == bare:
-            return whole[:start], whole[start + len(bare) :]
-    return [], []
+    known = JUDGES.get(section.model or "")
+    verbatim = known is not None and template in {known.template, *known.templates.values()}
+    text = DEFAULT_TEMPLATE if template in (None, TEXT) else template
+    return TextReading(what, tokenizer, limit, text, verbatim=verbatim)
 
 
 def _special_tokens(what: str, template: str, tokenizer: Any) -> dict[str, str]:
     """Return the special tokens that a template may fill in; RewardError if it names one that the model lacks."""
-    tokens = _named_tokens(tokenizer)
+    tokens = named_tokens(tokenizer)
     for key in ("bos", "eos", "sep", "cls"):
         if key not in tokens and f"{{{key}}}" in template:
             raise RewardError(
                 f"{what} reads the template {template!r}, and its tokenizer has no {key} token.",
-                f"Set template to the text it was trained on; its tokenizer has {_offered(tokenizer)}.",
+                f"Set template to the text it was trained on; its tokenizer has {offered_tokens(tokenizer)}.",
             )
     return tokens
-
-
-def _named_tokens(tokenizer: Any) -> dict[str, str]:
-    tokens = {key: getattr(tokenizer, f"{key}_token", None) for key in ("bos", "eos", "sep", "cls")}
-    return {key: token for key, token in tokens.items() if token is not None}
-
-
-def _offered(tokenizer: Any) -> str:
-    """Return the special tokens that a template may name, and those that every text gets anyway."""
-    tokens = _named_tokens(tokenizer)
-    given = {tokenizer.convert_ids_to_tokens(number) for side in added_tokens(tokenizer) for number in side}
-    free = [f"{{{key}}}" for key, token in tokens.items() if token not in given or key in ("sep", "eos")]
-    own = " ".join(key for key in sorted(given))
-    return (", ".join(free) or "no special tokens to name") + (f", and adds {own} by itself" if own else "")
-
-
-def _nothing(tokenizer: Any) -> int:
-    """Return the token that stands for an empty text."""
-    known = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id)
-    return next((int(token) for token in known if token is not None), 0)
-
-
-def _without(tokenizer: Any, text: str, count: int, *, front: bool) -> str:
-    """Return a text without its first or last ``count`` tokens."""
-    if not getattr(tokenizer, "is_fast", False):
-        ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        left: str = tokenizer.decode(ids[count:] if front else ids[: max(len(ids) - count, 0)])
-        return left
-    places = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)["offset_mapping"]
-    if count >= len(places):
-        return ""
-    return text[places[count][0] :] if front else text[: places[len(places) - count - 1][1]]
