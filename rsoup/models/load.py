@@ -185,7 +185,7 @@ def load_weights(loader: Any, source: str, revision: str | None, *, given: Colle
     options = {"trust_remote_code": False, **options}  # without it, a terminal is asked whether to run it
     with LOADING:
         model, notes = loader.from_pretrained(source, revision=revision, output_loading_info=True, **options)
-    missing = set(notes["missing_keys"]) - set(given)
+    missing = {*notes["missing_keys"], *(key for key, *_ in notes["mismatched_keys"])} - set(given)
     if missing:
         raise ValueError(f"it lacks the weights {min(missing)}")
     return model

@@ -117,17 +117,20 @@ def _load_adapter(adapter: ModelSource, base: ModelSource, config: Any, options:
     options = dict(options)
     width = _width(saved)
     if width is not None and width != config.num_labels:
-        options["num_labels"] = width
+        options |= {"num_labels": width, "ignore_mismatched_sizes": True}  # the adapter brings the head
     given = {_plain(key) for key in saved}
     model = load_weights(AutoModelForSequenceClassification, base.location, base.revision, given=given, **options)
     _widen_vocabulary(model, saved)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        adapted = PeftModel.from_pretrained(model, adapter.location, revision=adapter.revision)
+        try:
+            adapted = PeftModel.from_pretrained(model, adapter.location, revision=adapter.revision)
+        except UNREADABLE as problem:
+            raise ValueError(f"the adapter does not fit its base model {base.location}: {problem}") from problem
     lacking = [str(note.message) for note in told if "missing adapter keys" in str(note.message)]
     if lacking:
         raise ValueError(lacking[0])
-    unknown = set(saved) - set(get_peft_model_state_dict(adapted))
+    unknown = set(saved) - set(get_peft_model_state_dict(adapted, save_embedding_layers=True))
     if unknown:
         raise ValueError(f"the base model has no place for the adapter's {min(unknown)}")
     return adapted
