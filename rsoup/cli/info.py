@@ -134,7 +134,8 @@ def _show_reading(reading: Read) -> None:
     if reading.segments is not None:
         out.print(f"segments    {' '.join(map(str, reading.segments))}", markup=False, soft_wrap=True)
     if reading.cut:
-        out.print(f"cut         {reading.cut} tokens {reading.left_out}: it reads {reading.limit}", markup=False)
+        tokens = "1 token" if reading.cut == 1 else f"{reading.cut} tokens"
+        out.print(f"cut         {tokens} {reading.left_out}: it reads {reading.limit}", markup=False)
     logits = "  ".join(f"{label} {value:.4f}" for label, value in reading.logits.items())
     out.print(f"logits      {logits}", markup=False, soft_wrap=True)
 

@@ -20,10 +20,10 @@ def joins_pairs(tokenizer: Any, config: Any) -> bool:
 
 def runs_together(tokenizer: Any) -> bool:
     """Tell whether nothing shows where the second of two texts begins."""
-    pair, single, bare = tokenizer("a", "a"), tokenizer("a"), tokenizer("a", add_special_tokens=False)
-    if len(set(pair.get("token_type_ids") or ())) > 1:
-        return False
-    return len(pair["input_ids"]) == len(single["input_ids"]) + len(bare["input_ids"])
+    pair, bare = tokenizer("a", "a"), tokenizer("a", add_special_tokens=False)["input_ids"]
+    ids: list[int] = pair["input_ids"]
+    joined = any(ids[start : start + 2 * len(bare)] == bare * 2 for start in range(len(ids)))
+    return joined and len(set(pair.get("token_type_ids") or ())) < 2
 
 
 def added_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:

@@ -188,7 +188,7 @@ def _judge_tokenizer(architecture: str) -> PreTrainedTokenizerFast:
     tokenizer.add_special_tokens(roles)
     ids = [(token, tokenizer.convert_tokens_to_ids(token)) for token in (first, last)]
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{first} $A {last}", special_tokens=ids
+        single=f"{first} $A {last}", pair=f"{first} $A {last} $B:1 {last}:1", special_tokens=ids
     )
     return tokenizer
 

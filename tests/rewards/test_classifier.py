@@ -99,9 +99,10 @@ def test_the_end_of_text_token_of_a_template_is_read(decoder: Path) -> None:
 
 
 def test_an_empty_text_has_a_score_of_its_own(decoder: Path) -> None:
-    scorer = make_scorer("judge", RewardSection(model=str(decoder), template="{completion}"))
-    alone = score_texts("judge", scorer, [""], [""])
-    assert score_texts("judge", scorer, ["", ""], ["", "the lid broke"])[0] == pytest.approx(alone[0], abs=1e-5)
+    section = RewardSection(model=str(decoder), template="{completion}")
+    alone = score_texts("judge", make_scorer("judge", section), [""], [""])
+    both = score_texts("judge", make_scorer("judge", section), ["", ""], ["", "the lid broke"])
+    assert both[0] == pytest.approx(alone[0], abs=1e-5)
 
 
 def test_the_template_is_filled_in_once(folder: Path) -> None:

@@ -285,11 +285,11 @@ def test_an_encoder_decoder_that_gets_no_end_token_is_told_where_it_reads(tmp_pa
 def test_texts_with_more_end_tokens_than_others_pass_apart(tmp_path: Path) -> None:
     """Encoder-decoders refuse a batch whose rows differ in them, and a completion may have one."""
     folder = save(tmp_path, *PAIRS["bart"]())
-    scorer = make_scorer("judge", RewardSection(model=str(folder)))
     completions = ["good", "good</s>", "bad"]
-    found = score_texts("judge", scorer, POSTS, completions)
-    for index in range(3):
-        alone = make_scorer("judge", RewardSection(model=str(folder), batch_size=1))
-        assert score_texts("alone", alone, [POSTS[index]], [completions[index]])[0] == pytest.approx(
-            found[index], abs=1e-5
-        )
+
+    def found(chosen: slice) -> list[float]:
+        scorer = make_scorer("judge", RewardSection(model=str(folder)))
+        return score_texts("judge", scorer, POSTS[chosen], completions[chosen]).tolist()
+
+    alone = [found(slice(index, index + 1))[0] for index in range(3)]
+    np.testing.assert_allclose(found(slice(0, 3)), alone, atol=1e-5)
