@@ -38,10 +38,17 @@ class ModelSource:
         return own if self.base is None else {**own, "base": self.base.identity()}
 
 
-def find_source(what: str, model: str, revision: str | None = None) -> ModelSource:
-    """Find a reward model without loading it; RewardError, which begins with ``what``, if there is none."""
+def find_source(what: str, model: str, revision: str | None = None, *, is_base: bool = False) -> ModelSource:
+    """Find a reward model without loading it; RewardError, which begins with ``what``, if there is none.
+
+    A base model is no adapter itself.
+    """
     folder = Path(model).expanduser()
-    if (folder / ADAPTER_CONFIG).is_file() and not any(any(folder.glob(pattern)) for pattern in MODEL_WEIGHTS):
+    if (
+        not is_base
+        and (folder / ADAPTER_CONFIG).is_file()
+        and not any(any(folder.glob(pattern)) for pattern in MODEL_WEIGHTS)
+    ):
         base = _base_of(what, folder / ADAPTER_CONFIG)
         return ModelSource(str(folder.resolve()), base=base)
     location = folder_or_hub_id(model, what, RewardError)
@@ -52,7 +59,7 @@ def find_source(what: str, model: str, revision: str | None = None) -> ModelSour
     except OSError as problem:
         lacks_it = type(problem.__cause__).__name__ == "RemoteEntryNotFoundError"
         config = _adapter_config(location, revision, here=not lacks_it)
-        if config is None:
+        if is_base or config is None:
             told = f"{what}: cannot be found on the hub: {first_line(problem)}.", "Check the name and the network."
             raise RewardError(*(hub_trouble(problem, what, "reward model") or told)) from problem
     return ModelSource(location, config.parent.name, _base_of(what, config))
@@ -71,8 +78,8 @@ def _adapter_config(repository: str, revision: str | None, *, here: bool) -> Pat
 def _base_of(what: str, config: Path) -> ModelSource:
     """Return the base model that an adapter's configuration names: a path from here or from its folder, or a hub id."""
     try:
-        content: dict[str, Any] = json.loads(config.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as problem:
+        content: dict[str, Any] = dict(json.loads(config.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as problem:
         raise RewardError(f"{what}: {config.name} cannot be read: {first_line(problem)}.", NOT_AN_ADAPTER) from problem
     task, name = content.get("task_type"), content.get("base_model_name_or_path")
     if task not in ("SEQ_CLS", None):
@@ -88,7 +95,7 @@ def _base_of(what: str, config: Path) -> ModelSource:
         raise RewardError(
             f"{about} is not there.", f"Put it there, or set base_model_name_or_path in {config} to where it is."
         )
-    return find_source(about, found, content.get("revision"))
+    return find_source(about, found, content.get("revision"), is_base=True)
 
 
 @cache

@@ -18,6 +18,7 @@ from rsoup.recipe_file import parse_reward_section
 from rsoup.rewards.classifier import Classifier
 from rsoup.rewards.samples import Sample, plain_samples
 from rsoup.rewards.scoring import score
+from rsoup.tiny.models import build_judge
 
 POSTS = ["the kettle boils fast", "a", "the lid of the kettle broke , and it gets hot . not good", "fine ?"] * 2
 COMPLETIONS = ["good", "the kettle is hot and the lid is fine", "bad .", "", "not fine", "", "a lid", "it is"]
@@ -230,3 +231,15 @@ def test_of_a_text_what_is_far_from_the_completion_is_cut_and_the_templates_word
 def test_a_length_that_the_template_alone_exceeds_is_refused(llama: Path) -> None:
     with pytest.raises(RewardError, match="reads 5 tokens, and an empty post and completion already make 7"):
         scores(llama, max_tokens=5)
+
+
+@pytest.mark.parametrize(
+    ("template", "way"), [("chat", "chat template"), ("pair", "pair of texts"), ("text", "one text")]
+)
+def test_a_small_stand_in_reads_in_the_way_that_is_asked_for(template: str, way: str, tmp_path: Path) -> None:
+    """As ``run --tiny`` makes one for a model that is not here."""
+    section = RewardSection(model="someone/judge", template=template)
+    stand_in = build_judge(tmp_path / "judge", section)
+    read = Classifier("judge", section.model_copy(update={"model": str(stand_in)})).read(SAMPLES[0])
+    assert way in read.way
+    assert read.tokens.count("[SEP]") == {"chat": 0, "pair": 2, "text": 2}[template]
