@@ -65,17 +65,25 @@ class Resident:
                     f"{self.what} cannot be read as a classifier of texts: {first_line(problem)}.",
                     "Give a sequence classifier, and as template the text that it was trained on.",
                 ) from problem
-            tried: tuple[Padding, ...] = ("right", "left") if len(rows[0].ids) != len(rows[1].ids) else ()
-            self._padding = next((side for side in tried if self._is_same(rows, side, alone)), "none")
+            self._padding = self._harmless_side(rows, alone)
 
-    def _is_same(self, rows: Sequence[Encoded], side: Padding, alone: np.ndarray) -> bool:
+    def _harmless_side(self, rows: Sequence[Encoded], alone: np.ndarray) -> Padding:
+        """Return where padding changes the outputs least; ``none`` if it changes them by more than rounding does."""
+        if len(rows[0].ids) == len(rows[1].ids):
+            return "none"
+        right, left = self._change(rows, "right", alone), self._change(rows, "left", alone)
+        near = SAME if self.model.dtype == torch.float32 else NARROW_SAME
+        side: Padding = "right" if right <= max(10 * left, near / 100) else "left"
+        return side if (right if side == "right" else left) <= near else "none"
+
+    def _change(self, rows: Sequence[Encoded], side: Padding, alone: np.ndarray) -> float:
+        """Return by how much padding changes outputs, relative to their size."""
         try:
             padded = self._values(rows, side)
-        except Exception:
-            return False
-        near = SAME if self.model.dtype == torch.float32 else NARROW_SAME
-        scale = 1 + np.nanmax(np.abs(alone), initial=0)
-        return bool(np.allclose(padded, alone, rtol=0, atol=near * scale, equal_nan=True))
+        except Exception:  # a model that cannot be padded on this side
+            return float("inf")
+        change = np.abs(padded - alone) / (1 + np.abs(alone).max())
+        return float(change.max()) if np.isfinite(change).all() else float("inf")
 
     @torch.no_grad()
     def outputs(self, rows: Sequence[Encoded], batch_size: int) -> np.ndarray:

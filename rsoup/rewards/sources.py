@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,6 +15,7 @@ from rsoup.hub import commit_of, folder_or_hub_id, hub_trouble
 
 ADAPTER_CONFIG = "adapter_config.json"
 MODEL_WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
+ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 NOT_AN_ADAPTER = (
     "Give a classifier, or an adapter that PEFT saved with task_type SEQ_CLS (TRL's RewardTrainer writes such ones)."
 )
@@ -44,12 +46,10 @@ def find_source(what: str, model: str, revision: str | None = None, *, is_base: 
     A base model is no adapter itself.
     """
     folder = Path(model).expanduser()
-    if (
-        not is_base
-        and (folder / ADAPTER_CONFIG).is_file()
-        and not any(any(folder.glob(pattern)) for pattern in MODEL_WEIGHTS)
-    ):
+    if not is_base and (folder / ADAPTER_CONFIG).is_file() and not _has(folder, MODEL_WEIGHTS):
         base = _base_of(what, folder / ADAPTER_CONFIG)
+        if not _has(folder, ADAPTER_WEIGHTS):
+            raise RewardError(f"{what}: the adapter has no weights ({ADAPTER_WEIGHTS[0]}).", "Copy the whole folder.")
         return ModelSource(str(folder.resolve()), base=base)
     location = folder_or_hub_id(model, what, RewardError)
     if folder.is_dir():
@@ -63,6 +63,10 @@ def find_source(what: str, model: str, revision: str | None = None, *, is_base: 
             told = f"{what}: cannot be found on the hub: {first_line(problem)}.", "Check the name and the network."
             raise RewardError(*(hub_trouble(problem, what, "reward model") or told)) from problem
     return ModelSource(location, config.parent.name, _base_of(what, config))
+
+
+def _has(folder: Path, patterns: Sequence[str]) -> bool:
+    return any(any(folder.glob(pattern)) for pattern in patterns)
 
 
 def _adapter_config(repository: str, revision: str | None, *, here: bool) -> Path | None:

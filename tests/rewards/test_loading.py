@@ -92,6 +92,16 @@ def test_an_adapter_whose_base_is_gone_says_so(base: Path, tmp_path: Path) -> No
         reward_identity("judge", RewardSection(model=str(adapter)))
 
 
+def test_a_half_copied_adapter_says_what_it_lacks(base: Path, tmp_path: Path) -> None:
+    adapter = lora(base, tmp_path / "adapter")
+    (adapter / "adapter_model.safetensors").unlink()
+    with pytest.raises(RewardError, match=r"the adapter has no weights \(adapter_model\.safetensors\)"):
+        scores(adapter)
+    (adapter / "adapter_config.json").write_text("{")
+    with pytest.raises(RewardError, match=r"adapter_config\.json cannot be read"):
+        scores(adapter)
+
+
 def test_an_adapter_for_another_task_is_refused(base: Path, tmp_path: Path) -> None:
     adapter = lora(base, tmp_path / "adapter")
     content = json.loads((adapter / "adapter_config.json").read_text())
