@@ -18,6 +18,8 @@ NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 TEMPLATE_FIELDS = {"post", "completion", "bos", "eos", "sep", "cls"}
 """What a classifier's template may fill in."""
+TEMPLATE_WORDS = ("chat", "pair", "text")
+"""What a classifier's template may be in place of a text."""
 
 ResponseRule = Literal["whole", "first_sentence", "after_think"]
 """What rewards read of an answer."""
@@ -145,12 +147,16 @@ class RewardSection(Section):
     trust_remote_code: bool = False
     """Run code from the repository of a hub id. Without it nothing of a repository is ever run."""
     format: str | None = None
-    """For a classifier: a label (index or name), or a difference or sum of them, as in ``1-0``. Default: 0."""
+    """For a classifier: a label (index or name), or a difference or sum of them, as in ``1-0``; a number of another
+    output than the logits as in ``rewards.3``. Default: 0."""
     template: str | None = None
-    """For a classifier: the text it reads. {post} {completion} {bos} {eos} {sep} {cls} are filled in. Default:
-    ``{post}{sep}{completion}``."""
+    """For a classifier: the text it reads, where {post} {completion} {bos} {eos} {sep} {cls} are filled in; or
+    ``chat`` (its own chat template), ``pair`` (its tokenizer joins post and completion), ``text`` (for
+    ``{post}{sep}{completion}``). Default: the first of these three that the model has."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """For a classifier: its weights; auto is float32 on the CPU (the same scores at any batch size), else its own."""
     max_tokens: Count | None = None
-    """For a classifier: longer texts are cut, at the post's end of them. Default: what the model can read."""
+    """For a classifier: of what is longer, the post is cut. Default: what the model can read."""
     pattern: str | None = None
     """For ``regex``: the regular expression to look for in the completion."""
     target: Count | None = None
@@ -177,15 +183,16 @@ class RewardSection(Section):
     @field_validator("template")
     @classmethod
     def _known_fields(cls, template: str | None) -> str | None:
-        if template is None:
-            return None
+        if template is None or template in TEMPLATE_WORDS:
+            return template
         unknown = set(re.findall(r"\{(\w*)\}", template)) - TEMPLATE_FIELDS
         if unknown:
             raise ValueError(
                 f"the template has the unknown field {{{min(unknown)}}}\nKnown: {', '.join(sorted(TEMPLATE_FIELDS))}."
             )
         if "{completion}" not in template:
-            raise ValueError("the template has no {completion}, so every completion would score the same")
+            hint = f"\n{did_you_mean(template, TEMPLATE_WORDS)}" if re.fullmatch(r"\w+", template) else ""
+            raise ValueError(f"the template has no {{completion}}, so every completion would score the same{hint}")
         return template
 
 

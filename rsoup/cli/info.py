@@ -13,6 +13,7 @@ from rsoup.cli.display import Bars, out, say
 from rsoup.errors import RecipeError
 
 if TYPE_CHECKING:
+    from rsoup.rewards.classifier import Read
     from rsoup.rewards.tryout import Check, RewardCheck, Trial
 
 
@@ -68,12 +69,14 @@ def show_reward(
     format_: Annotated[
         str | None,
         typer.Option(
-            "--format", help="Of a classifier: the label that counts, 0, or a difference, 1-0.", show_default=False
+            "--format",
+            help="Of a classifier: the label that counts, 0, a difference, 1-0, or another output, rewards.3.",
+            show_default=False,
         ),
     ] = None,
     template: Annotated[
         str | None,
-        typer.Option("--template", help="Of a classifier: the text it reads.", show_default=False),
+        typer.Option("--template", help="Of a classifier: the text it reads; or chat, pair, text.", show_default=False),
     ] = None,
     task: Annotated[
         str | None,
@@ -109,7 +112,8 @@ def show_reward(
         out.print("direction   minimize: lower is better", markup=False)
     if section.model is not None:
         out.print(f"model       {section.model}", markup=False, soft_wrap=True)
-        out.print(f"template    {section.template}", markup=False, soft_wrap=True)
+        if section.template is not None:
+            out.print(f"template    {section.template}", markup=False, soft_wrap=True)
         out.print(f"format      {section.format}", markup=False, soft_wrap=True)
     _show_trial(trial, prompt, completion)
 
@@ -117,15 +121,25 @@ def show_reward(
 def _show_trial(trial: Trial, prompt: str, completion: str) -> None:
     out.print(f"prompt      {prompt}", markup=False, soft_wrap=True)
     out.print(f"completion  {completion}", markup=False, soft_wrap=True)
-    if (reading := trial.reading) is not None:
-        out.print(f"text        {reading.text}", markup=False, soft_wrap=True)
-        pairs = " ".join(f"{number}:{token}" for number, token in zip(reading.ids, reading.tokens, strict=True))
-        out.print(f"tokens      {pairs}", markup=False, soft_wrap=True)
-        if reading.cut:
-            out.print(f"cut         {reading.cut} tokens of the post: the model reads no more", markup=False)
-        logits = "  ".join(f"{label} {value:.4f}" for label, value in reading.logits.items())
-        out.print(f"logits      {logits}", markup=False, soft_wrap=True)
+    if trial.reading is not None:
+        _show_reading(trial.reading)
     out.print(f"score       {trial.score:.4f}")
+
+
+def _show_reading(reading: Read) -> None:
+    """Print what a classifier reads: the way, the text, tokens, segments, what was cut, and the logits."""
+    out.print(f"reads       {reading.way}", markup=False, soft_wrap=True)
+    for heading, text in zip(("text", "and"), reading.texts, strict=False):
+        out.print(f"{heading:11} {text}", markup=False, soft_wrap=True)
+    pairs = " ".join(f"{number}:{token}" for number, token in zip(reading.ids, reading.tokens, strict=True))
+    out.print(f"tokens      {pairs}", markup=False, soft_wrap=True)
+    if reading.segments is not None:
+        out.print(f"segments    {' '.join(map(str, reading.segments))}", markup=False, soft_wrap=True)
+    if reading.cut:
+        tokens = "1 token" if reading.cut == 1 else f"{reading.cut} tokens"
+        out.print(f"cut         {tokens} {reading.left_out}: it reads {reading.limit}", markup=False)
+    logits = "  ".join(f"{label} {value:.4f}" for label, value in reading.logits.items())
+    out.print(f"logits      {logits}", markup=False, soft_wrap=True)
 
 
 @rewards.command("check")

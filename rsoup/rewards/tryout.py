@@ -23,7 +23,7 @@ from rsoup.tasks.responses import apply_rule
 from rsoup.tasks.rows import Row
 
 if TYPE_CHECKING:
-    from rsoup.rewards.classifier import Reading
+    from rsoup.rewards.classifier import Read
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Trial:
     """The score of one completion and, of a classifier, what was read."""
 
     score: float
-    reading: Reading | None
+    reading: Read | None
 
 
 def try_reward(name: str, section: RewardSection, prompt: str, completion: str) -> Trial:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from command import Command, assert_refused
+from rewards.models import CHATS, SHAPE, bert_words, encoder, save
 from rsoup.errors import RecipeError
 from rsoup.progress import Silent
 from rsoup.recipe import RewardSection
@@ -124,8 +125,8 @@ def test_a_trial_of_a_classifier_has_its_reading(tmp_path: Path) -> None:
     section = complete_reward("judge", RewardSection(model=str(build_classifier(tmp_path / "judge"))))
     trial = try_reward("judge", section, "the kettle", "good lid")
     assert trial.reading is not None
-    assert trial.reading.text == "the kettle<sep>good lid"
-    assert trial.reading.tokens == ["the", "kettle", "<sep>", "good", "lid"]
+    assert trial.reading.texts == ("the kettle<sep>good lid",)
+    assert trial.reading.tokens == ("the", "kettle", "<sep>", "good", "lid")
     assert trial.score == trial.reading.logits["negative"]
     assert list(trial.reading.logits) == ["negative", "positive"]
     assert try_reward("brief", RewardSection(), "", "two words").reading is None
@@ -143,6 +144,29 @@ def test_a_classifier_is_shown_with_text_tokens_and_logits(rsoup: Command, tmp_p
     _, negative, _, positive = lines["logits"].split()
     assert float(lines["score"]) == pytest.approx(float(positive) - float(negative), abs=2e-4)
     assert lines["format"] == "positive-negative"
+
+
+def test_a_classifier_is_shown_with_its_way_of_reading_its_segments_and_what_was_cut(
+    rsoup: Command, tmp_path: Path
+) -> None:
+    tokenizer = bert_words()
+    judge = save(tmp_path / "pair", encoder("Bert", tokenizer, max_position_embeddings=12, **SHAPE), tokenizer)
+    words = ["--prompt", "the kettle boils fast and hot", "--completion", "good lid ."]
+    lines = dict(line.split(maxsplit=1) for line in rsoup("rewards", judge, *words).lines)
+    assert lines["reads"] == "the post and the completion as a pair of texts"
+    assert "template" not in lines
+    assert (lines["text"], lines["and"]) == ("the kettle boils fast and hot", "good lid .")
+    assert lines["segments"] == "0 0 0 0 0 0 0 0 1 1 1 1"
+    assert "cut" not in lines
+    longer = rsoup(
+        "rewards", judge, "--prompt", "the kettle boils fast and hot", "--completion", "good lid . not"
+    ).lines
+    assert "cut         1 token of the post: it reads 12" in longer
+    chat = save(tmp_path / "chat", *CHATS["llama"]())
+    shown = rsoup("rewards", chat, "--prompt", "a lid", "--completion", "good").lines
+    assert "reads       its own chat template" in shown
+    assert "text        <s><start>user a lid<end><start>assistant good<end>" in shown
+    assert "tokens      1:<s> 4:<start> 25:user 13:a 11:lid 5:<end> 4:<start> 26:assistant 19:good 5:<end>" in shown
 
 
 def test_a_reward_is_shown_as_a_recipe_has_it(rsoup: Command, tmp_path: Path, tiny_model: Path) -> None:
