@@ -16,14 +16,17 @@ from rsoup.progress import Progress
 from rsoup.recipe import Recipe
 from rsoup.recipe_file import dump_recipe
 from rsoup.report import Options, Report, make_report
+from rsoup.rewards.functions import check_functions
+from rsoup.rewards.samples import sample_of
 from rsoup.rewards.scoring import make_scorers
 from rsoup.tasks import resolve_task
-from rsoup.tasks.loading import posts_sha256
+from rsoup.tasks.loading import posts_sha256, read_rows
 from rsoup.training.expert import adapter_folder, is_trained, morl_name, train_adapter
 from rsoup.training.team import Team
 from rsoup.training.trl_settings import check_trl
 
 RECIPE = "recipe.yaml"
+SPLITS: tuple[Literal["train", "test"], ...] = ("train", "test")
 
 
 def run(recipe: Recipe, progress: Progress, *, overwrite: bool = False) -> Report | None:
@@ -113,9 +116,12 @@ def check_inputs(recipe: Recipe) -> None:
             "Lower generation.max_new_tokens.",
         )
     task = resolve_task(recipe.task)
-    for split in ("train", "test"):
+    for split in SPLITS:
         posts_sha256(task, split)
-    make_scorers(recipe.rewards)
+    scorers = make_scorers(recipe.rewards).values()
+    if any(section.function is not None for section in recipe.rewards.values()):
+        for split in SPLITS:
+            check_functions(scorers, [sample_of(row, "") for row in read_rows(task, split).rows])
 
 
 def adapters_of(recipe: Recipe, *, needed: bool = True) -> list[Path]:

@@ -37,8 +37,8 @@ class Measured:
     seconds: float
 
     def mean(self, reward: str) -> float:
-        """Return the mean score on a reward."""
-        return float(self.scores[reward].mean())
+        """Return the mean score on a reward, over the completions that it applies to."""
+        return float(np.nanmean(self.scores[reward]))
 
     def samples(self) -> PointSamples:
         """Return the rows of the samples file."""
@@ -75,6 +75,7 @@ class Bench:
         self._recipe, self._plan, self._examples, self._start = recipe, plan, examples, start
         self._base_sha256, self._out, self._progress = base_sha256, out, progress
         self._judges = Judges(recipe.rewards)
+        self._judges.check_parameters([sample_of(example, "") for example in examples])
         self._resident: Resident | None = None
         self._vllm: Vllm | None = None
         self._rows = {example.id: _identity(example) for example in examples}

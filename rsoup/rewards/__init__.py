@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import sys
 from collections.abc import Iterable, Mapping
@@ -38,7 +39,8 @@ class Judge:
 class RewardEntry:
     """A registry entry: what a reward reads and returns, and the scorer class ``module:attribute`` that computes it.
 
-    ``settings`` are the keys of a recipe that it takes, with their defaults.
+    ``settings`` are the keys of a recipe that it takes, with their defaults. ``reads_rows``: it reads more of a row
+    than the post.
     """
 
     scorer: str
@@ -46,6 +48,7 @@ class RewardEntry:
     returns: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     judge: Judge | None = None
+    reads_rows: bool = False
 
 
 CLASSIFIER = "rsoup.rewards.classifier:Classifier"
@@ -67,6 +70,15 @@ def _answer_judge(model: str, architecture: str, **settings: Any) -> RewardEntry
         templates={"review": "{cls}{post}{sep}{completion}"},  # as in the paper's code
         **settings,
     )
+
+
+ANSWER = "the completion (after </think>)"
+
+
+def _verifiable(scorer: str, returns: str, settings: Mapping[str, Any] | None = None) -> RewardEntry:
+    """Return the entry of a reward that compares an answer with the row's reference; without one it does not apply."""
+    scorer = f"rsoup.rewards.verifiable:{scorer}"
+    return RewardEntry(scorer, f"{ANSWER} and the reference", returns, settings or {}, reads_rows=True)
 
 
 REWARDS = {
@@ -101,6 +113,26 @@ REWARDS = {
         reads="the completion",
         returns="1 if pattern is found in it, else 0",
         settings={"pattern": None},
+    ),
+    "math": _verifiable("Mathematics", "1 if its answer equals the reference as mathematics (math-verify), else 0"),
+    "exact": _verifiable("Exact", "1 if it is the reference but for case, spaces and end punctuation, else 0"),
+    "choice": _verifiable("Choice", "1 if the letter it chooses is that of the reference, else 0"),
+    "contains": _verifiable(
+        "Contains",
+        "1 if the reference (or pattern, if set) is found in it, else 0",
+        settings={"pattern": None},
+    ),
+    "json": RewardEntry(
+        scorer="rsoup.rewards.verifiable:Json",
+        reads=ANSWER,
+        returns="1 if it is JSON, and fulfils schema if one is set, else 0",
+        settings={"json_schema": None},
+    ),
+    "gym": RewardEntry(
+        scorer="rsoup.rewards.gym:Gym",
+        reads=f"{ANSWER}, and the row of a reasoning-gym task (task.gym)",
+        returns="the score of the task's own scorer, 0 to 1",
+        reads_rows=True,
     ),
     "readable": RewardEntry(
         scorer="rsoup.rewards.words:ReadingEase",
@@ -181,15 +213,20 @@ def _check_keys(name: str, section: RewardSection, settings: Mapping[str, Any], 
     for key in ("format", "template", "revision", "max_tokens", "trust_remote_code"):
         if getattr(section, key) and not is_classifier:
             raise RecipeError(f"rewards.{name}: {key} is for a classifier, and this is none.", f"Leave {key} out.")
-    for key in ("pattern", "target"):
+    for key in ("pattern", "target", "json_schema"):
         if getattr(section, key) is not None and key not in settings:
-            raise RecipeError(f"rewards.{name}: {key} is not read by this reward.", f"Leave {key} out.")
+            told = key.removeprefix("json_")
+            raise RecipeError(f"rewards.{name}: {told} is not read by this reward.", f"Leave {told} out.")
+    if section.columns and section.function is None:
+        raise RecipeError(f"rewards.{name}: columns is for a function, and this is none.", "Leave columns out.")
 
 
 def reward_identity(name: str, section: RewardSection) -> dict[str, Any]:
     """Return what decides the scores of a reward, to be hashed; a function's file counts by its content."""
     section = complete_reward(name, section)
-    identity = section.model_dump(exclude={"batch_size"}, exclude_none=True)
+    identity = section.model_dump(exclude={"batch_size", *(() if section.columns else ("columns",))}, exclude_none=True)
+    if isinstance(section.json_schema, str):
+        identity["json_schema"] = read_schema(name, section.json_schema)
     if section.model is None and section.function is None:
         identity["use"] = section.use or name
     if section.function is not None:
@@ -199,6 +236,29 @@ def reward_identity(name: str, section: RewardSection) -> dict[str, Any]:
     elif section.model is not None:
         identity["revision"] = _commit(name, section.model, section.revision)
     return identity
+
+
+def reads_rows(name: str, section: RewardSection) -> bool:
+    """Tell whether the scores of a reward depend on more of a row than its post."""
+    section = complete_reward(name, section)
+    if section.model is not None or section.function is not None:
+        return section.function is not None
+    return registry_entry(section.use or name).reads_rows
+
+
+def read_schema(name: str, path: str) -> dict[str, Any]:
+    """Return the JSON schema that a file holds."""
+    try:
+        schema = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
+    except OSError as problem:
+        raise RewardError(
+            f"The reward {name}: {path} cannot be read ({problem.strerror}).", "Check schema."
+        ) from problem
+    except ValueError as problem:
+        raise RewardError(f"The reward {name}: {path} is not JSON ({problem}).", "Mend the schema.") from problem
+    if not isinstance(schema, dict):
+        raise RewardError(f"The reward {name}: {path} is not a JSON schema.", "It has to be a mapping.")
+    return schema
 
 
 def _commit(name: str, model: str, revision: str | None) -> str:

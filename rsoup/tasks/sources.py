@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from rsoup.errors import DataError, first_line
 from rsoup.hub import hub_trouble
+from rsoup.tasks.gym import SCHEME, gym_rows
 
 if TYPE_CHECKING:
     from rsoup.tasks import Part
@@ -25,7 +26,9 @@ _LONGEST = 1 << 30  # characters of a cell: a long post is told from a broken fi
 
 
 def open_rows(source: str, part: Part) -> Iterable[Any]:
-    """Return the rows of a split of a file, a folder or a hub id."""
+    """Return the rows of a split of a file, a folder, a task of reasoning-gym or a hub id."""
+    if source.startswith(SCHEME):
+        return gym_rows(source)
     path = Path(source).expanduser()
     if path.is_file():
         if path.suffix not in READERS:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -23,10 +23,12 @@ from rsoup.models.language_model import LanguageModel
 from rsoup.models.load import context_length, load_language_model, load_tokenizer, model_sha256, settings_sha256
 from rsoup.progress import Progress
 from rsoup.recipe import START, Recipe, TrainingSection
-from rsoup.rewards import reward_identity
+from rsoup.rewards import reads_rows, reward_identity
+from rsoup.rewards.functions import check_functions
+from rsoup.rewards.samples import sample_of
 from rsoup.rewards.scoring import make_scorers
 from rsoup.tasks import resolve_task
-from rsoup.tasks.loading import Example, load_examples, posts_sha256
+from rsoup.tasks.loading import Example, load_examples, posts_sha256, read_rows
 from rsoup.training.card import training_card
 from rsoup.training.checkpoint import TrainingState, list_checkpoints, read_state
 from rsoup.training.loop import Objective, train
@@ -92,6 +94,7 @@ def train_adapter(
     check_trl(recipe.training, recipe.generation)
     objective = Objective(make_scorers(recipe.rewards), weights)
     examples = _examples(recipe, progress)  # with the line above: what is wrong shows before anything is written
+    check_functions(objective.scorers.values(), [sample_of(example, "") for example in examples])
     with _turn(recipe, name, team, progress):
         if team.decides(is_there):
             return folder  # made by another worker meanwhile
@@ -303,8 +306,17 @@ def training_fingerprint(recipe: Recipe, weights: Mapping[str, float]) -> str:
             "training": recipe.training.model_dump(exclude=IMMATERIAL),
             "generation": recipe.generation.model_dump(),
             "seed": recipe.seed,
+            **_rows_read(recipe, used),
         }
     )
+
+
+def _rows_read(recipe: Recipe, used: Iterable[str]) -> dict[str, Any]:
+    """Return a hash of all columns of the training rows, where a reward reads more of them than the post."""
+    if not any(reads_rows(name, recipe.rewards[name]) for name in used):
+        return {}
+    rows = read_rows(resolve_task(recipe.task), "train").rows
+    return {"rows": sha256_json([sample_of(row, "").key() for row in rows])}
 
 
 def _is_done(folder: Path, fingerprint: str) -> bool:
