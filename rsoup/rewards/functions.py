@@ -93,12 +93,13 @@ class Function:
                     did_you_mean(column, columns),
                 )
         for name in self.parameters.missing(known):
-            there = f"The rows have the columns {', '.join(sorted(columns))}" if columns else "There are no columns"
-            raise RewardError(
-                f"{self.where}: nothing gives its parameter {name!r}.",
-                f"{there}; beside them there are {', '.join(self.parameters.given)}. "
-                f"A column of another name: columns: {{{name}: COLUMN}}.",
-            )
+            beside = f"beside {', '.join(self.parameters.given)}"
+            hint = f"The rows have no columns {beside}; rsoup rewards takes --column {name}=VALUE."
+            if columns:
+                hint = (
+                    f"The rows have {', '.join(sorted(columns))} {beside}; columns: {{{name}: ONE OF THEM}} gives one."
+                )
+            raise RewardError(f"{self.where}: nothing gives its parameter {name!r}.", hint)
         answer = self.parameters.answer
         if answer == "response" and answer in columns:
             raise RewardError(

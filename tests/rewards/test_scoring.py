@@ -38,7 +38,9 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", [name for name, entry in REWARDS.items() if entry.judge is None and not entry.reads_rows])
+@pytest.mark.parametrize(
+    "name", [name for name, entry in REWARDS.items() if entry.judge is None and not entry.reads_rows]
+)
 def test_every_light_entry_of_the_registry_scores_text(name: str) -> None:
     scorer = make_scorer(name, RewardSection(pattern="lid" if name == "regex" else None))
     scores = score_texts(name, scorer, PROMPTS, ["", COMPLETIONS[1]])

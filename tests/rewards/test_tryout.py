@@ -15,6 +15,7 @@ from rsoup.progress import Silent
 from rsoup.recipe import RewardSection
 from rsoup.recipe_file import load_recipe
 from rsoup.rewards import complete_reward
+from rsoup.rewards.samples import Sample
 from rsoup.rewards.tryout import check_rewards, correlations, remarks, try_reward
 from tiny import POSTS, build_classifier, recipe_content, write_recipe
 
@@ -109,13 +110,13 @@ def test_one_row_cannot_be_compared(tmp_path: Path, tiny_model: Path) -> None:
 
 def test_a_trial_of_a_classifier_has_its_reading(tmp_path: Path) -> None:
     section = complete_reward("judge", RewardSection(model=str(build_classifier(tmp_path / "judge"))))
-    trial = try_reward("judge", section, "the kettle", "good lid")
+    trial = try_reward("judge", section, Sample("the kettle", "good lid"))
     assert trial.reading is not None
     assert trial.reading.text == "the kettle<sep>good lid"
     assert trial.reading.tokens == ["the", "kettle", "<sep>", "good", "lid"]
     assert trial.score == trial.reading.logits["negative"]
     assert list(trial.reading.logits) == ["negative", "positive"]
-    assert try_reward("brief", RewardSection(), "", "two words").reading is None
+    assert try_reward("brief", RewardSection(), Sample("", "two words")).reading is None
 
 
 # The commands

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from rsoup.errors import ResultsError
 from rsoup.evaluation.results import Results, Samples, read_results, read_samples, results_file
 from rsoup.files import sha256_file
 from rsoup.pareto.dominance import Floats
+from rsoup.pareto.missing import complete_prompts, filled
 from rsoup.report.inputs.plain import LARGEST
 from rsoup.report.measured import Measured, Model, Source
 
@@ -37,6 +39,14 @@ def read_runs(paths: list[Path]) -> Measured:
     models = tuple(_model(first, row) for row in range(len(first.points)))
     samples = _scores(first, texts) if len(texts) == len(runs) else None
     means = np.stack([_means(first, run) for run in runs])  # (seeds, points, rewards)
+    counts = np.array([[_count(runs, model, name) for name in first.rewards] for model in models])
+    notes: tuple[str, ...] = ()
+    if samples is not None and np.isnan(samples).any():
+        known = complete_prompts(samples).sum(axis=0)  # (rewards,)
+        _refuse_too_few(paths[0], first.rewards, known.tolist())
+        notes = _about_missing(first.rewards, known.tolist(), samples.shape[1])
+        samples = filled(samples)
+        means, counts = samples.mean(axis=1), np.tile(known * len(runs), (len(models), 1))
     if np.abs(means).max(initial=0.0) > LARGEST:
         raise ResultsError(f"{paths[0]}: holds a score beyond {LARGEST:g}.", "Mend the reward, and evaluate again.")
     if samples is None and len(runs) > 1:
@@ -48,11 +58,34 @@ def read_runs(paths: list[Path]) -> Measured:
         sources=tuple(_source(path, run) for path, run in zip(paths, runs, strict=True)),
         samples=samples,
         stderr=_stderr(first),
-        counts=tuple(sum(run.point(model.id).scores[first.rewards[0]].n for run in runs) for model in models),
+        counts=tuple(map(tuple, counts.tolist())),
         experts=_experts(first),
         adapters={name: _located(adapter.path, paths[0]) for name, adapter in first.adapters.items()},
         method=first.method,
         texts=texts[0] if texts else None,
+        notes=notes,
+    )
+
+
+def _count(runs: list[Results], model: Model, reward: str) -> int:
+    return sum(run.point(model.id).scores[reward].n for run in runs)
+
+
+def _refuse_too_few(path: Path, rewards: Sequence[str], known: Sequence[int]) -> None:
+    """Refuse rewards that points cannot be compared on: they need prompts that have a score at every point."""
+    for name, count in zip(rewards, known, strict=True):
+        if count < 2:
+            raise ResultsError(
+                f"{path}: {name} has a score at every point for {count} of the prompts: there is nothing to compare.",
+                "Evaluate on more prompts, or leave the reward out.",
+            )
+
+
+def _about_missing(rewards: Sequence[str], known: Sequence[int], prompts: int) -> tuple[str, ...]:
+    return tuple(
+        f"{name} counts {count} of the {prompts} prompts: the others have no score on it at some point."
+        for name, count in zip(rewards, known, strict=True)
+        if count < prompts
     )
 
 
