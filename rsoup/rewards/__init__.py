@@ -114,6 +114,11 @@ REWARDS = {
         returns="1 if pattern is found in it, else 0",
         settings={"pattern": None},
     ),
+    "readable": RewardEntry(
+        scorer="rsoup.rewards.words:ReadingEase",
+        reads="the completion",
+        returns="Flesch reading ease of English text; the higher the easier, mostly 0 to 100",
+    ),
     "math": _verifiable("Mathematics", "1 if its answer equals the reference as mathematics (math-verify), else 0"),
     "exact": _verifiable("Exact", "1 if it is the reference but for case, spaces and end punctuation, else 0"),
     "choice": _verifiable("Choice", "1 if the letter it chooses is that of the reference, else 0"),
@@ -133,11 +138,6 @@ REWARDS = {
         reads=f"{ANSWER}, and the row of a reasoning-gym task (task.gym)",
         returns="the score of the task's own scorer, 0 to 1",
         reads_rows=True,
-    ),
-    "readable": RewardEntry(
-        scorer="rsoup.rewards.words:ReadingEase",
-        reads="the completion",
-        returns="Flesch reading ease of English text; the higher the easier, mostly 0 to 100",
     ),
     "summary-gpt2": _judge(
         "the completion, then the post",

@@ -97,8 +97,9 @@ def _signature(call: Callable[..., Any], where: str) -> tuple[list[inspect.Param
     except (TypeError, ValueError):  # a decorator in C, such as functools.lru_cache
         return whole, False
     kinds = {parameter.kind for parameter in own}
-    if own == whole or inspect.Parameter.VAR_KEYWORD not in kinds:
-        in_order = own != whole and inspect.Parameter.VAR_POSITIONAL in kinds
+    same = [(one.name, one.kind) for one in own] == [(one.name, one.kind) for one in whole]
+    if same or inspect.Parameter.VAR_KEYWORD not in kinds:
+        in_order = not same and inspect.Parameter.VAR_POSITIONAL in kinds
         return (whole if in_order else own), in_order
     inner = {parameter.name for parameter in whole}
     return [*whole, *(one for one in own if one.kind not in VARIABLE and one.name not in inner)], False
