@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -50,19 +51,23 @@ def try_reward(name: str, section: RewardSection, *samples: Sample) -> Trial:
         read = getattr(scorer, "read", None)
         return Trial(samples[0], _single(name, scorer, samples[0]), read(samples[0]) if read is not None else None)
     scorer.check_parameters(columns_of(samples))
-    ways = list(samples)
-    if scorer.parameters.shape is None:
-        ways += [replace(own, messages=({"role": "user", "content": own.post},)) for own in samples]
-    first: RewardError | None = None
-    for sample in ways:
+    try:
+        return _first_that_works(name, scorer, samples)
+    except RewardError as problem:
+        if problem.__cause__ is None or scorer.parameters.shape is not None:  # it returned what is no score
+            raise
+        chats = [replace(own, messages=({"role": "user", "content": own.post},)) for own in samples]
         try:
-            return _try_function(name, scorer, sample)
-        except RewardError as problem:
-            first = first or problem
-            if problem.__cause__ is None:  # it returned what is no score
-                break
-    assert first is not None
-    raise first
+            return _first_that_works(name, scorer, chats)
+        except RewardError:
+            raise problem from problem.__cause__
+
+
+def _first_that_works(name: str, function: Function, samples: Sequence[Sample]) -> Trial:
+    for sample in samples[:-1]:
+        with suppress(RewardError):
+            return _try_function(name, function, sample)
+    return _try_function(name, function, samples[-1])
 
 
 def _try_function(name: str, function: Function, sample: Sample) -> Trial:
