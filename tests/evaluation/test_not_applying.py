@@ -32,6 +32,16 @@ def never(completions):
 """
 
 
+class Told(Silent):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
 @pytest.fixture
 def content(tmp_path: Path, tiny_model: Path) -> dict[str, Any]:
     content = recipe_content(tmp_path, tiny_model)
@@ -59,7 +69,9 @@ def test_what_has_no_score_is_null_in_every_file_and_is_not_asked_for_again(
     content: dict[str, Any], tmp_path: Path
 ) -> None:
     recipe = load_recipe(write_recipe(tmp_path / "r.yaml", content))
-    results = evaluate(recipe, [], tmp_path / "eval", Silent())
+    progress = Told()
+    results = evaluate(recipe, [], tmp_path / "eval", progress)
+    assert "even applies to 5 of 9 prompts: its means are over these." in progress.said
     even, short = results.points[0].scores["even"], results.points[0].scores["short"]
     assert (even.n, short.n) == (5, 9)
     column = pq.read_table(tmp_path / "eval" / "samples.parquet").column("score:even").to_pylist()
