@@ -8,6 +8,7 @@ import threading
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
+from itertools import takewhile
 from typing import Any
 
 from rsoup.errors import RewardError, did_you_mean
@@ -39,7 +40,8 @@ NO_TRAINING = TrainerState()
 class Function:
     """A function that scores completions: a batch at once, or (verl's, for one) each by itself.
 
-    ``columns`` says which column of the data a parameter gets, where the names differ.
+    ``columns`` says which column of the data a parameter gets, where the names differ. ``known`` are the columns of
+    all rows, once they were checked: a batch whose rows lack one of them has None there.
     """
 
     call: Callable[..., Any]
@@ -47,6 +49,7 @@ class Function:
     columns: Mapping[str, str] = field(default_factory=dict)
     state: TrainerState = NO_TRAINING
     log: Log = field(default_factory=Log)
+    known: set[str] = field(default_factory=set, compare=False)
     parameters: Parameters = field(init=False)
 
     def __post_init__(self) -> None:
@@ -57,7 +60,9 @@ class Function:
         """Return what the function returns: for a batch as it is, else a list of a value for each sample."""
         self.check_parameters(columns_of(samples))
         if self.parameters.answer is not None:
-            return [self._figure(value) for value in _settled([self._one(sample) for sample in samples])]
+            rows = self._rows(samples)
+            values = [self._one(*pair) for pair in zip(samples, rows, strict=True)]
+            return [self._figure(value) for value in _settled(values)]
         value = self._invoke(self._lists(samples))
         return _settled([value])[0]
 
@@ -85,6 +90,7 @@ class Function:
 
     def check_parameters(self, columns: Collection[str]) -> None:
         """Refuse, by name, what the function needs and rows with these columns do not give."""
+        columns = {*columns, *self.known}
         known = {*columns, *(name for name, column in self.columns.items() if column in columns)}
         for name, column in self.columns.items():
             if column not in columns:
@@ -106,6 +112,7 @@ class Function:
                 f"{self.where}: its parameter 'response' may be the completion or the column of the rows.",
                 "Call it completion if it is to be the completion, or name completions as well.",
             )
+        self.known.update(columns)
 
     @property
     def _shape(self) -> Shape | None:
@@ -114,18 +121,16 @@ class Function:
     def _invoke(self, values: Mapping[str, Any]) -> Any:
         wanted = self.parameters.names
         arguments = {name: values[name] for name in wanted if name in values}
-        if self.parameters.in_order:
-            return self.call(*arguments.values())
+        if self.parameters.in_order:  # those after one that keeps its default keep theirs
+            return self.call(*(values[name] for name in takewhile(values.__contains__, wanted)))
         if self.parameters.rest:
             arguments |= {name: value for name, value in values.items() if name not in {*wanted, *ROW_ONLY}}
         return self.call(**arguments)
 
     def _lists(self, samples: Sequence[Sample]) -> dict[str, Any]:
-        """Return what a function of a batch may ask for, by name; a column is None where a row has it not."""
-        rows = [_columns(sample) for sample in samples]
-        names = dict.fromkeys(name for row in rows for name in row)
-        values: dict[str, Any] = {name: [row.get(name) for row in rows] for name in names}
-        values |= {name: values[column] for name, column in self.columns.items()}
+        """Return what a function of a batch may ask for, by name."""
+        rows = self._rows(samples)
+        values: dict[str, Any] = {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
         shape = self._shape
         return {
             **values,
@@ -137,12 +142,18 @@ class Function:
             "log_metric": self.log.metric,
         }
 
-    def _one(self, sample: Sample) -> Any:
+    def _rows(self, samples: Sequence[Sample]) -> list[dict[str, Any]]:
+        """Return the columns of each row, under the parameters' names as well; None where a row lacks one."""
+        rows = [_columns(sample) for sample in samples]
+        names = sorted({*self.known, *(name for row in rows for name in row)})
+        full = [{name: row.get(name) for name in names} for row in rows]
+        return [{**row, **{name: row[column] for name, column in self.columns.items()}} for row in full]
+
+    def _one(self, sample: Sample, row: Mapping[str, Any]) -> Any:
         """Score a single sample; its completion is a text, unless the annotation says messages."""
         assert self.parameters.answer is not None
         values: dict[str, Any] = {"extra_info": {}} if self.parameters.answer == "solution_str" else {}
-        values |= _columns(sample)
-        values |= {name: values[column] for name, column in self.columns.items() if column in values}
+        values |= row
         shape = self._shape
         return self._invoke(
             {

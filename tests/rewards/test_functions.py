@@ -59,6 +59,16 @@ def test_a_column_that_some_rows_lack_is_none_there() -> None:
     assert seen == [[1, None]]
 
 
+def test_rows_of_a_batch_may_all_lack_a_column_that_other_rows_have() -> None:
+    rows = [Sample("a", "b", columns={"x": 1}), Sample("a", "bc")]
+    seen: list[Any] = []
+    batch = Function(lambda completions, x: seen.extend(x) or [0.0])
+    single = Function(lambda completion, x, y=7: seen.append((x, y)) or 0.0)
+    check_functions([batch, single], rows)
+    score_all({"batch": batch, "single": single}, rows[1:])
+    assert seen == [None, (None, 7)]
+
+
 def test_conversations_arrive_as_messages_unless_annotations_say_texts() -> None:
     seen: list[Any] = []
 

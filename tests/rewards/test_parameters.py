@@ -67,6 +67,7 @@ class Scaled:
         (passing_on(lengths), 42.0),
         (passing_on(passing_on(lengths)), 42.0),
         (in_order(lengths), 42.0),
+        (in_order(lambda completions, scale=2.0, prompts=None: [scale if prompts is None else 0.0]), 2.0),
         (of_its_own(lengths), 44.0),
         (functools.partial(lambda scale, prompts, completions: [scale], 3.0), 3.0),
         (functools.partial(passing_on(lambda prompts, completions, scale: [scale]), scale=4.0), 4.0),
