@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from command import Command, assert_refused
 from rsoup.errors import RecipeError
@@ -156,3 +157,24 @@ def test_a_recipe_is_checked_from_the_command_line(rsoup: Command, tmp_path: Pat
     assert "note: against prefers the answers to other posts" in called.err
     assert not (tmp_path / "run").exists()
     assert_refused(rsoup("rewards", "check", "quikstart"), "there is no such recipe", "Did you mean quickstart?")
+
+
+def test_a_check_counts_the_answers_that_a_reward_applies_to(tmp_path: Path, tiny_model: Path) -> None:
+    """Every second answer of ten rows, each scored under two posts, is one that ``some`` applies to; ``never`` none."""
+    path = recipe_with(tmp_path, tiny_model)
+    (tmp_path / "own_some.py").write_text(
+        "def some(completions): return [float(len(c)) if ' ' not in c else None for c in completions]\n"
+        "def never(completions): return [None for c in completions]\n"
+    )
+    content = yaml.safe_load(path.read_text())
+    content["rewards"] = {name: {"function": f"{tmp_path / 'own_some.py'}:{name}"} for name in ("some", "never")}
+    check = check_rewards(load_recipe(write_recipe(path, content)), 10, Silent())
+    some, never = check.rewards["some"], check.rewards["never"]
+    assert (some.scored, never.scored) == (8, 0)  # of the answers w, w lid, w lid lid, ... four have one word
+    assert np.isfinite([some.mean, some.deviation, some.least, some.most]).all()
+    assert np.isnan(never.mean)
+    assert never.preferred is None
+    assert np.isnan(check.correlations["some"]["never"])
+    said = remarks(check, ["some", "never"])
+    assert "some applies to 8 of 20 answers." in said
+    assert "never applies to 0 of these answers: rows lack what it reads." in said
