@@ -41,7 +41,11 @@ function ordered() {
   const name = order.slice(1), sign = (order[0] === "+" ? -1 : 1) * SIGN[name];
   const ours = texts.points[chosen().id].scores[name];
   const base = texts.points[POINTS.find((point) => point.kind === "base").id].scores[name];
-  return rows.sort((a, b) => sign * (ours[a] - base[a] - (ours[b] - base[b])));
+  const gain = (row) => (ours[row] === null || base[row] === null ? null : ours[row] - base[row]);
+  return rows.sort((a, b) => {
+    const [one, other] = [gain(a), gain(b)]; // prompts that the reward does not apply to come last
+    return one === null || other === null ? (one === null) - (other === null) : sign * (one - other);
+  });
 }
 let listed = []; // rows of the prompts in the list
 let listedFor = null; // the point whose gains they are ordered by
@@ -127,7 +131,8 @@ function answer(point, isChosen, base) {
   const scores = SCORED.map((name) => {
     const value = own.scores[name][state.prompt];
     const [low, high] = texts.ranges[name];
-    return gauge(name + arrowOf(name), number(value, DIGITS[name]), [["range", 0, high > low ? (value - low) / (high - low) : 0]]);
+    const part = value !== null && high > low ? (value - low) / (high - low) : 0;
+    return gauge(name + arrowOf(name), number(value, DIGITS[name]), [["range", 0, part]]);
   });
   const kind = isChosen ? `${point.kind} chosen` : point.kind;
   return element("article", { class: `answer ${kind}`, "data-answer": point.id },
