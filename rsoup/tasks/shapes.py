@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from rsoup.tasks.plain import as_text, plain
@@ -37,7 +37,8 @@ class Question:
 class Shape:
     """How rows are read, what they are called in a remark, and where their reference comes from.
 
-    ``prompts`` are the columns whose name asks for this shape; ``usual`` is one of which nothing has to be said.
+    ``prompts`` are the columns whose name asks for this shape; ``talks`` means that rows are conversations, ``joined``
+    that a prompt is more or less than one of these columns, ``usual`` that nothing has to be said.
     """
 
     rows: str
@@ -46,11 +47,13 @@ class Shape:
     reference: str | None = None
     system: str | None = None
     talks: bool = False
+    joined: bool = False
     usual: bool = False
 
-    def said(self, reference: str | None) -> str | None:
-        """Return a remark on how rows are read; ``reference`` is the column that the recipe names for it."""
-        if self.usual:
+    def said(self, column: str | None, reference: str | None) -> str | None:
+        """Return a remark on how rows are read, unless the recipe, which may name columns, says all of it."""
+        found = self.talks or self.system or self.joined
+        if self.usual or (column is not None and not found and (reference or not self.reference)):
             return None
         source = reference or self.reference
         answer = f"the reference is {source}" if source else "they have no reference answer"
@@ -106,8 +109,7 @@ def recognise(row: Mapping[str, Any], column: str | None) -> Shape | None:
     for recogniser in shapes:
         shape = recogniser(row)
         if shape is not None and (column is None or column in shape.prompts):
-            plainly = column is not None and not (shape.reference or shape.system or shape.talks)
-            return replace(shape, usual=plainly)
+            return shape
     return None if column is None or lookup(row, column) is MISSING else _of_column(row, column)
 
 
@@ -171,7 +173,7 @@ def _pairs(row: Mapping[str, Any]) -> Shape | None:
     talks = _is_conversation(row["chosen"])
     rows = "pairs of answers (chosen, rejected) that begin with their prompt"
     system = _system(row, talks=talks) if talks else None
-    return Shape(rows, _read_implicit, ("chosen", "rejected"), "the rest of the chosen one", system, talks)
+    return Shape(rows, _read_implicit, ("chosen", "rejected"), "the rest of the chosen one", system, talks, True)
 
 
 def _read_pair(row: Mapping[str, Any]) -> Question:
@@ -244,7 +246,8 @@ def _instructions(row: Mapping[str, Any]) -> Shape | None:
         return Question(text, answer_of(row.get(answer)) if answer else None)
 
     columns = ", ".join(name for name in ("instruction", context, answer) if name)
-    return Shape(f"instructions ({columns})", read, ("instruction",), answer, _system(row, talks=False))
+    system = _system(row, talks=False)
+    return Shape(f"instructions ({columns})", read, ("instruction",), answer, system, joined=context is not None)
 
 
 def _prompts(row: Mapping[str, Any]) -> Shape | None:
