@@ -151,7 +151,15 @@ def _verl(row: Mapping[str, Any]) -> Shape | None:
         truth = lookup(row, "reward_model.ground_truth")
         return Question(_open_prompt(_value(row, "prompt")), None if truth is MISSING else answer_of(truth))
 
-    return Shape("verl's (prompt, reward_model)", read, ("prompt",), "reward_model.ground_truth")
+    return _about_prompt(row, "verl's (prompt, reward_model)", read, "reward_model.ground_truth")
+
+
+def _about_prompt(
+    row: Mapping[str, Any], rows: str, read: Callable[[Mapping[str, Any]], Question], reference: str
+) -> Shape:
+    """Return a shape whose column prompt is a text or a conversation."""
+    talks = _is_conversation(row["prompt"])
+    return Shape(rows, read, ("prompt",), reference, _system(row, talks=talks), talks)
 
 
 def _open_prompt(value: Any) -> str | Messages:
@@ -169,7 +177,7 @@ def _pairs(row: Mapping[str, Any]) -> Shape | None:
     if "chosen" not in row or "rejected" not in row:
         return None
     if "prompt" in row and (_is_conversation(row["prompt"]) or not _is_conversation(row["chosen"])):
-        return Shape("pairs of answers (prompt, chosen, rejected)", _read_pair, ("prompt",), "the chosen answer")
+        return _about_prompt(row, "pairs of answers (prompt, chosen, rejected)", _read_pair, "the chosen answer")
     talks = _is_conversation(row["chosen"])
     rows = "pairs of answers (chosen, rejected) that begin with their prompt"
     system = _system(row, talks=talks) if talks else None
@@ -220,7 +228,7 @@ def _answered(row: Mapping[str, Any]) -> Shape | None:
         unwanted = row.get("label") is False  # of TRL's unpaired preferences
         return Question(_open_prompt(_value(row, "prompt")), None if unwanted else answer_of(_value(row, "completion")))
 
-    return Shape("prompts with answers (prompt, completion)", read, ("prompt",), "completion")
+    return _about_prompt(row, "prompts with answers (prompt, completion)", read, "completion")
 
 
 def _conversations(row: Mapping[str, Any]) -> Shape | None:
