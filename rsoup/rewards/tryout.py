@@ -169,7 +169,7 @@ def _first_prompt(
     except ModelError as problem:
         return None, (
             *Examples((), found.dropped, said=found.said).remarks("held-out"),
-            f"No prompt: {problem.message}",
+            f"No prompt is shown: {problem.message}",
         )
     examples, refused = make_examples(task, tokenizer, chosen, recipe.seed)
     dropped = Counter(found.dropped) + refused

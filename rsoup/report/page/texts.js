@@ -68,7 +68,10 @@ function drawPrompts() {
 // Means over the prompts that were found, where these are a part of all.
 function drawSlice() {
   const point = chosen(), part = listed.length > 1 && listed.length < texts.prompts.length;
-  const mean = (values) => listed.reduce((sum, row) => sum + values[row], 0) / listed.length;
+  const mean = (values) => {
+    const known = listed.map((row) => values[row]).filter((value) => value !== null);
+    return known.length ? known.reduce((sum, value) => sum + value, 0) / known.length : null;
+  };
   const scores = REWARDS.map((name) => `${name} ${number(mean(texts.points[point.id].scores[name]), DIGITS[name])}`);
   $("slice").textContent = part ? `Means of ${point.id} over them: ${scores.join(", ")}` : "";
 }
