@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import combinations
 
 from rsoup.adapters import Adapter
+from rsoup.adapters.layers import TOKEN_ROWS
 from rsoup.errors import AdapterError
 from rsoup.files import weights_sha256
 from rsoup.mixing.base import BaseModel
@@ -120,6 +121,12 @@ def _check_shapes(one: Adapter, other: Adapter) -> None:
             "Trained modules (modules_to_save) are averaged only if every adapter has them.",
         )
     for name, array in one.saved.items():
+        module, _, _ = name.partition(f".{TOKEN_ROWS}")
+        if TOKEN_ROWS in name and one.config.tokens_of(module) != other.config.tokens_of(module):
+            raise AdapterError(
+                f"{_path(other)} and {_path(one)} train the rows of other tokens of {module}.",
+                "Rows of tokens are averaged only if every adapter has them: an adapter holds no rows of the base.",
+            )
         if array.shape != other.saved[name].shape:
             raise AdapterError(
                 f"{_path(other)} holds {name} with shape {other.saved[name].shape}, {_path(one)} with {array.shape}.",

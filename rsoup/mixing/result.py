@@ -9,11 +9,18 @@ from typing import Any
 import numpy as np
 
 from rsoup.adapters import Adapter, AdapterConfig, Layer
+from rsoup.adapters.names import canonical
+from rsoup.adapters.stacks import padded
 from rsoup.adapters.tensorfile import DTYPES, Array, all_finite
 from rsoup.errors import AdapterError
+from rsoup.mixing.placing import EXPERT
 from rsoup.mixing.updates import weighted_sum
 
-_TARGET_KEYS = ("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern")
+_TARGET_LISTS = ("target_modules", "target_parameters")
+_TARGET_LIMITS = ("exclude_modules", "layers_to_transform", "layers_pattern")
+_NOTHING = "nothing"
+"""A target that names no parameter, to be replaced by the layers' own names."""
+_TARGET_KEYS = (*_TARGET_LISTS, *_TARGET_LIMITS)
 
 
 def exact_config(adapters: Sequence[Adapter], layers: Mapping[str, Layer]) -> AdapterConfig:
@@ -21,17 +28,55 @@ def exact_config(adapters: Sequence[Adapter], layers: Mapping[str, Layer]) -> Ad
 
     ``r`` is the largest rank, since servers size their buffers by it.
     """
-    rank = max(layer.rank for layer in layers.values())
-    pattern = {module: layer.rank for module, layer in layers.items() if layer.rank != rank}
-    return adapters[0].config.changed(
+    rank = max((layer.rank for layer in layers.values()), default=adapters[0].config.rank)
+    config = adapters[0].config.changed(
         r=rank,
         lora_alpha=rank,
         use_rslora=False,
-        rank_pattern=pattern,
-        alpha_pattern=dict(pattern),
+        rank_pattern={},
+        alpha_pattern={},
         fan_in_fan_out=any(adapter.config.fan_in_fan_out for adapter in adapters),
-        **_targets(adapters, layers),
+        ensure_weight_tying=False,
+        **_targets(adapters),
     )
+    return settled(config, layers)
+
+
+def settled(config: AdapterConfig, layers: Mapping[str, Layer]) -> AdapterConfig:
+    """Return a configuration that gives exactly these layers their ranks and scales: the given one, if it does."""
+    ranks: dict[str, int] = {}
+    scales: dict[str, float] = {}
+    bare: set[str] = set()
+    for module, layer in layers.items():
+        name = layer.place.name if layer.place else module
+        ranks[name], scales[name] = max(layer.rank, ranks.get(name, 0)), layer.scale
+        bare |= {name} if layer.place else set()
+    covered = all(config.targets_parameter(name) if name in bare else config.targets(name) for name in ranks)
+    ranked = all(config.rank_of(name) == rank for name, rank in ranks.items())
+    if covered and ranked and all(config.scale_of(name) == scale for name, scale in scales.items()):
+        return config
+    changes: dict[str, Any] = {}
+    if not covered:
+        changes = {**dict.fromkeys(_TARGET_KEYS), "target_modules": sorted(ranks.keys() - bare)}
+        changes |= {"target_parameters": sorted(bare) or None, **({"lora_dropout": 0.0} if bare else {})}
+    alphas = {name: scale * _divisor(config, ranks[name]) for name, scale in scales.items()}
+    return config.changed(
+        **changes,
+        rank_pattern={name: rank for name, rank in ranks.items() if rank != config.rank},
+        alpha_pattern={name: alpha for name, alpha in alphas.items() if alpha != config.alpha},
+    )
+
+
+def even_experts(layers: Mapping[str, Layer]) -> dict[str, Layer]:
+    """Return layers whose experts, where each has a name of its own, are of one rank: loaders stack their factors."""
+    named = {name for name, layer in layers.items() if not layer.place and EXPERT.fullmatch(canonical(name))}
+    rank = max((layer.rank for layer in layers.values()), default=0)
+    return {name: padded(layer, rank) if name in named else layer for name, layer in layers.items()}
+
+
+def _divisor(config: AdapterConfig, rank: int) -> float:
+    """Return what alpha is divided by."""
+    return math.sqrt(rank) if config.rslora else rank
 
 
 def average_saved(
@@ -76,11 +121,13 @@ def cast(name: str, array: Array, sources: Sequence[Array], dtype: str | None) -
     return result
 
 
-def _targets(adapters: Sequence[Adapter], layers: Mapping[str, Layer]) -> dict[str, Any]:
-    """Return the settings that make PEFT update these modules: the adapters' own if they agree, else plain names."""
+def _targets(adapters: Sequence[Adapter]) -> dict[str, Any]:
+    """Return the settings that make PEFT update the adapters' modules: their own if they agree, else plain names."""
     found: list[dict[str, Any]] = [{key: adapter.config.raw.get(key) for key in _TARGET_KEYS} for adapter in adapters]
     if all(targets == found[0] for targets in found):
         return found[0]
-    plain = all(isinstance(t["target_modules"], list) and not any(t[k] for k in _TARGET_KEYS[1:]) for t in found)
-    names = {name for targets in found for name in targets["target_modules"]} if plain else set(layers)
-    return {**dict.fromkeys(_TARGET_KEYS), "target_modules": sorted(names)}
+    plain = all(isinstance(t["target_modules"], list) and not any(t[k] for k in _TARGET_LIMITS) for t in found)
+    if not plain:
+        return {**dict.fromkeys(_TARGET_KEYS), "target_modules": [], "target_parameters": [_NOTHING]}
+    united = {key: sorted({name for targets in found for name in targets[key] or []}) for key in _TARGET_LISTS}
+    return {**dict.fromkeys(_TARGET_KEYS), **united}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,9 @@ from rsoup.adapters.tensorfile import DTYPES
 from rsoup.errors import AdapterError, did_you_mean
 from rsoup.mixing.compatibility import check_compatible
 from rsoup.mixing.methods import METHODS, Ingredients, Options, check_method
+from rsoup.mixing.naming import aligned
 from rsoup.mixing.parallel import parallel
-from rsoup.mixing.result import average_saved, cast, exact_config, shared_copies
+from rsoup.mixing.result import average_saved, cast, even_experts, exact_config, shared_copies
 from rsoup.mixing.updates import Part, Update
 from rsoup.mixing.weights import check_weights, square_warning
 
@@ -64,20 +65,22 @@ def mix(
     if dtype is not None and dtype not in DTYPES:
         raise AdapterError(f"There is no dtype {dtype!r:.40} for adapters.", did_you_mean(dtype, DTYPES))
     parents = read_all(adapters)
-    warnings = check_compatible(parents, method, allow_different_starts=allow_different_starts)
+    alike = aligned(parents)
+    warnings = check_compatible(alike, method, allow_different_starts=allow_different_starts)
     if method == "factors":
         warnings += square_warning(weights, base_weight)
-    used = [(adapter, weight) for adapter, weight in zip(parents, weights, strict=True) if weight]
-    used = used or [(adapter, 0.0) for adapter in parents]
+    used = [(adapter, weight) for adapter, weight in zip(alike, weights, strict=True) if weight]
+    used = used or [(adapter, 0.0) for adapter in alike]
     active, shares = zip(*used, strict=True)
     layers, discarded = _mix_layers(used, method, base_weight, options, dtype)
+    layers = layers if method == "factors" else even_experts(layers)
     adapter = Adapter(
         name="soup",
         path=None,
         config=active[0].config.changed() if method == "factors" else exact_config(active, layers),
         layers=layers,
         saved=average_saved(active, shares, base_weight, dtype),
-        copies=shared_copies(parents),
+        copies=shared_copies(alike),
     )
     return Soup(adapter, parents, tuple(weights), base_weight, method, options, discarded, tuple(warnings))
 
@@ -101,7 +104,7 @@ def _mix_layers(
             discarded[module] = update.discarded
         down = cast(f"{module} (A)", update.down, [part.layer.down for part in parts], dtype)
         up = cast(f"{module} (B)", update.up, [part.layer.up for part in parts], dtype)
-        return Layer(parts[0].layer.kind, down, up, update.scale)
+        return replace(parts[0].layer, down=down, up=up, scale=update.scale)
 
     modules = list(dict.fromkeys(module for adapter, _ in used for module in adapter.layers))
     layers = dict(zip(modules, parallel(mix_module, modules), strict=True))

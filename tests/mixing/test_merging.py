@@ -336,7 +336,6 @@ def test_a_sum_beyond_float16_is_refused(tmp_path: Path) -> None:
         ("model.bin", "no file beside it"),
         (3, "no file beside it"),
         ("missing.safetensors", "cannot be read"),
-        ("model-00002-of-00002.safetensors", "places"),
     ],
 )
 def test_an_index_that_misleads_is_refused(name: Any, message: str, tmp_path: Path) -> None:
