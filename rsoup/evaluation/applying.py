@@ -18,6 +18,7 @@ from rsoup.mixing.changes import saved_tensor
 from rsoup.mixing.placing import Layout, Placed, place
 from rsoup.mixing.tying import end_of
 from rsoup.models.language_model import LanguageModel
+from rsoup.models.layout import layout_of, owner_of
 
 LAYERS = (nn.Linear, nn.Embedding, Conv1D)
 """The modules to whose output an update can be added."""
@@ -126,26 +127,6 @@ def side_by_side(model: LanguageModel, adapters: list[Adapter]) -> Change:
     for tensor, own in hooks.items():
         change.hook(owner_of(model, tensor)[0], _each_its_own(own))
     return change
-
-
-def layout_of(model: LanguageModel) -> Layout:
-    """Return the layout of a model in memory."""
-    shapes = {name: tuple(value.shape) for name, value in model.model.named_parameters(remove_duplicate=False)}
-
-    def turned(tensor: str) -> bool:
-        return not isinstance(owner_of(model, tensor)[0], (nn.Linear, nn.Embedding))  # Conv1D keeps (in, out)
-
-    def turned_experts(tensor: str) -> bool:
-        return bool(getattr(owner_of(model, tensor)[0], "is_transposed", False))
-
-    return Layout(model.name, shapes, turned, turned_experts)
-
-
-def owner_of(model: LanguageModel, tensor: str) -> tuple[nn.Module, nn.Parameter]:
-    """Return the module that has a tensor, and the tensor."""
-    path, _, last = tensor.rpartition(".")
-    module: nn.Module = model.model.get_submodule(path)
-    return module, module.get_parameter(last)
 
 
 def _placed(adapter: Adapter, layout: Layout) -> list[Placed]:

@@ -11,8 +11,11 @@ from rsoup.adapters import Adapter, Layer, Place
 from rsoup.adapters.layers import TOKEN_ROWS
 from rsoup.adapters.names import Names, canonical, split_stem
 from rsoup.errors import AdapterError
-from rsoup.mixing.placing import EXPERT, HALVES, in_half
-from rsoup.mixing.result import settled
+from rsoup.mixing.placing import EXPERT, HALVES, OTHER_BASE, Layout, in_half
+from rsoup.mixing.result import TARGET_KEYS, settled
+
+NAMING_KEYS = (*TARGET_KEYS, "rank_pattern", "alpha_pattern")
+"""The settings of a configuration that speak of layers by their names."""
 
 
 def aligned(adapters: Sequence[Adapter]) -> tuple[Adapter, ...]:
@@ -27,6 +30,36 @@ def aligned(adapters: Sequence[Adapter]) -> tuple[Adapter, ...]:
         return tuple(adapters)
     table = _Table()
     return tuple(table.renamed(adapter) for adapter in adapters)
+
+
+def named_as(adapter: Adapter, layout: Layout) -> Adapter:
+    """Return an adapter under the names that a model has for its layers, with experts as the model has them.
+
+    AdapterError if the model lacks a layer.
+    """
+    own: dict[str, str] = {}
+    adapter = _stacked(adapter, _stacks(layout))
+    for name, layer in adapter.layers.items():
+        wanted = layer.place.name if layer.place else f"{name}.weight"
+        tensor = layout.find(wanted)
+        if tensor is None:
+            raise AdapterError(
+                f"{adapter.path or adapter.name}: changes {wanted.removesuffix('.weight')}, which {layout.label} does "
+                "not have.",
+                OTHER_BASE,
+            )
+        own[layer.place.module if layer.place else name] = tensor.rpartition(".")[0]
+    return adapter if all(old == new for old, new in own.items()) else _renamed(adapter, own)
+
+
+def _stacks(layout: Layout) -> dict[str, Place]:
+    """Return where a model has the experts of a layer in one tensor, by the canonical name of their module."""
+    found: dict[str, Place] = {}
+    for tensor, shape in layout.shapes.items():
+        module, _, parameter = tensor.rpartition(".")
+        if len(shape) == 3 and module.endswith(".experts"):
+            found[canonical(module)] = Place(module, parameter, 0, shape[0])
+    return found
 
 
 class _Table:

@@ -20,7 +20,8 @@ _TARGET_LISTS = ("target_modules", "target_parameters")
 _TARGET_LIMITS = ("exclude_modules", "layers_to_transform", "layers_pattern")
 _NOTHING = "nothing"
 """A target that names no parameter, to be replaced by the layers' own names."""
-_TARGET_KEYS = (*_TARGET_LISTS, *_TARGET_LIMITS)
+TARGET_KEYS = (*_TARGET_LISTS, *_TARGET_LIMITS)
+"""The settings of a configuration that say which layers have an update."""
 
 
 def exact_config(adapters: Sequence[Adapter], layers: Mapping[str, Layer]) -> AdapterConfig:
@@ -57,7 +58,7 @@ def settled(config: AdapterConfig, layers: Mapping[str, Layer]) -> AdapterConfig
         return config
     changes: dict[str, Any] = {}
     if not covered:
-        changes = {**dict.fromkeys(_TARGET_KEYS), "target_modules": sorted(ranks.keys() - bare)}
+        changes = {**dict.fromkeys(TARGET_KEYS), "target_modules": sorted(ranks.keys() - bare)}
         changes |= {"target_parameters": sorted(bare) or None, **({"lora_dropout": 0.0} if bare else {})}
     alphas = {name: scale * _divisor(config, ranks[name]) for name, scale in scales.items()}
     return config.changed(
@@ -123,11 +124,11 @@ def cast(name: str, array: Array, sources: Sequence[Array], dtype: str | None) -
 
 def _targets(adapters: Sequence[Adapter]) -> dict[str, Any]:
     """Return the settings that make PEFT update the adapters' modules: their own if they agree, else plain names."""
-    found: list[dict[str, Any]] = [{key: adapter.config.raw.get(key) for key in _TARGET_KEYS} for adapter in adapters]
+    found: list[dict[str, Any]] = [{key: adapter.config.raw.get(key) for key in TARGET_KEYS} for adapter in adapters]
     if all(targets == found[0] for targets in found):
         return found[0]
     plain = all(isinstance(t["target_modules"], list) and not any(t[k] for k in _TARGET_LIMITS) for t in found)
     if not plain:
-        return {**dict.fromkeys(_TARGET_KEYS), "target_modules": [], "target_parameters": [_NOTHING]}
+        return {**dict.fromkeys(TARGET_KEYS), "target_modules": [], "target_parameters": [_NOTHING]}
     united = {key: sorted({name for targets in found for name in targets[key] or []}) for key in _TARGET_LISTS}
-    return {**dict.fromkeys(_TARGET_KEYS), **united}
+    return {**dict.fromkeys(TARGET_KEYS), **united}

@@ -1,0 +1,147 @@
+"""PEFT as an oracle over architectures: what it makes of an adapter on a base is what mix, merge and eval make of it.
+
+One family of each kind is tested; RSOUP_ARCHITECTURES=all tests every one.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer, ParamWrapper
+from safetensors.numpy import load_file, save_file
+from transformers import AutoConfig
+
+from rsoup import mixing
+from rsoup.evaluation.applying import applied
+from rsoup.models.language_model import LanguageModel
+from rsoup.models.load import _loader_of
+from rsoup.models.targets import lora_targets
+from rsoup.recipe import LoraSection
+
+from .families import FAMILIES
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore"),
+]
+
+WEIGHTS = (0.3, 0.7)
+_FIRST = {family.kind: name for name, family in reversed(FAMILIES.items())}
+CHOSEN = list(FAMILIES) if os.environ.get("RSOUP_ARCHITECTURES") == "all" else sorted(_FIRST.values())
+
+
+class Base:
+    """A tiny random model on disk, in memory, and two adapters that PEFT trained on it."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        torch.manual_seed(0)
+        config = AutoConfig.for_model(name, **FAMILIES[name].settings)
+        loader = transformers.AutoModelForImageTextToText if hasattr(config, "vision_config") else _loader_of(config)
+        self.folder = folder / "base"
+        model = loader.from_config(config)
+        with torch.no_grad():
+            for parameter in model.parameters():  # experts begin as they were allocated, and norms alike
+                parameter.copy_(torch.randn(parameter.shape) * 0.2)
+        model.save_pretrained(self.folder)
+        self.model = self.load(self.folder)
+        self.experts = [self.train(folder / str(seed), seed) for seed in (1, 2)]
+
+    def load(self, folder: Path) -> Any:
+        config = AutoConfig.from_pretrained(folder)
+        return _loader_of(config).from_pretrained(folder, dtype=torch.float32).eval()
+
+    def train(self, folder: Path, seed: int, **settings: Any) -> Path:
+        """Save an adapter with PEFT whose every trained tensor is random, on layers chosen as ``rsoup train`` does."""
+        stacks = {
+            ".".join(name.split(".")[-2:])
+            for name, value in self.model.named_parameters()
+            if value.dim() == 3 and ".experts." in name
+        }
+        targets = lora_targets(LoraSection(target_parameters=sorted(stacks)), self.model)
+        if stacks and not targets["target_modules"]:
+            targets["target_modules"] = lora_targets(LoraSection(), self.model)["target_modules"]
+        config = LoraConfig(**{"r": 1 + seed, "lora_alpha": 3, "task_type": "CAUSAL_LM", **targets, **settings})
+        torch.manual_seed(seed)
+        peft = get_peft_model(copy.deepcopy(self.model), config)
+        with torch.no_grad():
+            for name, parameter in peft.named_parameters():
+                if "lora_" in name:
+                    parameter.copy_(torch.randn(parameter.shape) * 0.3)
+                elif "modules_to_save" in name or "trainable_tokens_delta" in name:
+                    parameter.add_(torch.randn(parameter.shape) * 0.3)
+        peft.save_pretrained(folder)
+        return folder
+
+    def peft(self, adapter: Path) -> Any:
+        return PeftModel.from_pretrained(copy.deepcopy(self.model), adapter).eval()
+
+    def expected(self, adapters: Sequence[Path], weights: Sequence[float]) -> Any:
+        """Return the base plus the weighted sum of the updates that PEFT computes, one adapter at a time."""
+        total = copy.deepcopy(self.model)
+        with torch.no_grad():
+            for adapter, weight in zip(adapters, weights, strict=True):
+                for name, module in self.peft(adapter).base_model.model.named_modules():
+                    if isinstance(module, LoraLayer):
+                        owner = name.replace(".base_layer", "")
+                        last = module.parameter_name if isinstance(module, ParamWrapper) else "weight"
+                        total.get_parameter(f"{owner}.{last}").add_(weight * module.get_delta_weight("default"))
+        return total
+
+
+@cache
+def _logits_input() -> torch.Tensor:
+    return torch.arange(3, 15).reshape(2, 6)
+
+
+def logits(model: Any) -> torch.Tensor:
+    with torch.no_grad():
+        return model(input_ids=_logits_input(), use_cache=False).logits
+
+
+def close(found: Any, expected: Any) -> None:
+    torch.testing.assert_close(logits(found), logits(expected), atol=2e-4, rtol=2e-4)
+
+
+@pytest.fixture(scope="module", params=CHOSEN)
+def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Base]:
+    yield Base(request.param, tmp_path_factory.mktemp(request.param))
+
+
+def test_mix_merge_and_eval_make_of_two_adapters_what_peft_makes_of_each(base: Base, tmp_path: Path) -> None:
+    soup = mixing.mix(base.experts, WEIGHTS, method="cat")
+    expected = base.expected(base.experts, WEIGHTS)
+    assert (logits(expected) - logits(base.model)).abs().max() > 0.05
+
+    close(base.peft(mixing.write(soup, tmp_path / "soup")), expected)
+    mixing.merge(soup, base.folder, tmp_path / "merged")
+    merged = base.load(tmp_path / "merged")
+    for name, value in expected.state_dict().items():
+        torch.testing.assert_close(merged.state_dict()[name], value, atol=1e-5, rtol=1e-5)
+    model = LanguageModel(copy.deepcopy(base.model), None, "base", str(base.folder), "")
+    with applied(model, soup.adapter):
+        close(model.model, expected)
+    close(model.model, base.model)
+
+
+def test_averaged_factors_merge_as_peft_merges_them(base: Base, tmp_path: Path) -> None:
+    other = base.train(tmp_path / "other", 1)
+    tensors = load_file(other / "adapter_model.safetensors")
+    rng = np.random.default_rng(5)
+    noisy = {name: value + rng.normal(size=value.shape).astype(np.float32) * 0.1 for name, value in tensors.items()}
+    save_file(noisy, other / "adapter_model.safetensors", {"format": "pt"})
+    soup = mixing.mix([base.experts[0], other], WEIGHTS)
+    written = mixing.write(soup, tmp_path / "soup")
+    first = load_file(base.experts[0] / "adapter_model.safetensors")
+    for name, value in load_file(written / "adapter_model.safetensors").items():
+        np.testing.assert_allclose(value, 0.3 * first[name] + 0.7 * noisy[name], atol=1e-6)
+    mixing.merge(soup, base.folder, tmp_path / "merged")
+    close(base.load(tmp_path / "merged"), base.peft(written).merge_and_unload())
