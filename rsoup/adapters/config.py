@@ -33,6 +33,7 @@ _CARRIED = (
     *("trainable_token_indices", "ensure_weight_tying"),
 )
 _EVERY_LINEAR = "all-linear"
+_ENDS = ("lm_head", "embed_out", "embed_tokens", "wte", "shared", "word_embeddings", "embed_in")
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class AdapterConfig:
             covered = pattern == _EVERY_LINEAR or _too_costly(pattern) or re.fullmatch(pattern, module) is not None
         else:
             covered = _names(self.target_modules, module)
-        return covered or self.targets_parameter(f"{module}.weight")
+        return covered or self.targets_parameter(f"{module}.weight") or self._is_tied(module)
 
     def targets_parameter(self, parameter: str) -> bool:
         """Tell whether ``target_parameters`` covers a bare parameter."""
@@ -80,7 +81,12 @@ class AdapterConfig:
         """Tell whether a tensor was trained whole: ``modules_to_save`` names the end of a module's name, as in PEFT."""
         parts = tensor.split(".")
         modules = [".".join(parts[:count]) for count in range(1, len(parts))]
-        return any(module.endswith(self.modules_to_save) for module in modules)
+        tied = bool(self.modules_to_save) and self._is_tied(tensor.removesuffix(".weight"))
+        return tied or any(module.endswith(self.modules_to_save) for module in modules)
+
+    def _is_tied(self, module: str) -> bool:
+        """Tell whether PEFT trains an end of the model because it is tied to the other (``ensure_weight_tying``)."""
+        return bool(self.raw.get("ensure_weight_tying")) and module.rpartition(".")[2] in _ENDS
 
     def tokens_of(self, module: str) -> tuple[int, ...]:
         """Return the token ids whose rows of an embedding were trained (``trainable_token_indices``)."""

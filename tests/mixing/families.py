@@ -108,9 +108,7 @@ FAMILIES: dict[str, Family] = {
     "llama4_text": Family("experts in one tensor", {**_MOE, "intermediate_size_mlp": 24}),
     "gpt_oss": Family("transposed experts", {**_MOE, "intermediate_size": 16}),
     "gemma3": Family("seeing, tied", _seeing(_TEXT, mm_tokens_per_image=4) | {"tie_word_embeddings": True}),
-    "llava": Family(
-        "seeing", _seeing({**_TEXT, "model_type": "llama"}, {"model_type": "clip_vision_model"})
-    ),
+    "llava": Family("seeing", _seeing({**_TEXT, "model_type": "llama"}, {"model_type": "clip_vision_model"})),
     "mistral3": Family("seeing", _seeing({**_TEXT, "model_type": "mistral"}, {"model_type": "pixtral"})),
     "idefics3": Family("seeing", _seeing({**_TEXT, "model_type": "llama"})),
     "llama4": Family(
