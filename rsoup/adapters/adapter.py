@@ -32,7 +32,7 @@ class Adapter:
 
     ``layers`` maps module names (without PEFT's prefix) to updates; ``saved`` holds what was trained as it is: the
     tensors of ``modules_to_save``, biases, rows of tokens; ``copies`` the base's own embeddings that PEFT stores beside
-    an update of them.
+    an update of them. ``companions`` are the files of a tokenizer and chat templates beside it, with their hashes.
     """
 
     name: str
@@ -43,6 +43,7 @@ class Adapter:
     copies: Mapping[str, Array] = field(default_factory=dict)
     sha256: str | None = None
     provenance: Provenance | None = None
+    companions: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
     @property

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rsoup.adapters.adapter import Adapter, Provenance
+from rsoup.adapters.companions import TEMPLATE_FOLDER, TEMPLATES, TOKENIZER, companions_of
 from rsoup.adapters.config import CONFIG_FILE, AdapterConfig, read_config
 from rsoup.adapters.hub import find_folder
 from rsoup.adapters.layers import FACTOR_NAMES, PREFIX, TOKEN_ROWS, Kind, Layer
@@ -47,7 +48,8 @@ def read_adapter(source: str | Path) -> Adapter:
     The tensors are read-only views of the mapped file, so memory stays within its size.
     Raise AdapterError if the folder is damaged, contradicts itself or holds what cannot be mixed exactly.
     """
-    folder = find_folder(source, (CONFIG_FILE, WEIGHTS_FILE, PROVENANCE_FILE))
+    wanted = (CONFIG_FILE, WEIGHTS_FILE, PROVENANCE_FILE, *TOKENIZER, *TEMPLATES, f"{TEMPLATE_FOLDER}/*")
+    folder = find_folder(source, wanted)
     config = read_config(folder)
     path = _weights_path(folder)
     tensors = _strip_prefix(path, map_tensors(read_header(path)))
@@ -63,8 +65,18 @@ def read_adapter(source: str | Path) -> Adapter:
         copies=copies,
         sha256=sha256,
         provenance=provenance,
+        companions=_companions(folder),
         warnings=config.warnings,
     )
+
+
+def _companions(folder: Path) -> dict[str, str]:
+    try:
+        return companions_of(folder)
+    except OSError as problem:
+        raise AdapterError(
+            f"{problem.filename or folder}: cannot be read ({problem.strerror}).", "Check the rights."
+        ) from problem
 
 
 def _weights_path(folder: Path) -> Path:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rsoup.adapters.companions import TEMPLATE_FOLDER
 from rsoup.adapters.hub import find_folder
 from rsoup.adapters.tensorfile import Header, TensorInfo, read_header
 from rsoup.errors import ModelError
@@ -19,7 +20,7 @@ INPUT_EMBEDDINGS = ("embed_tokens", "wte", "shared", "word_embeddings", "embed_i
 OUTPUT_EMBEDDINGS = ("lm_head", "embed_out", "output", "decoder")
 _MAX_JSON = 64 << 20
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".gguf", ".onnx", ".index.json")
-_WANTED = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.py", "*.tiktoken")
+_WANTED = (f"{TEMPLATE_FOLDER}/*", "*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.py", "*.tiktoken")
 _CONV1D_MODELS = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer", "clvp")
 _CONV1D_LAYERS = ("c_attn", "c_proj", "c_fc", "q_attn")
 _TURNED_EXPERTS = ("gpt_oss", "openai_privacy_filter", "aria", "aria_text", "qwen3_vl_moe", "qwen3_vl_moe_text")
@@ -57,7 +58,8 @@ class BaseModel:
 
     def companions(self) -> list[Path]:
         """Return the files beside the weights: configurations, tokenizer, chat template."""
-        files = sorted(path for path in self.folder.iterdir() if path.is_file())
+        places = [*self.folder.iterdir(), *(self.folder / TEMPLATE_FOLDER).glob("*.jinja")]
+        files = sorted(path for path in places if path.is_file())
         return [path for path in files if not path.name.endswith(_WEIGHT_SUFFIXES)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import math
 import shutil
 from collections.abc import Iterable, Mapping
@@ -15,6 +16,7 @@ from rsoup.errors import AdapterError, RsoupError
 from rsoup.files import read_json, write_json, write_text
 from rsoup.mixing.base import INDEX_FILE, SINGLE_FILE, BaseModel, read_base
 from rsoup.mixing.changes import Addition, Change, Plan, plan_changes
+from rsoup.mixing.companions import copy_companions, replaced
 from rsoup.mixing.compatibility import base_of, compare_bases
 from rsoup.mixing.output import check_output, output_folder
 from rsoup.mixing.provenance import fingerprint, header_metadata, model_card, provenance
@@ -69,14 +71,31 @@ def merge(soup: Soup, base: str | Path, folder: str | Path, *, overwrite: bool =
         for name, shard in files.items():
             roundings += write_shard(shard, partial / name, plan.changes, header_metadata(soup))
         _write_index(partial, model, files)
-        for path in model.companions():
-            shutil.copyfile(path, partial / path.name)
+        copy_companions(_companions(soup, model), partial)
         if plan.untied:
             write_json(partial / "config.json", without_tying(dict(model.config)))
         write_text(partial / "README.md", model_card(soup, folder.name, merged_into=_base_name(soup, model)))
-        facts = _facts(model, plan.changes, roundings) | {"warnings": list(plan.warnings)}
+        told = [*plan.warnings, *_new_companions(soup, model)]
+        facts = _facts(model, plan.changes, roundings) | {"warnings": told}
         write_json(partial / PROVENANCE_FILE, _provenance(soup, folder.name, model, partial) | {FACTS: facts})
     return _merged(folder, facts, warnings)
+
+
+def _companions(soup: Soup, model: BaseModel) -> dict[str, Path]:
+    """Return the files beside the weights: the base's, with the tokenizer and templates that the adapters share."""
+    own = {path.relative_to(model.folder).as_posix(): path for path in model.companions()}
+    gone = replaced(soup.companions, own)
+    return {name: path for name, path in own.items() if name not in gone} | dict(soup.companions)
+
+
+def _new_companions(soup: Soup, model: BaseModel) -> list[str]:
+    """Tell which of the adapters' files take the place of different ones of the base."""
+    changed = [
+        name
+        for name, path in soup.companions.items()
+        if not (model.folder / name).is_file() or not filecmp.cmp(path, model.folder / name, shallow=False)
+    ]
+    return [f"the adapters' {', '.join(changed)} take the place of the base's."] if changed else []
 
 
 def _merged(folder: Path, facts: Mapping[str, Any], warnings: Iterable[str]) -> Merge:
@@ -127,10 +146,10 @@ def _held(folder: Path, soup: Soup, model: BaseModel) -> dict[str, Any] | None:
 
 def _stamps(model: BaseModel, folder: Path, written: Iterable[str]) -> dict[str, dict[str, list[int]]]:
     """Return what tells the files apart that a merge reads, and those that it wrote: size, time of change, inode."""
-    read = [*(shard.path for shard in model.shards), *model.companions()]
+    read = [path.relative_to(model.folder) for path in (*(shard.path for shard in model.shards), *model.companions())]
     stamped: dict[str, dict[str, list[int]]] = {}
-    for key, paths in zip(STAMPS, (read, [folder / name for name in written]), strict=True):
-        stats = {path.name: path.stat() for path in paths}
+    for key, place, names in zip(STAMPS, (model.folder, folder), (map(str, read), written), strict=True):
+        stats = {name: (place / name).stat() for name in names}
         stamped[key] = {name: [own.st_size, own.st_mtime_ns, own.st_ino] for name, own in stats.items()}
     return stamped
 
@@ -151,7 +170,7 @@ def _base_name(soup: Soup, model: BaseModel) -> str:
 
 def _provenance(soup: Soup, name: str, model: BaseModel, folder: Path) -> dict[str, Any]:
     own = {"kind": "merged", "base_path": str(model.folder)}
-    written = sorted(path.name for path in folder.iterdir())
+    written = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     return {**provenance(soup, name), **own, **_stamps(model, folder, written)}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from rsoup.adapters import Adapter, Layer, read_adapter
 from rsoup.adapters.tensorfile import DTYPES
 from rsoup.errors import AdapterError, did_you_mean
+from rsoup.mixing.companions import shared_companions
 from rsoup.mixing.compatibility import check_compatible
 from rsoup.mixing.methods import METHODS, Ingredients, Options, check_method
 from rsoup.mixing.naming import aligned
@@ -28,6 +29,7 @@ _DEFAULTS = Options()
 class Soup:
     """A mix in memory: the adapter it makes, what it was made from, and what there is to say about it.
 
+    ``companions`` are the files of a tokenizer and chat templates that go with it, by their names.
     ``discarded`` gives per module the share of the update's energy (squared Frobenius norm) that a cut to a lower rank
     left out.
     """
@@ -40,6 +42,7 @@ class Soup:
     options: Options
     discarded: Mapping[str, float]
     warnings: tuple[str, ...]
+    companions: Mapping[str, Path] = field(default_factory=dict)
 
 
 def mix(
@@ -82,7 +85,9 @@ def mix(
         saved=average_saved(active, shares, base_weight, dtype),
         copies=shared_copies(alike),
     )
-    return Soup(adapter, parents, tuple(weights), base_weight, method, options, discarded, tuple(warnings))
+    companions, left_behind = shared_companions(active)
+    told = (*warnings, *left_behind)
+    return Soup(adapter, parents, tuple(weights), base_weight, method, options, discarded, told, companions)
 
 
 def read_all(adapters: Sequence[Source]) -> tuple[Adapter, ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -31,9 +31,7 @@ from rsoup.recipe import LoraSection
 
 from .families import FAMILIES
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore")
 
 WEIGHTS = (0.3, 0.7)
 _FIRST = {family.kind: name for name, family in reversed(FAMILIES.items())}
@@ -117,14 +115,14 @@ def check_folded(base: Base, adapter: Adapter, expected: Any) -> None:
     model = LanguageModel(copy.deepcopy(base.model), None, "base", str(base.folder), "")
     with applied(model, adapter):
         close(model.model, expected)
-        hidden = model.model.get_decoder()(input_ids=_logits_input(), use_cache=False).last_hidden_state
+        hidden = model.decoder(input_ids=_logits_input(), use_cache=False).last_hidden_state
         torch.testing.assert_close(model.logits(hidden), logits(expected), atol=2e-4, rtol=2e-4)
     assert torch.equal(logits(model.model), logits(base.model))
 
 
 @pytest.fixture(scope="module", params=CHOSEN)
-def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Base]:
-    yield Base(request.param, tmp_path_factory.mktemp(request.param))
+def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Base:
+    return Base(request.param, tmp_path_factory.mktemp(request.param))
 
 
 def test_mix_merge_and_eval_make_of_two_adapters_what_peft_makes_of_each(base: Base, tmp_path: Path) -> None:
