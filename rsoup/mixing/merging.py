@@ -95,7 +95,7 @@ def _new_companions(soup: Soup, model: BaseModel) -> list[str]:
         for name, path in soup.companions.items()
         if not (model.folder / name).is_file() or not filecmp.cmp(path, model.folder / name, shallow=False)
     ]
-    return [f"the adapters' {', '.join(changed)} take the place of the base's."] if changed else []
+    return [f"the merged model has the adapters' {', '.join(changed)} in the place of the base's."] if changed else []
 
 
 def _merged(folder: Path, facts: Mapping[str, Any], warnings: Iterable[str]) -> Merge:

@@ -69,6 +69,8 @@ def mix(
         raise AdapterError(f"There is no dtype {dtype!r:.40} for adapters.", did_you_mean(dtype, DTYPES))
     parents = read_all(adapters)
     alike = aligned(parents)
+    if method == "factors":
+        _refuse_two_forms(parents, alike)
     warnings = check_compatible(alike, method, allow_different_starts=allow_different_starts)
     if method == "factors":
         warnings += square_warning(weights, base_weight)
@@ -93,6 +95,22 @@ def mix(
 def read_all(adapters: Sequence[Source]) -> tuple[Adapter, ...]:
     """Read adapters side by side; those in memory are taken as they are."""
     return tuple(parallel(lambda item: item if isinstance(item, Adapter) else read_adapter(item), adapters))
+
+
+def _refuse_two_forms(parents: Sequence[Adapter], alike: Sequence[Adapter]) -> None:
+    """Refuse to average factors where those of experts had to be brought into another form."""
+
+    def is_stacked(adapter: Adapter) -> bool:
+        return any(layer.place for layer in adapter.layers.values())
+
+    for parent, own in zip(parents, alike, strict=True):
+        if is_stacked(own) and not is_stacked(parent):
+            other = next(filter(is_stacked, parents))
+            raise AdapterError(
+                f"{parent.path or parent.name} names each expert, and {other.path or other.name} trains the experts of "
+                "a layer as one parameter (target_parameters): their factors are of different shapes.",
+                "Use --method cat or svd, which mix the updates themselves.",
+            )
 
 
 def _mix_layers(

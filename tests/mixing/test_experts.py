@@ -140,3 +140,10 @@ def test_factors_of_no_whole_experts_are_refused(tmp_path: Path) -> None:
     (adapter / "adapter_config.json").write_text(json.dumps({**config, "r": 3}))
     with pytest.raises(AdapterError, match="no experts of rank 3"):
         mixing.read(adapter)
+
+
+def test_factors_of_both_forms_are_not_averaged(tmp_path: Path) -> None:
+    owner = f"{FUSED}.1.gate_proj"
+    adapters = [make_adapter(tmp_path / "named", shapes={owner: (INNER, WIDTH)}), stack(tmp_path / "stacked", 1)]
+    with pytest.raises(AdapterError, match=r"named names each expert, and .*stacked trains the experts"):
+        mixing.mix(adapters, [0.5, 0.5])
