@@ -135,7 +135,7 @@ def load_language_model(
         config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
         if getattr(config, "quantization_config", None):
             raise ModelError(f"{name}: the model is quantised.", "Give the original weights it was quantised from.")
-        model = load_weights(_loader_of(config), source, revision, dtype=weights, **options)
+        model = load_weights(loader_of(config), source, revision, dtype=weights, **options)
     model.requires_grad_(False)
     model.eval()
     loaded = LanguageModel(
@@ -153,7 +153,7 @@ def load_language_model(
     return probed
 
 
-def _loader_of(config: Any) -> Any:
+def loader_of(config: Any) -> Any:
     """Return what loads a model: some vision-language models are no causal models by name, and are used as such."""
     named = type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING and type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
     return AutoModelForImageTextToText if named else AutoModelForCausalLM

@@ -25,7 +25,7 @@ from rsoup import mixing
 from rsoup.adapters import Adapter
 from rsoup.evaluation.applying import applied
 from rsoup.models.language_model import LanguageModel
-from rsoup.models.load import _loader_of
+from rsoup.models.load import loader_of
 from rsoup.models.targets import lora_targets
 from rsoup.recipe import LoraSection
 
@@ -44,7 +44,7 @@ class Base:
     def __init__(self, name: str, folder: Path) -> None:
         torch.manual_seed(0)
         config = AutoConfig.for_model(name, **FAMILIES[name].settings)
-        loader = transformers.AutoModelForImageTextToText if hasattr(config, "vision_config") else _loader_of(config)
+        loader = transformers.AutoModelForImageTextToText if hasattr(config, "vision_config") else loader_of(config)
         self.folder = folder / "base"
         model = loader.from_config(config)
         with torch.no_grad():
@@ -56,7 +56,7 @@ class Base:
 
     def load(self, folder: Path) -> Any:
         config = AutoConfig.from_pretrained(folder)
-        return _loader_of(config).from_pretrained(folder, dtype=torch.float32).eval()
+        return loader_of(config).from_pretrained(folder, dtype=torch.float32).eval()
 
     def train(self, folder: Path, seed: int, **settings: Any) -> Path:
         """Save an adapter with PEFT whose every trained tensor is random, on layers chosen as ``rsoup train`` does."""
@@ -188,3 +188,14 @@ def test_what_is_trained_beside_layers_stays_what_peft_makes_of_it(base: Base, w
     mixing.merge(soup, base.folder, tmp_path / "merged")
     close(base.load(tmp_path / "merged"), expected)
     check_folded(base, soup.adapter, expected)
+
+
+@pytest.mark.parametrize("base", [name for name in CHOSEN if "seeing" in FAMILIES[name].kind], indirect=True)
+def test_adapters_of_towers_merge_into_the_towers(base: Base, tmp_path: Path) -> None:
+    """Text and picture layers of one name and shape stay apart."""
+    expert = base.train(tmp_path / "expert", 1, target_modules="all-linear", exclude_modules=None)
+    soup = mixing.mix([expert], [1.0])
+    mixing.merge(soup, base.folder, tmp_path / "merged")
+    merged = base.load(tmp_path / "merged").state_dict()
+    for name, value in base.expected([expert], [1.0]).state_dict().items():
+        torch.testing.assert_close(merged[name], value, atol=1e-5, rtol=1e-5)
