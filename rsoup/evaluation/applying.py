@@ -15,7 +15,7 @@ from rsoup.adapters import Adapter, Layer
 from rsoup.adapters.layers import TOKEN_ROWS
 from rsoup.errors import AdapterError, RsoupError
 from rsoup.mixing.changes import saved_tensor
-from rsoup.mixing.placing import Layout, Placed, place
+from rsoup.mixing.placing import OTHER_BASE, Layout, Placed, place
 from rsoup.mixing.tying import end_of
 from rsoup.models.language_model import LanguageModel
 from rsoup.models.layout import layout_of, owner_of
@@ -82,6 +82,7 @@ def applied(model: LanguageModel, adapter: Adapter | None) -> Change:
     if adapter is None:
         return change
     layout = layout_of(model)
+    _check_copies(model, adapter, layout)
     folded: dict[str, Tensor] = {}
     for placed in _placed(adapter, layout):
         module, parameter = owner_of(model, placed.tensor)
@@ -135,6 +136,20 @@ def _placed(adapter: Adapter, layout: Layout) -> list[Placed]:
         return place(adapter.layers, layout)
     except RsoupError as problem:
         raise AdapterError(f"The adapter {adapter.name}: {problem.message}", problem.hint) from problem
+
+
+def _check_copies(model: LanguageModel, adapter: Adapter, layout: Layout) -> None:
+    """Check that the base embeddings an adapter carries along are this model's."""
+    for name, array in adapter.copies.items():
+        tensor = layout.find(name.replace(".base_layer.", "."))
+        held = owner_of(model, tensor)[1] if tensor else None
+        copied = torch.from_numpy(np.array(array, dtype=np.float32))
+        if held is None or held.shape != copied.shape or not torch.equal(held.cpu(), copied.to(held.dtype)):
+            raise AdapterError(
+                f"The adapter {adapter.name}: its copy of {name} differs from what {model.name} has (resized or "
+                "trained embeddings?).",
+                OTHER_BASE,
+            )
 
 
 def _saved(model: LanguageModel, adapter: Adapter, name: str, value: Tensor, layout: Layout) -> tuple[str, Tensor]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from rsoup.adapters import Adapter, AdapterConfig, Layer
-from rsoup.adapters.names import canonical
+from rsoup.adapters.names import canonical, split_stem
 from rsoup.adapters.stacks import padded
 from rsoup.adapters.tensorfile import DTYPES, Array, all_finite
 from rsoup.errors import AdapterError
@@ -43,28 +43,56 @@ def exact_config(adapters: Sequence[Adapter], layers: Mapping[str, Layer]) -> Ad
     return settled(config, layers)
 
 
-def settled(config: AdapterConfig, layers: Mapping[str, Layer]) -> AdapterConfig:
-    """Return a configuration that gives exactly these layers their ranks and scales: the given one, if it does."""
-    ranks: dict[str, int] = {}
-    scales: dict[str, float] = {}
-    bare: set[str] = set()
+def settled(config: AdapterConfig, layers: Mapping[str, Layer], *, afresh: bool = False) -> AdapterConfig:
+    """Return a configuration that gives exactly these layers their ranks and scales: the given one, if it does.
+
+    ``afresh`` names the layers anew in any case: without the containers before them, which differ between versions.
+    """
+    named = _by_name(layers)
+    if not afresh and _covers(config, named) and _fits(config, named):
+        return config
+    own = {name: split_stem(name)[1] for name in sorted(named, key=lambda name: (-len(name), name))}
+    changes: dict[str, Any] = {}
+    if afresh or not _covers(config, named):
+        modules, parameters = ({own[name] for name in own if named[name].bare is chosen} for chosen in (False, True))
+        changes = {**dict.fromkeys(TARGET_KEYS), "target_modules": sorted(modules)}
+        changes |= {"target_parameters": sorted(parameters) or None, **({"lora_dropout": 0.0} if parameters else {})}
+    alphas = {name: what.scale * _divisor(config, what.rank) for name, what in named.items()}
+    for every in (False, True):  # where one short name is the end of another, each is said; the first that fits counts
+        made = config.changed(
+            **changes,
+            rank_pattern={own[name]: named[name].rank for name in own if every or named[name].rank != config.rank},
+            alpha_pattern={own[name]: alphas[name] for name in own if every or alphas[name] != config.alpha},
+        )
+        if _fits(made, named):
+            break
+    return made
+
+
+class _Named(NamedTuple):
+    """What a configuration has to say of a module or a bare parameter."""
+
+    rank: int
+    scale: float
+    bare: bool
+
+
+def _by_name(layers: Mapping[str, Layer]) -> dict[str, _Named]:
+    named: dict[str, _Named] = {}
     for module, layer in layers.items():
         name = layer.place.name if layer.place else module
-        ranks[name], scales[name] = max(layer.rank, ranks.get(name, 0)), layer.scale
-        bare |= {name} if layer.place else set()
-    covered = all(config.targets_parameter(name) if name in bare else config.targets(name) for name in ranks)
-    ranked = all(config.rank_of(name) == rank for name, rank in ranks.items())
-    if covered and ranked and all(config.scale_of(name) == scale for name, scale in scales.items()):
-        return config
-    changes: dict[str, Any] = {}
-    if not covered:
-        changes = {**dict.fromkeys(TARGET_KEYS), "target_modules": sorted(ranks.keys() - bare)}
-        changes |= {"target_parameters": sorted(bare) or None, **({"lora_dropout": 0.0} if bare else {})}
-    alphas = {name: scale * _divisor(config, ranks[name]) for name, scale in scales.items()}
-    return config.changed(
-        **changes,
-        rank_pattern={name: rank for name, rank in ranks.items() if rank != config.rank},
-        alpha_pattern={name: alpha for name, alpha in alphas.items() if alpha != config.alpha},
+        rank = max(layer.rank, named[name].rank if name in named else 0)
+        named[name] = _Named(rank, layer.scale, layer.place is not None)
+    return named
+
+
+def _covers(config: AdapterConfig, named: Mapping[str, _Named]) -> bool:
+    return all(config.targets_parameter(name) if what.bare else config.targets(name) for name, what in named.items())
+
+
+def _fits(config: AdapterConfig, named: Mapping[str, _Named]) -> bool:
+    return all(config.rank_of(name) == what.rank for name, what in named.items()) and all(
+        math.isclose(config.scale_of(name), what.scale, rel_tol=1e-12) for name, what in named.items()
     )
 
 

@@ -17,7 +17,7 @@ from rsoup.mixing.compatibility import check_compatible
 from rsoup.mixing.methods import METHODS, Ingredients, Options, check_method
 from rsoup.mixing.naming import aligned
 from rsoup.mixing.parallel import parallel
-from rsoup.mixing.result import average_saved, cast, even_experts, exact_config, shared_copies
+from rsoup.mixing.result import average_saved, cast, even_experts, exact_config, settled, shared_copies
 from rsoup.mixing.updates import Part, Update
 from rsoup.mixing.weights import check_weights, square_warning
 
@@ -79,10 +79,12 @@ def mix(
     active, shares = zip(*used, strict=True)
     layers, discarded = _mix_layers(used, method, base_weight, options, dtype)
     layers = layers if method == "factors" else even_experts(layers)
+    config = active[0].config.changed() if method == "factors" else exact_config(active, layers)
+    renamed = any(one is not other for one, other in zip(alike, parents, strict=True))
     adapter = Adapter(
         name="soup",
         path=None,
-        config=active[0].config.changed() if method == "factors" else exact_config(active, layers),
+        config=settled(config, layers, afresh=True) if renamed else config,
         layers=layers,
         saved=average_saved(active, shares, base_weight, dtype),
         copies=shared_copies(alike),

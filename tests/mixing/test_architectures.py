@@ -6,6 +6,7 @@ One family of each kind is tested; RSOUP_ARCHITECTURES=all tests every one.
 from __future__ import annotations
 
 import copy
+import json
 import os
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -199,3 +200,26 @@ def test_adapters_of_towers_merge_into_the_towers(base: Base, tmp_path: Path) ->
     merged = base.load(tmp_path / "merged").state_dict()
     for name, value in base.expected([expert], [1.0]).state_dict().items():
         torch.testing.assert_close(merged[name], value, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["factors", "cat"])
+@pytest.mark.parametrize("first", ["old", "new"])
+@pytest.mark.parametrize("base", ["gemma3", "llava"], indirect=True)
+def test_adapters_from_before_models_were_renamed_mix_with_new_ones(
+    base: Base, first: str, method: str, tmp_path: Path
+) -> None:
+    """The mix loads in PEFT whichever name it has, with its ranks and scales."""
+    settings: dict[str, Any] = {"rank_pattern": {r".*\.0\.self_attn.q_proj": 5}, "alpha_pattern": {"v_proj": 7}}
+    old, new = (base.train(tmp_path / name, seed, r=3, **settings) for seed, name in enumerate(("old", "new")))
+    path = old / "adapter_model.safetensors"
+    tensors = {k.replace(".model.language_model.", ".language_model.model."): v for k, v in load_file(path).items()}
+    save_file(tensors, path, {"format": "pt"})
+    config = json.loads((old / "adapter_config.json").read_text())
+    config["target_modules"] = r"language_model\.model\.layers.*\.(q_proj|k_proj|v_proj|o_proj)"
+    config["rank_pattern"] = {"language_model.model.layers.0.self_attn.q_proj": 5}
+    (old / "adapter_config.json").write_text(json.dumps(config | {"exclude_modules": None}))
+    soup = mixing.mix([old, new] if first == "old" else [new, old], [0.5, 0.5], method=method)
+    merged = mixing.merge(soup, base.folder, tmp_path / "merged").folder
+    close(base.peft(mixing.write(soup, tmp_path / "soup")), base.load(merged))
+    plain = logits(base.model)
+    assert (logits(base.load(merged)) - plain).abs().max() > 0.05 * plain.abs().max()
