@@ -114,6 +114,14 @@ def _check_shapes(one: Adapter, other: Adapter) -> None:
                 f"{_path(other)} updates {module} with shape {other_layer.shape}, {_path(one)} with {layer.shape}.",
                 "Mix adapters of one base model.",
             )
+    counts = _expert_counts(one)
+    for name, count in _expert_counts(other).items():
+        if counts.get(name, count) != count:
+            raise AdapterError(
+                f"{_path(other)} updates {count} experts of {name}, {_path(one)} {counts[name]} (by their ranks in "
+                "adapter_config.json).",
+                "Mix adapters of one base model.",
+            )
     for name in sorted(one.saved.keys() ^ other.saved.keys()):
         having, lacking = (one, other) if name in one.saved else (other, one)
         raise AdapterError(
@@ -132,6 +140,10 @@ def _check_shapes(one: Adapter, other: Adapter) -> None:
                 f"{_path(other)} holds {name} with shape {other.saved[name].shape}, {_path(one)} with {array.shape}.",
                 "Trained modules (modules_to_save) are averaged only if their shapes agree.",
             )
+
+
+def _expert_counts(adapter: Adapter) -> dict[str, int]:
+    return {layer.place.name: layer.place.count for layer in adapter.layers.values() if layer.place}
 
 
 def _check_factors(one: Adapter, other: Adapter) -> None:

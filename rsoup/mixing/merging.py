@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import filecmp
+import json
 import math
 import shutil
 from collections.abc import Iterable, Mapping
@@ -73,7 +74,7 @@ def merge(soup: Soup, base: str | Path, folder: str | Path, *, overwrite: bool =
         _write_index(partial, model, files)
         copy_companions(_companions(soup, model), partial)
         if plan.untied:
-            write_json(partial / "config.json", without_tying(dict(model.config)))
+            write_text(partial / "config.json", json.dumps(without_tying(dict(model.config)), indent=2) + "\n")
         write_text(partial / "README.md", model_card(soup, folder.name, merged_into=_base_name(soup, model)))
         told = [*plan.warnings, *_new_companions(soup, model)]
         facts = _facts(model, plan.changes, roundings) | {"warnings": told}

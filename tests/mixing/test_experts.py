@@ -147,3 +147,12 @@ def test_factors_of_both_forms_are_not_averaged(tmp_path: Path) -> None:
     adapters = [make_adapter(tmp_path / "named", shapes={owner: (INNER, WIDTH)}), stack(tmp_path / "stacked", 1)]
     with pytest.raises(AdapterError, match=r"named names each expert, and .*stacked trains the experts"):
         mixing.mix(adapters, [0.5, 0.5])
+
+
+def test_other_numbers_of_experts_are_refused(tmp_path: Path) -> None:
+    """Their number follows from A and the rank: half the rank makes twice as many."""
+    adapters = [stack(tmp_path / "a", 1), stack(tmp_path / "b", 2)]
+    config = json.loads((adapters[1] / "adapter_config.json").read_text())
+    (adapters[1] / "adapter_config.json").write_text(json.dumps({**config, "r": 1}))
+    with pytest.raises(AdapterError, match=r"b updates 8 experts .*a 4"):
+        mixing.mix(adapters, [0.5, 0.5], method="cat")
