@@ -156,6 +156,8 @@ def _targets(adapters: Sequence[Adapter]) -> dict[str, Any]:
     if all(targets == found[0] for targets in found):
         return found[0]
     plain = all(isinstance(t["target_modules"], list) and not any(t[k] for k in _TARGET_LIMITS) for t in found)
+    weights = {name for targets in found for name in targets["target_parameters"] or [] if name.endswith(".weight")}
+    plain = plain and not weights  # PEFT takes a layer as a module or by its weight, not both
     if not plain:
         return {**dict.fromkeys(TARGET_KEYS), "target_modules": [], "target_parameters": [_NOTHING]}
     united = {key: sorted({name for targets in found for name in targets[key] or []}) for key in _TARGET_LISTS}

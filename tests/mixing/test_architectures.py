@@ -189,6 +189,8 @@ def test_what_is_trained_beside_layers_stays_what_peft_makes_of_it(base: Base, w
     mixing.merge(soup, base.folder, tmp_path / "merged")
     close(base.load(tmp_path / "merged"), expected)
     check_folded(base, soup.adapter, expected)
+    exact = mixing.mix([expert, expert], [0.25, 0.75], method="cat")
+    close(base.peft(mixing.write(exact, tmp_path / "exact")), expected)
 
 
 @pytest.mark.parametrize("base", [name for name in CHOSEN if "seeing" in FAMILIES[name].kind], indirect=True)
@@ -223,3 +225,14 @@ def test_adapters_from_before_models_were_renamed_mix_with_new_ones(
     close(base.peft(mixing.write(soup, tmp_path / "soup")), base.load(merged))
     plain = logits(base.model)
     assert (logits(base.load(merged)) - plain).abs().max() > 0.05 * plain.abs().max()
+
+
+@pytest.mark.parametrize("base", ["llama"], indirect=True)
+def test_a_layer_by_its_weight_is_the_layer(base: Base, tmp_path: Path) -> None:
+    """PEFT trains a linear layer as a module, or its weight as a bare parameter."""
+    own = {"target_modules": [], "target_parameters": ["q_proj.weight", "v_proj.weight"]}
+    experts = [base.train(tmp_path / "weight", 1, **own), base.experts[1]]
+    soup = mixing.mix(experts, WEIGHTS, method="cat")
+    expected = base.expected(experts, WEIGHTS)
+    close(base.peft(mixing.write(soup, tmp_path / "soup")), expected)
+    close(base.load(mixing.merge(soup, base.folder, tmp_path / "merged").folder), expected)
