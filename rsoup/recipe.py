@@ -53,8 +53,12 @@ class LoraSection(Section):
     """The update is scaled by alpha / r."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Dropout on the adapter's input. The paper's code has 0.05; 0 keeps the first PPO ratio at exactly 1."""
-    target_modules: list[str] = ["q_proj", "k_proj", "v_proj", "o_proj"]
-    """Names of the linear layers that get an adapter."""
+    target_modules: list[str] | None = None
+    """Names of the linear layers that get an adapter; none: q_proj, k_proj, v_proj and o_proj as in the paper, or where
+    a model has none of these names all linear layers of its language model."""
+    target_parameters: list[str] = []
+    """Names of bare parameters that get an adapter, such as a layer's experts in one tensor
+    (mlp.experts.gate_up_proj)."""
 
 
 class ModelSection(Section):

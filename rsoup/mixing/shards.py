@@ -13,7 +13,7 @@ import numpy as np
 
 from rsoup.adapters.tensorfile import DTYPES, Array, Header, TensorInfo, all_finite, encode_header, raw_bytes
 from rsoup.errors import AdapterError
-from rsoup.mixing.changes import Addition, Change
+from rsoup.mixing.changes import Addition, Change, Replacement
 from rsoup.mixing.parallel import parallel
 
 _ELEMENTS = 1 << 19  # computed at a time: few enough for the processor's cache, enough for few steps of Python
@@ -37,7 +37,7 @@ def write_shard(
     """Write a shard with its changes to ``path``, and return the rounding of every chunk that was added to."""
     header = _new_header(shard, metadata)
     with shard.path.open("rb") as source, path.open("wb") as target:
-        _reserve(target.fileno(), len(header) + shard.path.stat().st_size - shard.data_start)
+        _reserve(target.fileno(), len(header) + max(info.end for info in shard.tensors.values()) - shard.data_start)
         target.write(header)
         target.flush()
         files = _Files(source.fileno(), target.fileno(), shift=len(header) - shard.data_start)
@@ -112,8 +112,13 @@ def _jobs(shard: Header, changes: Mapping[str, Change]) -> Iterator[_Job]:
                 yield _copy(start, min(_COPY_BYTES, info.end - start))
         elif isinstance(change, Addition):
             step = _rows_at_a_time(info)
+            rows = math.prod(info.shape[:-1])
+            for row in range(0, rows, step):
+                yield _add(name, info, change, slice(row, min(row + step, rows)))
+        elif change.rows is not None:
+            step = _rows_at_a_time(info)
             for row in range(0, info.shape[0], step):
-                yield _add(name, info, change, slice(row, min(row + step, info.shape[0])))
+                yield _set_rows(name, info, change, slice(row, min(row + step, info.shape[0])))
         else:
             for start in range(0, change.value.size, _ELEMENTS):
                 yield _replace(name, info, change.value, start)
@@ -121,7 +126,7 @@ def _jobs(shard: Header, changes: Mapping[str, Change]) -> Iterator[_Job]:
 
 def _rows_at_a_time(info: TensorInfo) -> int:
     """Return how many rows make a chunk: whole pages of the file, where a chunk holds that many."""
-    columns = info.shape[1]
+    columns = info.shape[-1]
     rows, whole = _ELEMENTS // columns, _PAGE // math.gcd(_PAGE, columns * DTYPES[info.dtype].itemsize)
     return max(1, rows - rows % whole if rows >= whole else rows)
 
@@ -146,9 +151,26 @@ def _replace(name: str, info: TensorInfo, value: Array, start: int) -> _Job:
     return job
 
 
+def _set_rows(name: str, info: TensorInfo, change: Replacement, rows: slice) -> _Job:
+    dtype, columns = DTYPES[info.dtype], info.shape[-1]
+    start = info.start + rows.start * columns * dtype.itemsize
+    places = [(row - rows.start, at) for at, row in enumerate(change.rows or ()) if rows.start <= row < rows.stop]
+
+    def job(files: _Files) -> None:
+        held = files.read(start, (rows.stop - rows.start) * columns, dtype).reshape(-1, columns)
+        for row, at in places:
+            with np.errstate(over="ignore"):
+                held[row] = change.value[at].astype(dtype)
+            if not all_finite(held[row]):
+                raise _not_finite(name, dtype)
+        files.write(start, held)
+
+    return job
+
+
 def _add(name: str, info: TensorInfo, change: Addition, rows: slice) -> _Job:
     dtype, single = DTYPES[info.dtype], np.dtype(np.float32)
-    shape = (rows.stop - rows.start, info.shape[1])
+    shape = (rows.stop - rows.start, info.shape[-1])
     count = shape[0] * shape[1]
     start = info.start + rows.start * shape[1] * dtype.itemsize
 
