@@ -16,7 +16,7 @@ SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 _MAX_JSON = 64 << 20
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".gguf", ".onnx", ".index.json")
-_WANTED = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.py", "*.tiktoken")
+WANTED = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.py", "*.tiktoken")
 _DAMAGED = "The base is damaged or was not copied whole: copy or download it again."
 
 
@@ -46,7 +46,7 @@ class BaseModel:
 
 def read_base(source: str | Path) -> BaseModel:
     """Read the layout of a base model from a folder or a hub id; a quantised or pickled one is refused."""
-    folder = find_folder(source, _WANTED)
+    folder = find_folder(source, WANTED)
     config = _read_json(folder / "config.json")
     if config.get("quantization_config"):
         raise ModelError(
