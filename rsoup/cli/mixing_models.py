@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as jsonlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from rsoup.cli.display import out, say
 from rsoup.errors import AdapterError
 
 if TYPE_CHECKING:
-    from rsoup.mixing.checkpoints import Mixture
+    from rsoup.mixing.checkpoints import Extraction, Mixture
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,64 @@ def mix_whole_models(asked: Asked, settings: Mapping[str, Any]) -> None:
 
 def extract_adapter(asked: Asked, method: str | None, settings: Mapping[str, Any]) -> None:
     """Write a model's difference from its base as an adapter, and print how much of it that holds."""
+    from rsoup.mixing import checkpoints
+
+    _check_extract(asked, method, settings)
+    assert asked.base is not None
+    options = settings["options"]
+    found = checkpoints.extract(
+        asked.ingredients[0],
+        asked.base,
+        asked.place(),
+        rank=options.rank,
+        energy=options.energy,
+        seed=options.seed,
+        dtype=settings["dtype"] or "F32",
+        overwrite=asked.overwrite,
+    )
+    warn(found.warnings)
+    if not asked.json:
+        _say_extraction(found)
+    facts = {key: value for key, value in asdict(found).items() if key != "folder"}
+    show_path(found.folder, facts, json=asked.json)
+
+
+def _check_extract(asked: Asked, method: str | None, settings: Mapping[str, Any]) -> None:
+    """Raise AdapterError if --extract is given what does not go with it, or lacks what it needs."""
+    if len(asked.ingredients) != 1:
+        raise AdapterError(
+            f"--extract takes one model, and there are {len(asked.ingredients)}.", "Extract them one by one, then mix."
+        )
+    if asked.base is None:
+        raise AdapterError("--extract needs the model that this one was made from.", "Add --base BASE.")
+    if settings["options"].rank is None:
+        raise AdapterError("--extract needs the largest rank of the adapter.", "Add --rank 64, say.")
+    wrong = {
+        "--method": method is not None,
+        "-w": asked.given,
+        "--lambda": asked.lam is not None,
+        "--grid": asked.grid is not None,
+        "--into": asked.into is not None,
+        "--check": asked.check,
+        "--density": settings["options"].density is not None,
+        "--base-weight": bool(settings["base_weight"]),
+    }
+    for option, given in wrong.items():
+        if given:
+            raise AdapterError(f"--extract takes no {option}.", "Leave it out; mix the adapter once it is written.")
+
+
+def _say_extraction(found: Extraction) -> None:
+    """Tell how much of the difference the adapter holds, where least, and what it leaves out."""
+    worst = min(found.layers, key=lambda module: found.layers[module])
+    ranks = sorted(set(found.ranks.values()))
+    shown = f"{ranks[0]}" if len(ranks) == 1 else f"{ranks[0]} to {ranks[-1]}"
+    say(f"{len(found.layers)} layers at rank {shown} hold {found.captured:.1%} of their squared difference")
+    say(f"least: {found.layers[worst]:.1%} at {worst}")
+    for kind, own in found.left_out.items():
+        what = f"{own.tensors} tensors" if own.tensors > 1 else "1 tensor"
+        say(f"left out: {kind} ({what}), {own.share:.1%} of the whole squared difference")
+    say(f"the adapter holds {found.of_all:.1%} of the whole squared difference")
 
 
 def model_folder(name: str) -> str:

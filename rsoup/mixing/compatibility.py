@@ -128,6 +128,13 @@ def _check_shapes(one: Adapter, other: Adapter) -> None:
 
 
 def _check_factors(one: Adapter, other: Adapter) -> None:
+    for adapter in (one, other):
+        if adapter.provenance and adapter.provenance.kind == "extracted":
+            raise AdapterError(
+                f"{_path(adapter)} was extracted from a model: its factors come from a decomposition of its own, so that "
+                "averages of them with others mean nothing.",
+                _EXACT,
+            )
     missing = one.layers.keys() ^ other.layers.keys()
     if missing:
         module = min(missing)

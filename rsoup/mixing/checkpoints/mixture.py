@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from rsoup.adapters.tensorfile import DTYPES, Array, all_finite
 from rsoup.errors import AdapterError, ModelError, did_you_mean
-from rsoup.mixing.casting import narrow, widen
-from rsoup.mixing.checkpoints.alignment import Alignment, Place, Target, align
+from rsoup.mixing.casting import narrow
+from rsoup.mixing.checkpoints import reading
+from rsoup.mixing.checkpoints.alignment import Alignment, Target, align
 from rsoup.mixing.checkpoints.differences import compare_models
 from rsoup.mixing.checkpoints.models import Model, read_model
+from rsoup.mixing.checkpoints.reading import SINGLE, Files, chunk_count
 from rsoup.mixing.checkpoints.rules import RULES, Chunk, Compute, Shares, check_rule
-from rsoup.mixing.chunks import Memory, read_into
 from rsoup.mixing.methods import Options
 from rsoup.mixing.parallel import parallel
 from rsoup.mixing.weights import check_weights
 
-CHUNK = 1 << 18
-"""Elements computed at a time. Which entries dare drops depends on it."""
-_SINGLE = DTYPES["F32"]
 _DEFAULTS = Options()
 
 Source = Model | str | Path
@@ -106,31 +102,15 @@ def read_models(models: Sequence[Source]) -> tuple[Model, ...]:
     return tuple(parallel(lambda model: model if isinstance(model, Model) else read_model(model), models))
 
 
-class Reader:
+class Reader(Files):
     """Reads and computes the tensors of a mix chunk by chunk, each thread in its own memory."""
 
     def __init__(self, mixture: Mixture) -> None:
+        super().__init__()
         self._rule, self._shares = RULES[mixture.method], mixture.shares()
-        self.memory = Memory()
-        self._files: dict[Path, Any] = {}
-        self._stack = ExitStack()
 
     def __enter__(self) -> Reader:
         return self
-
-    def __exit__(self, *problem: object) -> None:
-        self.close()
-
-    def open(self, targets: Sequence[Target]) -> None:
-        """Open the files of some tensors; not from several threads."""
-        for path in {place.path for target in targets for place in target.places}:
-            if path not in self._files:
-                self._files[path] = self._stack.enter_context(path.open("rb"))
-
-    def close(self) -> None:
-        """Close all files."""
-        self._stack.close()
-        self._files.clear()
 
     @property
     def looks_first(self) -> bool:
@@ -144,9 +124,9 @@ class Reader:
 
     def compute(self, target: Target, rule: Compute, number: int) -> tuple[int, Array]:
         """Return where a chunk of the mix begins, and its elements in the tensor's dtype."""
-        start = number * CHUNK
-        count = min(CHUNK, target.count - start)
-        exact = self.memory.take("exact", count, _SINGLE)
+        start = number * reading.CHUNK
+        count = min(reading.CHUNK, target.count - start)
+        exact = self.memory.take("exact", count, SINGLE)
         mixed = max(0, min(count, target.common - start))
         if mixed:
             with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused below
@@ -155,43 +135,15 @@ class Reader:
             self.read(target.places[0], start + mixed, exact[mixed:], "raw")
         dtype = DTYPES[target.dtype]
         out = exact
-        if dtype != _SINGLE:
+        if dtype != SINGLE:
             out = self.memory.take("out", count, dtype)
-            narrow(exact, out, rounded=self.memory.take("rounded", count, _SINGLE))
+            narrow(exact, out, rounded=self.memory.take("rounded", count, SINGLE))
         if not all_finite(out):
             raise ModelError(
                 f"The mixed tensor {target.name} would hold NaN or infinity in {dtype.name}.",
                 "Check the models for such values; if they have none, take --dtype BF16 or F32.",
             )
         return start, out
-
-    def inputs(self, target: Target, number: int) -> list[Array]:
-        """Return the ingredients' elements of a chunk as float32, in this thread's working memory."""
-        start = number * CHUNK
-        count = min(CHUNK, target.common - start)
-        return [
-            self.read(place, start, self.memory.take(f"in{index}", count, _SINGLE), "raw")
-            for index, place in enumerate(target.places)
-        ]
-
-    def read(self, place: Place, start: int, out: Array, role: str) -> Array:
-        """Fill ``out`` with a tensor's elements from ``start`` on, as float32."""
-        dtype = DTYPES[place.info.dtype]
-        offset, file = place.info.start + start * dtype.itemsize, self._files[place.path].fileno()
-        if dtype == _SINGLE:
-            return read_into(file, offset, out)
-        return widen(read_into(file, offset, self.memory.take(role, len(out), dtype)), out)
-
-    def raw(self, target: Target, start: int, size: int) -> Array:
-        """Return bytes of a tensor that is copied."""
-        [place] = target.places
-        buffer = self.memory.take("copy", size, np.dtype(np.uint8))
-        return read_into(self._files[place.path].fileno(), place.info.start + start, buffer)
-
-
-def chunk_count(elements: int) -> int:
-    """Return how many chunks make so many elements."""
-    return -(-elements // CHUNK)
 
 
 class _Open:

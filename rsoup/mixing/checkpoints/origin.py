@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from rsoup.adapters.reading import PROVENANCE_FILE
 from rsoup.errors import RsoupError
 from rsoup.files import read_json, sha256_file, sha256_json
 from rsoup.mixing.checkpoints.mixture import Mixture
+from rsoup.mixing.checkpoints.models import Model
 from rsoup.mixing.parallel import parallel
 from rsoup.mixing.provenance import HUB_ID, PAPER, cell
 
@@ -22,7 +23,7 @@ Stamps = dict[str, list[int]]
 
 def provenance(mixture: Mixture, name: str, written: Path) -> dict[str, Any]:
     """Return the content of a mixed model's rsoup.json; ``written`` is the folder that holds it already."""
-    hashes = hashes_of(mixture)
+    hashes = hash_all(mixture.ingredients)
     base = mixture.base
     return {
         "schema": 1,
@@ -41,9 +42,9 @@ def provenance(mixture: Mixture, name: str, written: Path) -> dict[str, Any]:
     }
 
 
-def hashes_of(mixture: Mixture) -> dict[str, str]:
-    """Return the hash of each ingredient's weights, all computed side by side."""
-    models = list({model.source: model for model in mixture.ingredients}.values())
+def hash_all(ingredients: Sequence[Model]) -> dict[str, str]:
+    """Return the hash of each model's weights by what the user calls it."""
+    models = list({model.source: model for model in ingredients}.values())
     hashes = parallel(lambda model: model.sha256, models)
     return {model.source: sha256 for model, sha256 in zip(models, hashes, strict=True)}
 
@@ -67,12 +68,7 @@ def is_held(folder: Path, mixture: Mixture) -> bool:
         found = read_json(folder / PROVENANCE_FILE, schema=1, what="a model's provenance", error=RsoupError)
         if found.get("kind") != KIND or found.get("files") != stamps(folder):
             return False
-        known, read = _hashes_in(found), found.get("read")
-        hashes = {}
-        for model in mixture.ingredients:
-            kept = isinstance(read, dict) and read.get(model.source) == stamps(model.path)
-            hashes[model.source] = known[model.source] if kept and model.source in known else model.sha256
-        return bool(found.get("fingerprint") == fingerprint(mixture, hashes))
+        return bool(found.get("fingerprint") == fingerprint(mixture, known_hashes(found, mixture.ingredients)))
     except (RsoupError, OSError):
         return False
 
@@ -145,11 +141,15 @@ def _settings(mixture: Mixture) -> dict[str, Any]:
     return {**settings, **({"common_vocabulary": True} if mixture.common_vocabulary else {})}
 
 
-def _hashes_in(found: Mapping[str, Any]) -> dict[str, str]:
-    """Return the hashes that a provenance names, by the path or hub id of the model."""
-    parents = found.get("parents")
-    base = found.get("base_model")
+def known_hashes(found: Mapping[str, Any], models: Sequence[Model]) -> dict[str, str]:
+    """Return the hash of each model's weights: as a provenance names it, if its files have not changed since."""
+    parents, base, read = found.get("parents"), found.get("base_model"), found.get("read")
     entries = [(own.get("path"), own.get("sha256")) for own in parents if isinstance(own, dict)] if parents else []
     if isinstance(base, dict):
         entries.append((base.get("name"), base.get("sha256")))
-    return {path: sha256 for path, sha256 in entries if isinstance(path, str) and isinstance(sha256, str)}
+    known = {path: sha256 for path, sha256 in entries if isinstance(path, str) and isinstance(sha256, str)}
+    hashes = {}
+    for model in models:
+        kept = isinstance(read, dict) and read.get(model.source) == stamps(model.path) and model.source in known
+        hashes[model.source] = known[model.source] if kept else model.sha256
+    return hashes

@@ -16,9 +16,10 @@ from rsoup.errors import AdapterError
 from rsoup.files import write_json, write_text
 from rsoup.mixing.base import INDEX_FILE
 from rsoup.mixing.checkpoints.alignment import Target
-from rsoup.mixing.checkpoints.mixture import Mixture, Reader, Source, chunk_count, mix_models, read_models
+from rsoup.mixing.checkpoints.mixture import Mixture, Reader, Source, mix_models, read_models
 from rsoup.mixing.checkpoints.models import MODEL_FILE
 from rsoup.mixing.checkpoints.origin import header_metadata, is_held, model_card, provenance
+from rsoup.mixing.checkpoints.reading import chunk_count
 from rsoup.mixing.chunks import PAGE, THREADS, Sink
 from rsoup.mixing.output import GRID_FILE, check_output, output_folder
 from rsoup.mixing.parallel import parallel

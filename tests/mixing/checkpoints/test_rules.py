@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from rsoup.errors import AdapterError
 from rsoup.mixing import Options
-from rsoup.mixing.checkpoints import RULES, mix_models, mixture, write_model
+from rsoup.mixing.checkpoints import RULES, mix_models, reading, write_model
 
 from ..making import DTYPES
 from .models import load, make_model, tensors
@@ -24,7 +24,7 @@ ONE = "model.x.weight"
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mixture, "CHUNK", 8)
+    monkeypatch.setattr(reading, "CHUNK", 8)
 
 
 def mixed(folder: Path, contents: Sequence[Any], weights: Sequence[float], **options: Any) -> dict[str, Any]:
