@@ -131,7 +131,7 @@ def _check_factors(one: Adapter, other: Adapter) -> None:
     for adapter in (one, other):
         if adapter.provenance and adapter.provenance.kind == "extracted":
             raise AdapterError(
-                f"{_path(adapter)} was extracted from a model: its factors come from a decomposition of its own, so that "
+                f"{_path(adapter)} was extracted from a model: its factors are of a decomposition of its own, so that "
                 "averages of them with others mean nothing.",
                 _EXACT,
             )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,8 +17,10 @@ from rsoup.mixing.changes import INPUT_EMBEDDINGS, OUTPUT_EMBEDDINGS, TRANSPOSED
 from rsoup.mixing.checkpoints import reading
 from rsoup.mixing.checkpoints.alignment import Target, align
 from rsoup.mixing.checkpoints.models import Model
-from rsoup.mixing.checkpoints.reading import Files, chunk_count
+from rsoup.mixing.checkpoints.reading import SINGLE, Files, chunk_count
+from rsoup.mixing.chunks import THREADS
 from rsoup.mixing.methods import Options
+from rsoup.mixing.parallel import parallel
 from rsoup.mixing.updates import cut_matrix, squared_norm
 
 _POSITIONS = ("wpe", "embed_positions", "position_embeddings", "token_type_embeddings")
@@ -26,6 +29,8 @@ _ROUTERS = ("gate", "router", "shared_expert_gate")
 _TRUNKS = {"h": "transformer.h", "layers": "model.layers"}
 """How modules are called in memory whose checkpoint leaves the trunk's own name out."""
 _LAYER = "layer"
+MEMORY = 512 << 20
+"""Bytes of the differences that are cut at the same time."""
 
 
 def cut_difference(
@@ -33,42 +38,42 @@ def cut_difference(
 ) -> tuple[dict[str, Layer], dict[str, Any]]:
     """Cut what ``own`` adds to each layer of ``root`` to a rank; return the layers, and what there is to say.
 
-    The facts are those of ``Extraction``, and under ``still`` the layers that do not differ. One layer is in memory at
-    a time.
+    The facts are those of ``Extraction``, and under ``still`` the layers that do not differ. Layers are cut side by
+    side as far as ``MEMORY`` allows.
     """
     targets = [target for target in align([root, own], common_vocabulary=True).targets if not target.copied]
     has_experts = any(".experts." in target.name for target in targets)
     transposed = own.config.get("model_type") in TRANSPOSED_MODELS
-    layers: dict[str, Layer] = {}
-    shares: dict[str, float] = {}
-    still: list[str] = []
-    squares: dict[str, list[float]] = defaultdict(list)
-    files = Files()
-    files.open(targets)
-    try:
-        for target in targets:
-            kind = _kind(target, has_experts)
-            if kind != _LAYER:
-                squares[kind].append(_squared(files, target))
-                continue
-            module = _module(target.name)
-            cut = _cut(files, target, transposed, options, dtype)
-            if cut is None:
-                still.append(module)
-                continue
-            layers[module], shares[module], total = cut
-            squares[_LAYER].append(total)
-    finally:
-        files.close()
+    by_kind: dict[str, list[Target]] = defaultdict(list)
+    for target in targets:
+        by_kind[_kind(target, has_experts)].append(target)
+    weights = by_kind.pop(_LAYER, [])
+    largest = max((target.count for target in weights), default=1) * SINGLE.itemsize
+    with Files() as files:
+        files.open(targets)
+        cuts = parallel(
+            lambda target: _cut(files, target, transposed, options, dtype),
+            weights,
+            at_most=max(1, min(THREADS, MEMORY // largest)),
+        )
+        left_out = {kind: [_squared(files, target) for target in own] for kind, own in sorted(by_kind.items())}
+    found = {_module(target.name): cut for target, cut in zip(weights, cuts, strict=True)}
+    layers = {module: cut.layer for module, cut in found.items() if cut}
     if not layers:
         raise ModelError(f"{own.source} does not differ from {root.source} in any layer.", "Give a model made from it.")
-    return layers, _facts(layers, shares, squares, still)
+    return layers, _facts(found, left_out)
 
 
-def _cut(
-    files: Files, target: Target, transposed: bool, options: Options, dtype: np.dtype[Any]
-) -> tuple[Layer, float, float] | None:
-    """Return a difference as a layer, the share of its squared norm that it holds, and that; None for no difference."""
+class _Cut(NamedTuple):
+    """A difference as a layer, the share of its squared norm that this holds, and that squared norm."""
+
+    layer: Layer
+    share: float
+    square: float
+
+
+def _cut(files: Files, target: Target, transposed: bool, options: Options, dtype: np.dtype[Any]) -> _Cut | None:
+    """Return the difference of a layer, cut; None if there is none."""
     matrix = _difference(files, target)
     total = squared_norm(matrix)
     if not math.isfinite(total):
@@ -77,25 +82,24 @@ def _cut(
         return None
     update = cut_matrix(matrix.T if transposed else matrix, options.rank or 1, options.energy, options.seed)
     layer = Layer("linear", update.down.astype(dtype), update.up.astype(dtype), 1.0)
-    return layer, 1.0 - update.discarded, total
+    return _Cut(layer, 1.0 - update.discarded, total)
 
 
-def _facts(
-    layers: dict[str, Layer], shares: dict[str, float], squares: dict[str, list[float]], still: list[str]
-) -> dict[str, Any]:
-    kept = math.fsum(share * total for share, total in zip(shares.values(), squares[_LAYER], strict=True))
-    everything = math.fsum(itertools.chain.from_iterable(squares.values()))
+def _facts(found: Mapping[str, _Cut | None], left_out: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    cuts = {module: cut for module, cut in found.items() if cut}
+    kept = math.fsum(cut.share * cut.square for cut in cuts.values())
+    in_layers = math.fsum(cut.square for cut in cuts.values())
+    everything = math.fsum([in_layers, *itertools.chain.from_iterable(left_out.values())])
     return {
-        "layers": shares,
-        "ranks": {module: layer.rank for module, layer in layers.items()},
-        "captured": kept / math.fsum(squares[_LAYER]),
+        "layers": {module: cut.share for module, cut in cuts.items()},
+        "ranks": {module: cut.layer.rank for module, cut in cuts.items()},
+        "captured": kept / in_layers,
         "of_all": kept / everything,
         "left_out": {
-            kind: {"tensors": len(own), "share": math.fsum(own) / everything}
-            for kind, own in sorted(squares.items())
-            if kind != _LAYER
+            kind: {"tensors": len(squares), "share": math.fsum(squares) / everything}
+            for kind, squares in left_out.items()
         },
-        "still": still,
+        "still": [module for module, cut in found.items() if not cut],
     }
 
 

@@ -109,9 +109,6 @@ class Reader(Files):
         super().__init__()
         self._rule, self._shares = RULES[mixture.method], mixture.shares()
 
-    def __enter__(self) -> Reader:
-        return self
-
     @property
     def looks_first(self) -> bool:
         """Whether a tensor is read whole before any of it is computed, so that it is better not split."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
 
 import numpy as np
 
@@ -31,6 +31,9 @@ class Files:
         self.memory = Memory()
         self._files: dict[Path, IO[bytes]] = {}
         self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(self, *problem: object) -> None:
         self.close()

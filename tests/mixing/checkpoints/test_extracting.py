@@ -12,7 +12,7 @@ import pytest
 
 from rsoup import mixing
 from rsoup.errors import AdapterError, ModelError, RsoupError
-from rsoup.mixing.checkpoints import extract
+from rsoup.mixing.checkpoints import cutting, extract
 from rsoup.mixing.updates import cut_matrix
 
 from ..making import update_of
@@ -84,8 +84,9 @@ def test_the_randomised_svd_keeps_what_a_full_one_keeps(shape: tuple[int, int], 
     assert update.up.shape == (shape[0], 16)
 
 
-def test_a_layer_is_in_memory_at_a_time(tmp_path: Path) -> None:
+def test_no_more_layers_are_in_memory_than_there_is_room_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Four layers of 16 MB each: no more than a layer and a half, beside its factors, is ever held."""
+    monkeypatch.setattr(cutting, "MEMORY", 20 << 20)
     rng = np.random.default_rng(0)
     names = [f"model.layers.{i}.q_proj.weight" for i in range(4)]
     contents = [{name: rng.standard_normal((2000, 2000), dtype=np.float32) for name in names} for _ in range(2)]
