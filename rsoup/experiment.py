@@ -6,38 +6,39 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from rsoup.errors import AdapterError, ModelError
+from rsoup.errors import AdapterError
 from rsoup.evaluation.results import RESULTS
 from rsoup.evaluation.sweep import evaluate
 from rsoup.files import write_text
 from rsoup.locks import is_taken, lock_file
-from rsoup.models.load import context_length, load_tokenizer
 from rsoup.progress import Progress
 from rsoup.recipe import Recipe
 from rsoup.recipe_file import dump_recipe
 from rsoup.report import Options, Report, make_report
-from rsoup.rewards.scoring import make_scorers
-from rsoup.tasks import resolve_task
-from rsoup.tasks.loading import posts_sha256
-from rsoup.training.expert import adapter_folder, is_trained, morl_name, train_adapter
+from rsoup.resolve import Resolved
+from rsoup.training.expert import train_adapter
+from rsoup.training.finished import is_trained
+from rsoup.training.folders import adapter_folder, morl_name
 from rsoup.training.team import Team
 from rsoup.training.trl_settings import check_trl
 
 RECIPE = "recipe.yaml"
 
 
-def run(recipe: Recipe, progress: Progress, *, overwrite: bool = False) -> Report | None:
+def run(resolved: Resolved, progress: Progress, *, overwrite: bool = False) -> Report | None:
     """Make everything a recipe describes and return the report; stages that are done are not repeated.
 
     Several workers may run one recipe in a folder they share: each takes trainings that no other has begun, and
     all wait for the last one. Processes started by ``accelerate launch`` train together; the leading one evaluates
     and returns the report, the others return None.
     """
-    check_inputs(recipe)
+    recipe = resolved.recipe
+    check_trl(recipe.training, recipe.generation)
+    resolved.check()
     trainings = trainings_of(recipe)
     if not overwrite:
         for training in trainings:
-            is_trained(recipe, training.name, training.weights)  # refuses what was made from other inputs
+            is_trained(resolved, training.name, training.weights)  # refuses what was made from other inputs
     team = Team()
     if team.leads:
         write_text(recipe.folder / RECIPE, dump_recipe(recipe))
@@ -45,11 +46,11 @@ def run(recipe: Recipe, progress: Progress, *, overwrite: bool = False) -> Repor
     while waiting:
         free = (name for name in waiting if not is_taken(lock_file(recipe.folder, name)))
         training = waiting.pop(team.agree(next(free, next(iter(waiting)))))
-        train_adapter(recipe, training.name, training.weights, training.kind, progress, overwrite=overwrite)
+        train_adapter(resolved, training.name, training.weights, training.kind, progress, overwrite=overwrite)
     if not team.leads:
         return None
     evaluation = recipe.folder / "eval"
-    evaluate(recipe, adapters_of(recipe), evaluation, progress)
+    evaluate(resolved, adapters_of(recipe), evaluation, progress)
     progress.start("report", 1)
     report = make_report([evaluation / RESULTS], recipe.folder / "report", Options(seed=recipe.seed))
     progress.advance()
@@ -100,22 +101,6 @@ def trainings_of(recipe: Recipe) -> list[Training]:
     experts = [Training(reward, {reward: 1.0}, "expert") for reward in recipe.rewards]
     baselines = [Training(morl_name(weights, recipe.rewards), weights, "morl") for weights in recipe.morl]
     return [*experts, *baselines]
-
-
-def check_inputs(recipe: Recipe) -> None:
-    """Raise RsoupError, before anything is written, if a run would later miss its model, its data or a reward."""
-    check_trl(recipe.training, recipe.generation)
-    load_tokenizer(recipe.model.base, recipe.model.revision)
-    context, new_tokens = context_length(recipe.model.base, recipe.model.revision), recipe.generation.max_new_tokens
-    if context is not None and new_tokens >= context:
-        raise ModelError(
-            f"{recipe.model.base}: its context of {context} tokens has no room for {new_tokens} new ones and a prompt.",
-            "Lower generation.max_new_tokens.",
-        )
-    task = resolve_task(recipe.task)
-    for split in ("train", "test"):
-        posts_sha256(task, split)
-    make_scorers(recipe.rewards)
 
 
 def adapters_of(recipe: Recipe, *, needed: bool = True) -> list[Path]:

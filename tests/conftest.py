@@ -42,10 +42,11 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path
     from rsoup import experiment
     from rsoup.progress import Silent
     from rsoup.recipe_file import load_recipe
+    from rsoup.resolve import resolve
 
     folder = tmp_path_factory.mktemp("tiny")
     recipe = write_recipe(folder / "tiny.yaml", recipe_content(folder, tiny_model))
-    experiment.run(load_recipe(recipe), Silent())
+    experiment.run(resolve(load_recipe(recipe)), Silent())
     return folder
 
 

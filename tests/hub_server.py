@@ -116,6 +116,7 @@ def fetch() -> dict[str, list[str]]:
     from rsoup.models.load import load_language_model
     from rsoup.recipe import RewardSection
     from rsoup.rewards import reward_identity
+    from rsoup.rewards.samples import plain_samples
     from rsoup.rewards.scoring import make_scorer
     from rsoup.tasks import Task
     from rsoup.tasks.loading import read_rows
@@ -130,7 +131,9 @@ def fetch() -> dict[str, list[str]]:
     readers: dict[str, Callable[[str], list[str]]] = {
         "a-model": model,
         "an-adapter": lambda source: [str(read_adapter(source).sha256)],
-        "a-judge": lambda source: list(map(str, make_scorer("judge", RewardSection(model=source))(["a"], ["b c"]))),
+        "a-judge": lambda source: list(
+            map(str, make_scorer("judge", RewardSection(model=source))(plain_samples(["a"], ["b c"])))
+        ),
         "some-rows": rows,
     }
     found = {}

@@ -8,11 +8,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import yaml
 
-from command import Command
+from command import Command, assert_refused
 from report.synthetic import write_triangle
 from rsoup.cli.app import spread
 from rsoup.cli.training import parse_weights
@@ -79,6 +80,18 @@ def test_an_error_of_a_process_is_two_lines_on_stderr(tmp_path: Path) -> None:
         "try:   Did you mean quickstart?",
     ]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_package_that_cannot_be_imported_is_named(
+    rsoup: Command, tiny_recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("rsoup.training")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "peft", ModuleType("peft"))  # of a release that lacks what is asked of it
+    called = rsoup("train", tiny_recipe, "--reward", "brief")
+    assert_refused(called, "cannot be imported: cannot import name", "pip check")
+    monkeypatch.setitem(sys.modules, "peft", None)
+    assert_refused(rsoup("train", tiny_recipe, "--reward", "brief"), "needs the package peft", "make install")
 
 
 def test_an_interrupted_training_goes_on_with_the_same_command(tmp_path: Path, tiny_model: Path) -> None:

@@ -18,6 +18,7 @@ from rsoup.models.bundled import BUNDLED
 from rsoup.progress import Silent
 from rsoup.recipe import Recipe
 from rsoup.recipe_file import bundled_recipes, dump_recipe, load_recipe
+from rsoup.resolve import resolve
 from rsoup.rewards import JUDGES, REWARDS
 from rsoup.tasks import TASKS, resolve_task
 from rsoup.tiny import shrink
@@ -109,10 +110,10 @@ def test_every_task_and_every_judge_is_in_a_recipe() -> None:
 def test_a_recipe_trains_and_evaluates_with_small_stand_ins(name: str, tmp_path: Path) -> None:
     whole = load_recipe(RECIPES[name])
     recipe = shrink(whole, tmp_path / "run")
-    experiment.check_inputs(recipe)
+    resolve(recipe).check()
     for training in experiment.trainings_of(recipe):
-        train_adapter(recipe, training.name, training.weights, training.kind, Silent())
-    results = evaluate(recipe, experiment.adapters_of(recipe), tmp_path / "run/eval", Silent())
+        train_adapter(resolve(recipe), training.name, training.weights, training.kind, Silent())
+    results = evaluate(resolve(recipe), experiment.adapters_of(recipe), tmp_path / "run/eval", Silent())
     assert results.rewards == tuple(whole.rewards)
     assert {point.id for point in results.points} >= {"base", *whole.rewards}
     assert len(whole.morl) == sum(point.kind == "morl" for point in results.points)

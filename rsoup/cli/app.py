@@ -15,7 +15,7 @@ import typer
 from rsoup import __version__
 from rsoup.cli import evaluating, info, mixing, reporting, training
 from rsoup.cli.display import err, out, show_error
-from rsoup.errors import MissingPackageError, RsoupError
+from rsoup.errors import MissingPackageError, RsoupError, first_line
 
 INTERRUPTED = 130
 CONTINUING = ("run", "train", "morl", "eval")
@@ -74,11 +74,8 @@ def main() -> None:
     except RsoupError as problem:
         show_error(problem)
         sys.exit(1)
-    except ModuleNotFoundError as problem:
-        if problem.name not in HEAVY:
-            raise
-        command = 'pip install "rewarded-soups[train]", or in a clone: make install'
-        show_error(MissingPackageError(problem.name, "This command", command))
+    except ImportError as problem:
+        show_error(_explained(problem))
         sys.exit(1)
     except RuntimeError as problem:
         if type(problem).__name__ != "OutOfMemoryError":  # torch's, which is not imported here
@@ -99,6 +96,18 @@ def main() -> None:
         goes_on = " The same command continues where it stopped." if set(CONTINUING) & set(sys.argv[1:2]) else ""
         err.print(f"\nInterrupted.{goes_on}")
         sys.exit(INTERRUPTED)
+
+
+def _explained(problem: ImportError) -> RsoupError:
+    """Return what a package that is missing, or that fails while it is imported, means to a user."""
+    package = (problem.name or "").partition(".")[0]
+    if isinstance(problem, ModuleNotFoundError) and package in HEAVY:
+        command = 'pip install "rewarded-soups[train]", or in a clone: make install'
+        return MissingPackageError(package, "This command", command)
+    return RsoupError(
+        f"A package that this command needs cannot be imported: {first_line(problem)}.",
+        "pip check names packages that do not fit each other; constraints.txt lists releases that do.",
+    )
 
 
 def spread(option: str, words: list[str]) -> list[str]:

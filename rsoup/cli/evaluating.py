@@ -207,24 +207,25 @@ def evaluate(
     data_alone = data is not None and task is None and recipe is None
     if data_alone:
         flags["task.data"] = data
-    resolved, names = make_recipe(recipe, settings, flags, reward or (), format_ or ())
-    if recipe is not None and data is not None and _same_path(data, resolved.task.data):
-        own = resolved.task.model_copy(update={"eval_data": None})  # its held-out rows, as in training
-        resolved = resolved.model_copy(update={"task": own})
+    made, names = make_recipe(recipe, settings, flags, reward or (), format_ or ())
+    if recipe is not None and data is not None and _same_path(data, made.task.data):
+        own = made.task.model_copy(update={"eval_data": None})  # its held-out rows, as in training
+        made = made.model_copy(update={"task": own})
     from rsoup.evaluation.results import RESULTS
     from rsoup.evaluation.sweep import evaluate as sweep
     from rsoup.evaluation.timing import read_timing
     from rsoup.experiment import adapters_of
+    from rsoup.resolve import resolve
 
-    sources = list(adapters) if adapters else adapters_of(resolved, needed=trajectory is None)
+    sources = list(adapters) if adapters else adapters_of(made, needed=trajectory is None)
     if names:
-        resolved = resolved.model_copy(update={"rewards": {name: resolved.rewards[name] for name in names}})
-    folder = resolved.folder / "eval"
+        made = made.model_copy(update={"rewards": {name: made.rewards[name] for name in names}})
+    folder = made.folder / "eval"
     with Bars() as progress:
         if data_alone:
             progress.say(f"All rows of {data} are measured: give none that the adapters were trained on.")
         results = sweep(
-            resolved,
+            resolve(made),
             sources,
             folder,
             progress,

@@ -70,27 +70,28 @@ def run(
 ) -> None:
     """The whole experiment: experts, MORL baselines, soups, evaluation, report. Continues where it stopped."""
     flags = {"output": output, "seed": seed, "training.algo": algo, "training.report_to": report_to}
-    resolved, _ = make_recipe(recipe, settings, flags)
+    made, _ = make_recipe(recipe, settings, flags)
     from rsoup import experiment
+    from rsoup.resolve import resolve
 
     if tiny:
         from rsoup.tiny import shrink
 
-        resolved = shrink(resolved, output)
+        made = shrink(made, output)
         say("Random small models and made-up rows stand in: the numbers mean nothing.")
 
     if plan:
-        _show_plan(experiment.plan(resolved), json=json)
+        _show_plan(experiment.plan(made), json=json)
         return
     with Bars() as progress:
-        report = experiment.run(resolved, progress, overwrite=overwrite)
+        report = experiment.run(resolve(made), progress, overwrite=overwrite)
     if report is None:  # one of several processes, not the leading one
         return
     if json:
         typer.echo(report.model_dump_json(by_alias=True, indent=2))
     else:
         show_report(report)
-        out.print(resolved.folder / "report" / "index.html", soft_wrap=True)
+        out.print(made.folder / "report" / "index.html", soft_wrap=True)
 
 
 def train(
@@ -127,9 +128,11 @@ def train(
         "training.steps": steps,
         "training.report_to": report_to,
     }
-    resolved, names = make_recipe(recipe, settings, flags, reward, format_ or ())
+    made, names = make_recipe(recipe, settings, flags, reward, format_ or ())
+    from rsoup.resolve import resolve
     from rsoup.training.expert import train_adapter
 
+    resolved = resolve(made)
     for name in names:
         with Bars() as progress:
             folder = train_adapter(resolved, name, {name: 1.0}, "expert", progress, overwrite=overwrite)
@@ -191,14 +194,17 @@ def morl(
     }
     if sweep is not None and weights:
         raise RecipeError("Both --weights and --sweep are given.", "Give one of them.")
-    resolved, _ = make_recipe(recipe, settings, flags, reward or (), format_ or (), weigh=sweep is None)
-    from rsoup.training.expert import inner_weights, morl_name, train_adapter
+    made, _ = make_recipe(recipe, settings, flags, reward or (), format_ or (), weigh=sweep is None)
+    from rsoup.resolve import resolve
+    from rsoup.training.expert import train_adapter
+    from rsoup.training.folders import inner_weights, morl_name
 
-    baselines = resolved.morl if sweep is None else inner_weights(tuple(resolved.rewards), sweep)
+    baselines = made.morl if sweep is None else inner_weights(tuple(made.rewards), sweep)
     if not baselines:
         raise RecipeError("No weights are given.", "For example: --weights positive=0.4,faithful=0.6, or --sweep 4")
+    resolved = resolve(made)
     for mu in baselines:
-        name = morl_name(mu, resolved.rewards)
+        name = morl_name(mu, made.rewards)
         with Bars() as progress:
             folder = train_adapter(resolved, name, mu, "morl", progress, overwrite=overwrite)
         out.print(folder, soft_wrap=True)

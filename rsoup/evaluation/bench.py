@@ -15,12 +15,14 @@ from rsoup.evaluation.generation import Resident
 from rsoup.evaluation.plan import Plan, PlannedPoint
 from rsoup.evaluation.records import Floats
 from rsoup.evaluation.results import PointSamples
-from rsoup.evaluation.scoring import Judges, what_rewards_read
+from rsoup.evaluation.scoring import score_or_recall
 from rsoup.evaluation.vllm import Vllm
 from rsoup.files import sha256_json
-from rsoup.models.load import load_language_model, pick_device, pick_dtype, settings_sha256
+from rsoup.models.load import pick_device, pick_dtype
 from rsoup.progress import Progress
 from rsoup.recipe import Recipe
+from rsoup.resolve import Resolved
+from rsoup.rewards.samples import sample_of
 from rsoup.tasks.loading import Example
 
 MEASURES = ("kl", "surprise")
@@ -61,19 +63,19 @@ class Bench:
 
     def __init__(
         self,
-        recipe: Recipe,
+        resolved: Resolved,
         plan: Plan,
         examples: Sequence[Example],
         start: Adapter | None,
-        base_sha256: str,
         out: Path,
         progress: Progress,
     ) -> None:
+        recipe = resolved.recipe
         self.dtype = _resolved_dtype(recipe)
         self.prompts_sha256 = sha256_json([[example.id, example.prompt] for example in examples])
         self._recipe, self._plan, self._examples, self._start = recipe, plan, examples, start
-        self._base_sha256, self._out, self._progress = base_sha256, out, progress
-        self._judges = Judges(recipe.rewards)
+        self._base, self._rewards = resolved.base, resolved.rewards
+        self._out, self._progress = out, progress
         self._resident: Resident | None = None
         self._vllm: Vllm | None = None
         self._rows = {example.id: _identity(example) for example in examples}
@@ -110,7 +112,8 @@ class Bench:
             keeping.keep_completions(rows, keeping.seconds() + time.perf_counter() - began)
         each = self._recipe.evaluation.samples
         pairs = [(example, own) for example in self._examples for own in rows[self._rows[example.id]][:each]]
-        scores = self._judges.scores(keeping, [what_rewards_read(example, own) for example, own in pairs])
+        samples = [sample_of(example, own.text, own.tokens) for example, own in pairs]
+        scores = score_or_recall(self._rewards, keeping, samples)
         return Measured(tuple(own for _, own in pairs), scores, each, keeping.seconds())
 
     def _missing(self, rows: Mapping[str, list[Completion]]) -> list[Example]:
@@ -141,25 +144,29 @@ class Bench:
 
     def _load(self) -> None:
         """Load what generates, the first time; it is not part of any point's time."""
-        section, settings = self._recipe.model, self._recipe.evaluation
+        settings = self._recipe.evaluation
         if settings.engine == "vllm":
             if self._vllm is None:
                 ranks = [layer.rank for adapter in self._plan.adapters.values() for layer in adapter.layers.values()]
                 count = len(self._plan.ingredients) if settings.method == "cat" else 1
-                self._vllm = Vllm(self._recipe, self.dtype, count * max(ranks, default=1))
+                self._vllm = Vllm(self._recipe, self._base, self.dtype, count * max(ranks, default=1))
         elif self._resident is None:
-            model = load_language_model(section.base, revision=section.revision, dtype=self.dtype)
             self._resident = Resident(
-                model, settings, self._recipe.seed, self._start, self._examples, self._progress.say
+                self._base.load(self.dtype),
+                settings,
+                self._recipe.seed,
+                self._start,
+                self._examples,
+                self._progress.say,
             )
 
     def _kept(self, point: PlannedPoint) -> Kept:
         """Return where a point's model keeps what it said, named by everything that decides it but the prompts."""
-        settings, section = self._recipe.evaluation, self._recipe.model
+        settings = self._recipe.evaluation
         generation = [settings.max_new_tokens, settings.temperature, self.dtype, settings.engine]
         seed = self._recipe.seed if settings.temperature else None
         start = self._start.sha256 if self._start is not None else None
-        model = [self._base_sha256, settings_sha256(section.base, section.revision), start]
+        model = [self._base.sha256, self._base.settings_sha256, start]
         return kept(self._out, sha256_json([SCHEMA, self._plan.identity(point), model, generation, seed])[:32])
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rsoup import __version__, adapters
+from rsoup import __version__, adapters, resolve
 from rsoup.errors import AdapterError
 from rsoup.evaluation.bench import Bench, Measured
 from rsoup.evaluation.measures import distinct, perplexity
@@ -30,15 +30,14 @@ from rsoup.evaluation.start import start_of
 from rsoup.evaluation.timing import write_timing
 from rsoup.evaluation.trajectory import read_trajectory
 from rsoup.evaluation.vllm import require_vllm
-from rsoup.models.load import context_length, load_tokenizer, model_sha256
 from rsoup.progress import Progress
 from rsoup.recipe import START, EvaluationSection, Recipe
-from rsoup.tasks import Task, resolve_task
-from rsoup.tasks.loading import Example, load_examples
+from rsoup.resolve import Resolved
+from rsoup.tasks.loading import Example
 
 
 def evaluate(
-    recipe: Recipe,
+    resolved: Resolved,
     sources: Sequence[str | Path],
     out: Path,
     progress: Progress,
@@ -52,6 +51,7 @@ def evaluate(
     prompts, generation settings; rewards for the scores), so only what is new is computed. ``results.json`` holds no
     clock reading: the same evaluation gives the same bytes. What it took is in ``timing.json``.
     """
+    recipe = resolved.recipe
     settings = recipe.evaluation
     if settings.engine == "vllm":
         require_vllm()
@@ -64,20 +64,18 @@ def evaluate(
     )
     for warning in plan.warnings:
         progress.say(f"warning: {warning}")
-    base_sha256 = model_sha256(recipe.model.base, recipe.model.revision)
-    _check_base(plan, recipe.model.base, base_sha256)
-    task = resolve_task(recipe.task)
-    examples, left_out = _held_out(recipe, task, progress)
+    _check_base(plan, resolved.base)
+    examples, left_out = _held_out(resolved, progress)
     start, remark = start_of(plan.adapters.values()) if settings.measures else (None, None)
     if remark is not None:
         progress.say(remark)
-    bench = Bench(recipe, plan, examples, start, base_sha256, out, progress)
+    bench = Bench(resolved, plan, examples, start, out, progress)
     measured = _in_order(plan, _measure(recipe, plan, bench))
     results = Results(
         recipe=recipe.name,
-        task=task.name,
+        task=resolved.task.name,
         seed=recipe.seed,
-        base_model=Base(name=recipe.model.base, sha256=base_sha256),
+        base_model=Base(name=resolved.base.name, sha256=resolved.base.sha256),
         generation=_generation(settings, bench.dtype, START if start is not None else "base"),
         prompts=Prompts(count=len(examples), sha256=bench.prompts_sha256, split="test", left_out=left_out),
         rewards=tuple(recipe.rewards),
@@ -120,13 +118,9 @@ def _generation(settings: EvaluationSection, dtype: str, start: str) -> Generati
     )
 
 
-def _held_out(recipe: Recipe, task: Task, progress: Progress) -> tuple[list[Example], int]:
+def _held_out(resolved: Resolved, progress: Progress) -> tuple[list[Example], int]:
     """Return the prompts to complete, and how many held-out rows are left out; the reasons are told."""
-    settings = recipe.evaluation
-    tokenizer = load_tokenizer(recipe.model.base, recipe.model.revision)
-    context = context_length(recipe.model.base, recipe.model.revision)
-    held_out = load_examples(task, tokenizer, "test", recipe.seed)
-    held_out = held_out.with_room(settings.max_new_tokens, context, "evaluation.max_new_tokens")
+    settings, held_out = resolved.recipe.evaluation, resolved.held_out_examples
     for remark in held_out.remarks("held-out"):
         progress.say(remark)
     examples = list(held_out.rows[: settings.prompts])
@@ -152,13 +146,13 @@ def _in_order(plan: Plan, measured: dict[PlannedPoint, Measured]) -> dict[Planne
     return {point: measured[point] for point in order}
 
 
-def _check_base(plan: Plan, name: str, sha256: str) -> None:
+def _check_base(plan: Plan, base: resolve.Base) -> None:
     for adapter in plan.adapters.values():
         trained_on = adapter.provenance.base_sha256 if adapter.provenance else None
-        if trained_on is not None and trained_on != sha256:
+        if trained_on is not None and trained_on != base.sha256:
             assert adapter.provenance is not None
             raise AdapterError(
-                f"The adapter {adapter.name} was trained on {adapter.provenance.base_name}, not on {name}.",
+                f"The adapter {adapter.name} was trained on {adapter.provenance.base_name}, not on {base.name}.",
                 "Set model.base to the model it was trained on.",
             )
 

@@ -15,9 +15,10 @@ from typing import Any
 from rsoup import mixing
 from rsoup.errors import MissingPackageError
 from rsoup.evaluation.cache import Completion
-from rsoup.models.load import load_tokenizer, model_source
+from rsoup.models.load import model_source
 from rsoup.models.sampling import generator_for
 from rsoup.recipe import Recipe
+from rsoup.resolve import Base
 from rsoup.tasks.loading import Example
 from rsoup.tasks.responses import read_responses
 
@@ -34,14 +35,14 @@ def require_vllm() -> None:
 class Vllm:
     """A vLLM engine with the base model in it."""
 
-    def __init__(self, recipe: Recipe, dtype: str, rank: int) -> None:
+    def __init__(self, recipe: Recipe, base: Base, dtype: str, rank: int) -> None:
         require_vllm()
         self._vllm: Any = importlib.import_module("vllm")
         self._request: Any = importlib.import_module("vllm.lora.request").LoRARequest
         self._recipe, self._served = recipe, 0
-        self._tokenizer = load_tokenizer(recipe.model.base, recipe.model.revision)
+        self._tokenizer = base.tokenizer
         self._llm = self._vllm.LLM(
-            model=model_source(recipe.model.base),
+            model=model_source(base.name),
             revision=recipe.model.revision,
             dtype=dtype,
             seed=recipe.seed,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import os
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -108,15 +110,17 @@ def _dequantise(packaged: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(packaged.parent, gguf_file=packaged.name)
-    read = AutoModelForCausalLM.from_pretrained(packaged.parent, gguf_file=packaged.name, dtype=torch.float32)
+    with redirect_stderr(io.StringIO()):  # where transformers draws bars that nothing else switches off
+        tokenizer = AutoTokenizer.from_pretrained(packaged.parent, gguf_file=packaged.name)
+        read = AutoModelForCausalLM.from_pretrained(packaged.parent, gguf_file=packaged.name, dtype=torch.float32)
     config = read.config
     del config.quantization_config  # with it, save_pretrained takes the float weights for quantised ones
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     model.load_state_dict(read.state_dict())
     model.generation_config = read.generation_config
     with whole_folder(folder) as partial:
-        model.save_pretrained(partial)
+        with redirect_stderr(io.StringIO()):
+            model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
         note = {"schema": CACHE_SCHEMA, "source": packaged.name, "sha256": sha256_file(partial / "model.safetensors")}
         write_json(partial / "rsoup.json", note)

@@ -89,7 +89,6 @@ def model_sha256(name: str, revision: str | None) -> str:
         return commit_of(source, revision)
 
 
-@cache
 def context_length(name: str, revision: str | None) -> int | None:
     """Return how many tokens a model's text may have, None if its configuration does not say."""
     source = model_source(name)
@@ -99,7 +98,6 @@ def context_length(name: str, revision: str | None) -> int | None:
     return length
 
 
-@cache
 def settings_sha256(name: str, revision: str | None) -> str:
     """Return a hash over what else decides a model's output: its configuration and tokenizer."""
     source = Path(model_source(name))

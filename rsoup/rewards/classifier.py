@@ -18,6 +18,7 @@ from rsoup.hub import commit_of, folder_or_hub_id, hub_trouble
 from rsoup.models.load import UNREADABLE, load_weights, pick_device
 from rsoup.recipe import RewardSection
 from rsoup.rewards import DEFAULT_TEMPLATE, WEIGHTED
+from rsoup.rewards.samples import Sample
 
 DEFAULT_MAX_TOKENS = 512
 
@@ -65,9 +66,9 @@ class Classifier:
         self._tokenizer.truncation_side = "right" if self._completion_comes_first() else "left"
         self._padding: int | None = getattr(self._model.config, "pad_token_id", None)
 
-    def __call__(self, prompts: Sequence[str], completions: Sequence[str]) -> np.ndarray:
+    def __call__(self, samples: Sequence[Sample]) -> np.ndarray:
         """Return the raw score of each completion, float64 (n,)."""
-        texts = [self.text(prompt, completion) for prompt, completion in zip(prompts, completions, strict=True)]
+        texts = [self.text(sample) for sample in samples]
         scores = np.empty(len(texts))
         order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
         for start in range(0, len(order), self._batch_size):
@@ -76,14 +77,14 @@ class Classifier:
             scores[batch] = sum(sign * logits[:, label] for label, sign in self._signs)
         return scores
 
-    def text(self, prompt: str, completion: str) -> str:
+    def text(self, sample: Sample) -> str:
         """Return the text the classifier reads."""
-        fields = {**self._special, "post": prompt, "completion": completion}
+        fields = {**self._special, "post": sample.post, "completion": sample.completion}
         return re.sub(r"\{(\w+)\}", lambda match: fields.get(match[1], match[0]), self._template)
 
-    def read(self, prompt: str, completion: str) -> Reading:
+    def read(self, sample: Sample) -> Reading:
         """Return the text, the tokens and the logits of one completion, and how many tokens were cut."""
-        text = self.text(prompt, completion)
+        text = self.text(sample)
         ids = self._encode([text])["input_ids"][0]
         logits = self._logits([text])[0]
         return Reading(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from rsoup.errors import MissingPackageError
 from rsoup.recipe import RewardSection
+from rsoup.rewards.samples import Sample
 
 
 class Sentiment:
@@ -19,6 +20,6 @@ class Sentiment:
             raise MissingPackageError("vaderSentiment", "The reward positive", command) from problem
         self._analyzer = SentimentIntensityAnalyzer()
 
-    def __call__(self, prompts: Sequence[str], completions: Sequence[str]) -> list[float]:
+    def __call__(self, samples: Sequence[Sample]) -> list[float]:
         """Return the compound score of each completion."""
-        return [self._analyzer.polarity_scores(completion)["compound"] for completion in completions]
+        return [self._analyzer.polarity_scores(sample.completion)["compound"] for sample in samples]

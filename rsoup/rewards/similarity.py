@@ -12,6 +12,7 @@ from transformers import AutoModel, AutoTokenizer
 from rsoup.models.bundled import bundled_folder
 from rsoup.models.load import load_weights, pick_device
 from rsoup.recipe import RewardSection
+from rsoup.rewards.samples import Sample
 
 MAX_TOKENS = 256
 """What the embedding model was trained to read."""
@@ -27,17 +28,18 @@ class Similarity:
         self._batch_size = section.batch_size
         self._posts: dict[str, Tensor] = {}
 
-    def __call__(self, prompts: Sequence[str], completions: Sequence[str]) -> np.ndarray:
+    def __call__(self, samples: Sequence[Sample]) -> np.ndarray:
         """Return the cosine of each completion with its post.
 
         Posts come back at every step and mix, and are embedded once; each by itself, so that a run that was stopped
         and has other posts to embed again rounds none of them differently.
         """
-        for prompt in prompts:
-            if prompt not in self._posts:
-                self._posts[prompt] = self._embed([prompt])[0]
-        posts = torch.stack([self._posts[prompt] for prompt in prompts])
-        cosines: np.ndarray = (posts * self._embed(completions)).sum(-1).cpu().double().numpy()
+        for sample in samples:
+            if sample.post not in self._posts:
+                self._posts[sample.post] = self._embed([sample.post])[0]
+        posts = torch.stack([self._posts[sample.post] for sample in samples])
+        answers = self._embed([sample.completion for sample in samples])
+        cosines: np.ndarray = (posts * answers).sum(-1).cpu().double().numpy()
         return cosines
 
     @torch.no_grad()

@@ -13,6 +13,7 @@ from scipy import stats
 from rsoup.errors import RecipeError
 from rsoup.progress import Progress
 from rsoup.recipe import Recipe, RewardSection
+from rsoup.rewards.samples import Sample, sample_of
 from rsoup.rewards.scoring import Scorer, make_scorer, score
 from rsoup.tasks import resolve_task
 from rsoup.tasks.loading import read_rows
@@ -33,9 +34,10 @@ class Trial:
 def try_reward(name: str, section: RewardSection, prompt: str, completion: str) -> Trial:
     """Score one completion of a post with a reward."""
     scorer = make_scorer(name, section)
-    value = float(score(name, scorer, [prompt], [completion])[0])
+    sample = Sample(prompt, completion)
+    value = float(score(name, scorer, [sample])[0])
     read = getattr(scorer, "read", None)
-    return Trial(value, read(prompt, completion) if read is not None else None)
+    return Trial(value, read(sample) if read is not None else None)
 
 
 @dataclass(frozen=True)
@@ -78,29 +80,30 @@ def check_rewards(recipe: Recipe, count: int, progress: Progress) -> Check:
         raise RecipeError(
             f"{task.eval_data or task.data}: too few held-out rows ({len(chosen)}) to compare.", "Give two or more."
         )
-    posts = [row.post for row in chosen]
     answers = [
         apply_rule(row.reference, task.response)
         if row.reference is not None
         else apply_rule(row.post, "first_sentence")
         for row in chosen
     ]
+    others = answers[1:] + answers[:1]
+    samples = [sample_of(row, answer) for row, answer in zip(chosen * 2, answers + others, strict=True)]
     progress.start("check", len(recipe.rewards))
     scores: dict[str, np.ndarray] = {}
     checks: dict[str, RewardCheck] = {}
     for name, section in recipe.rewards.items():
-        scores[name], seconds = _score(name, make_scorer(name, section), posts, answers)
+        scores[name], seconds = _score(name, make_scorer(name, section), samples)
         checks[name] = _summary(scores[name], seconds, judged=bool(with_reference))
         progress.advance(name)
     progress.finish()
     return Check(len(chosen), len(with_reference), checks, correlations(scores))
 
 
-def _score(name: str, scorer: Scorer, posts: list[str], answers: list[str]) -> tuple[np.ndarray, float]:
-    """Return the scores (2, n) of the answers under their own posts and under the next one's, and the time taken."""
-    score(name, scorer, posts[:1], answers[:1])  # what is made at the first call is not timed
+def _score(name: str, scorer: Scorer, samples: Sequence[Sample]) -> tuple[np.ndarray, float]:
+    """Return the scores (2, n) of n rows' own answers and of other rows', and the time taken."""
+    score(name, scorer, samples[:1])  # what is made at the first call is not timed
     began = time.perf_counter()
-    values = score(name, scorer, posts + posts, answers + answers[1:] + answers[:1])
+    values = score(name, scorer, samples)
     return values.reshape(2, -1), time.perf_counter() - began
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from rsoup.errors import MissingPackageError, RewardError
 from rsoup.recipe import RewardSection
+from rsoup.rewards.samples import Sample
 
 WORD = re.compile(r"\w+(?:['’]\w+)*")
 SENTENCE_END = re.compile(r"[.!?。！？]+")
@@ -18,9 +19,9 @@ class Brevity:
     def __init__(self, section: RewardSection) -> None:
         pass
 
-    def __call__(self, prompts: Sequence[str], completions: Sequence[str]) -> list[float]:
+    def __call__(self, samples: Sequence[Sample]) -> list[float]:
         """Return minus the number of words of each completion."""
-        return [-float(len(completion.split())) for completion in completions]
+        return [-float(len(sample.completion.split())) for sample in samples]
 
 
 class Length:
@@ -30,9 +31,9 @@ class Length:
         assert section.target is not None
         self._target = section.target
 
-    def __call__(self, prompts: Sequence[str], completions: Sequence[str]) -> list[float]:
+    def __call__(self, samples: Sequence[Sample]) -> list[float]:
         """Return minus the distance of each completion."""
-        return [-float(abs(len(completion.split()) - self._target)) for completion in completions]
+        return [-float(abs(len(sample.completion.split()) - self._target)) for sample in samples]
 
 
 class Variety:
@@ -41,9 +42,9 @@ class Variety:
     def __init__(self, section: RewardSection) -> None:
         pass
 
-    def __call__(self, prompts: Sequence[str], completions: Sequence[str]) -> list[float]:
+    def __call__(self, samples: Sequence[Sample]) -> list[float]:
         """Return the score of each completion; one without three words repeats nothing."""
-        return [_repeated(completion.lower().split()) for completion in completions]
+        return [_repeated(sample.completion.lower().split()) for sample in samples]
 
 
 def _repeated(words: list[str]) -> float:
@@ -61,9 +62,9 @@ class Pattern:
             )
         self._pattern = re.compile(section.pattern)
 
-    def __call__(self, prompts: Sequence[str], completions: Sequence[str]) -> list[float]:
+    def __call__(self, samples: Sequence[Sample]) -> list[float]:
         """Return 1 for each completion with a match, else 0."""
-        return [float(self._pattern.search(completion) is not None) for completion in completions]
+        return [float(self._pattern.search(sample.completion) is not None) for sample in samples]
 
 
 class ReadingEase:
@@ -77,9 +78,9 @@ class ReadingEase:
             raise MissingPackageError("pyphen", "The reward readable", command) from problem
         self._hyphenation = Pyphen(lang="en_US", left=1, right=1)
 
-    def __call__(self, prompts: Sequence[str], completions: Sequence[str]) -> list[float]:
+    def __call__(self, samples: Sequence[Sample]) -> list[float]:
         """Return the reading ease of each completion; one without words gets 0."""
-        return [self._ease(completion) for completion in completions]
+        return [self._ease(sample.completion) for sample in samples]
 
     def _ease(self, text: str) -> float:
         words = WORD.findall(text)

@@ -34,7 +34,7 @@ class Example:
     """A row of a task: ``post`` is what rewards read, ``prompt`` what the model is given, as text and as tokens.
 
     A prompt may end with ``prefix``, the first ``prefix_tokens`` of the reference answer: rewards then read these and
-    the completion as the answer, after the rule ``response``.
+    the completion as the answer, after the rule ``response``. The last three fields are the row's.
     """
 
     id: str
@@ -44,6 +44,9 @@ class Example:
     prefix: str = ""
     prefix_tokens: tuple[int, ...] = ()
     response: ResponseRule = "whole"
+    reference: str | None = None
+    messages: tuple[Mapping[str, Any], ...] | None = None
+    columns: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -171,7 +174,7 @@ def _read_now(task: Task, source: str, split: Split) -> Rows:
             _check_cells(raw)
             reader = reader or _reader(task, raw)
             row = _read_row(reader, raw)
-            row = replace(row, id=str(number) if row.id is None else str(row.id))
+            row = replace(row, id=str(number) if row.id is None else str(row.id), columns=raw)
             _check_unique(row, seen)
             rows.append(row)
         except UnusableRow as problem:
@@ -297,7 +300,18 @@ def _example(task: Task, tokenizer: Any, row: Row, seed: int) -> Example:
         count = draw_count(*task.prefix, seed, row.id)
         tokens, prefix = _continued(tokens, _encode(task, tokenizer, prompt + reference), count, tokenizer)
     text = tokenizer.decode(prefix).strip() if prefix else ""
-    return Example(row.id, row.post, prompt + text, tuple(tokens), text, tuple(prefix), task.response)
+    return Example(
+        id=row.id,
+        post=row.post,
+        prompt=prompt + text,
+        tokens=tuple(tokens),
+        prefix=text,
+        prefix_tokens=tuple(prefix),
+        response=task.response,
+        reference=row.reference,
+        messages=row.messages,
+        columns=row.columns,
+    )
 
 
 def _encode(task: Task, tokenizer: Any, prompt: str) -> list[int]:

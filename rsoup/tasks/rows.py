@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
 @dataclass(frozen=True)
 class Row:
-    """What a task takes from a row: ``post`` is asked about and read by rewards, ``reference`` answers it."""
+    """What a task takes from a row: ``post`` is asked about and read by rewards, ``reference`` answers it.
+
+    ``messages`` is the prompt of a conversational row, as (role, content) mappings; ``columns`` is the whole row.
+    """
 
     id: str | None
     post: str
     reference: str | None = None
+    messages: tuple[Mapping[str, Any], ...] | None = field(default=None, repr=False)
+    columns: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 class UnusableRow(Exception):  # noqa: N818 - a row is no error

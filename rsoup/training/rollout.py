@@ -12,6 +12,7 @@ from torch import Tensor
 from rsoup.models.language_model import masked_tokens
 from rsoup.models.sampling import Completions, generator_for, sample
 from rsoup.recipe import GenerationSection, TrainingSection
+from rsoup.rewards.samples import sample_of
 from rsoup.rewards.scoring import Scorer, score_all
 from rsoup.tasks.loading import Example
 from rsoup.tasks.responses import read_responses
@@ -96,8 +97,8 @@ def collect(
     rows = masked_tokens(completions.ids.flatten(0, 1), completions.mask.flatten(0, 1))
     repeated = [example for example in examples for _ in range(training.completions_per_prompt)]
     texts = read_responses(model.tokenizer, repeated, rows)
-    posts = [example.post for example in repeated]
-    scores = score_all(scorers, posts, texts)
+    samples = [sample_of(*answer) for answer in zip(repeated, texts, rows, strict=True)]
+    scores = score_all(scorers, samples)
     passes = torch.arange(len(examples)).split(training.prompts_per_pass or len(examples))
 
     def think(**options: bool) -> Thoughts:
@@ -116,7 +117,7 @@ def collect(
         ids=completions.ids,
         mask=completions.mask,
         ended=model.ends(completions.ids, completions.mask),
-        posts=posts,
+        posts=[sample.post for sample in samples],
         texts=texts,
         scores=scores,
         thoughts=thoughts,

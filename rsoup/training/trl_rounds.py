@@ -17,6 +17,7 @@ from rsoup.models.language_model import LanguageModel
 from rsoup.models.sampling import generator_for
 from rsoup.progress import Progress
 from rsoup.recipe import TrainingSection
+from rsoup.rewards.samples import sample_of
 from rsoup.rewards.scoring import score_all
 from rsoup.tasks.loading import Example
 from rsoup.tasks.responses import read_responses
@@ -68,14 +69,14 @@ class Judge:
     def hear(self, rows: Sequence[int], ids: Sequence[Sequence[int]]) -> Heard:
         """Score completions of some examples and take them into the statistics; those heard before are forgotten."""
         examples = [self._examples[row] for row in rows]
-        posts = [example.post for example in examples]
         texts = read_responses(self._model.tokenizer, examples, ids)
-        scores = score_all(self._objective.scorers, posts, texts)
+        samples = [sample_of(*answer) for answer in zip(examples, texts, ids, strict=True)]
+        scores = score_all(self._objective.scorers, samples)
         for name, values in scores.items():
             self.running[name] = self.running.get(name, Running()).with_batch(self._team.gather(values))
         lengths = np.array([len(row) for row in ids])
         ended = np.array([row[-1] in self._model.stop_ids for row in ids])
-        self.heard = Heard(posts, texts, lengths, ended, scores)
+        self.heard = Heard([sample.post for sample in samples], texts, lengths, ended, scores)
         return self.heard
 
     def rewards(self, heard: Heard) -> np.ndarray:

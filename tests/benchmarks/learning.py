@@ -23,6 +23,7 @@ sys.path[:0] = [str(ROOT)]
 
 from rsoup.progress import Silent  # noqa: E402
 from rsoup.recipe_file import load_recipe  # noqa: E402
+from rsoup.resolve import resolve  # noqa: E402
 from rsoup.training.expert import train_adapter  # noqa: E402
 
 SAMPLES, EVERY = 800, 160
@@ -53,7 +54,7 @@ def train(algo: str, seed: int, output: Path, *, until_reached: bool) -> None:
     recipe = quickstart.model_copy(update={"training": training, "seed": seed, "output": folder, "morl": []})
     progress = Watching(algo, seed, output) if until_reached else Silent()
     with suppress(Reached):
-        train_adapter(recipe, "positive", {"positive": 1.0}, "expert", progress)
+        train_adapter(resolve(recipe), "positive", {"positive": 1.0}, "expert", progress)
 
 
 def curve(algo: str, seed: int, output: Path) -> tuple[list[float], float]:

@@ -30,6 +30,8 @@ from rsoup.models.load import keep_large_buffers, load_tokenizer, model_source
 from rsoup.progress import Silent
 from rsoup.recipe import Recipe
 from rsoup.recipe_file import find_recipe, load_recipe
+from rsoup.resolve import resolve
+from rsoup.rewards.samples import sample_of
 from rsoup.rewards.scoring import make_scorers, score_all
 from rsoup.tasks import resolve_task
 from rsoup.tasks.loading import Example, load_examples
@@ -123,7 +125,7 @@ def original(recipe: Recipe, folders: Sequence[Path], examples: Sequence[Example
     with spending(spent):
         model = load_mix(model_source(recipe.model.base), folders, SEEN[0])
         texts = generate(model, recipe, examples, 1)
-        score_all(scorers, [example.post for example in examples], texts)
+        score_all(scorers, list(map(sample_of, examples, texts)))
     return spent, texts
 
 
@@ -137,7 +139,7 @@ def peft_batched(recipe: Recipe, folders: Sequence[Path], examples: Sequence[Exa
         with spending(spent):
             set_peft_model_state_dict(model, mixed_state(model, ("one", "two"), weights), adapter_name="mix")
             texts.append(generate(model, recipe, examples, 64))
-            score_all(scorers, [example.post for example in examples], texts[-1])
+            score_all(scorers, list(map(sample_of, examples, texts[-1])))
     return spent.over(len(SEEN)), texts[0]
 
 
@@ -145,7 +147,7 @@ def ours(recipe: Recipe, folders: Sequence[Path], out: Path) -> tuple[Spent, int
     """Run the sweep, loading included; return what it takes, its points, and the completions at lambda 0.5."""
     spent = Spent()
     with spending(spent):
-        results = evaluate(recipe, folders, out, Silent())
+        results = evaluate(resolve(recipe), folders, out, Silent())
     samples = read_samples(out / "results.json", results)
     middle = samples.points["soup-0.50-0.50"].completions if "soup-0.50-0.50" in samples.points else ()
     return spent, len(results.points), list(middle)
@@ -226,10 +228,10 @@ GROUPS = {
 def where(recipe: Recipe, folders: Sequence[Path], out: Path) -> None:
     """Print where the time of one point goes."""
     single = recipe.model_copy(update={"evaluation": recipe.evaluation.model_copy(update={"lambdas": 2})})
-    evaluate(single, folders, out, Silent())
+    evaluate(resolve(single), folders, out, Silent())
     one = single.model_copy(update={"evaluation": single.evaluation.model_copy(update={"lambdas": 3})})
     with profile(activities=[ProfilerActivity.CPU]) as profiled:
-        evaluate(one, folders, out, Silent())
+        evaluate(resolve(one), folders, out, Silent())
     shares: dict[str, float] = defaultdict(float)
     for event in profiled.key_averages():
         group = next((name for name, keys in GROUPS.items() if event.key.startswith(keys)), "other operations")
@@ -281,7 +283,7 @@ def kinds() -> None:
         for title, (settings, sources, trajectory) in runs.items():
             recipe, spent = quickstart(**{"prompts": 16, "max_new_tokens": 12, **settings}), Spent()
             with spending(spent):
-                points = evaluate(recipe, sources, folder / title, Silent(), trajectory=trajectory).points
+                points = evaluate(resolve(recipe), sources, folder / title, Silent(), trajectory=trajectory).points
             print(f"{title}: {len(points)} points, {spent.wall / len(points):.2f} s per point", flush=True)
             print(f"  {', '.join(point.id for point in points)}")
 

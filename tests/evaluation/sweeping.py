@@ -13,6 +13,7 @@ from rsoup.evaluation.sweep import evaluate
 from rsoup.progress import Silent
 from rsoup.recipe import Recipe
 from rsoup.recipe_file import parse_recipe
+from rsoup.resolve import resolve
 from tiny import POSTS
 
 
@@ -48,7 +49,7 @@ def sweep(
     **evaluation: Any,
 ) -> tuple[Results, Samples]:
     """Evaluate and read back what was written."""
-    evaluate(recipe_of(content, **evaluation), sources, out, progress or Silent(), trajectory=trajectory)
+    evaluate(resolve(recipe_of(content, **evaluation)), sources, out, progress or Silent(), trajectory=trajectory)
     results = read_results(out / RESULTS)
     return results, read_samples(out / RESULTS, results)
 

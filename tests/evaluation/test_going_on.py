@@ -27,6 +27,7 @@ from pathlib import Path
 import torch
 from rsoup.evaluation.sweep import evaluate
 from rsoup.progress import Silent
+from rsoup.resolve import resolve
 from rsoup.recipe_file import load_recipe
 class Telling(Silent):
     def advance(self, note=""):
@@ -34,7 +35,7 @@ class Telling(Silent):
         print(note, flush=True)
 recipe = load_recipe(Path(sys.argv[1]))
 print("ready", flush=True)
-evaluate(recipe, sys.argv[3:], Path(sys.argv[2]), Telling())
+evaluate(resolve(recipe), sys.argv[3:], Path(sys.argv[2]), Telling())
 """
 
 

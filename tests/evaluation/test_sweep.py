@@ -22,6 +22,7 @@ from rsoup.files import sha256_file
 from rsoup.progress import Silent
 from rsoup.recipe_file import parse_recipe
 from rsoup.report import Options, make_report
+from rsoup.resolve import resolve
 from tiny import POSTS, build_adapter, build_tiny_model
 
 from .sweeping import Recording, completions, files, generate, recipe_of, sweep
@@ -281,7 +282,7 @@ def test_an_adapter_that_says_it_is_of_another_base_is_refused(
     note = {"schema": 1, "kind": "expert", "name": "x", "base_model": {"name": "other", "sha256": "0" * 64}}
     (folder / "rsoup.json").write_text(json.dumps(note))
     with pytest.raises(AdapterError, match="x was trained on other, not on"):
-        evaluate(recipe_of(content), [folder], tmp_path / "eval", Silent())
+        evaluate(resolve(recipe_of(content)), [folder], tmp_path / "eval", Silent())
     assert not (tmp_path / "eval").exists()
 
 
@@ -295,7 +296,7 @@ def test_an_adapter_that_does_not_fit_the_base_is_refused(
     other = build_tiny_model(tmp_path / "other", seed=1, **settings)
     folder = build_adapter(tmp_path / "x", other, seed=1)
     with pytest.raises(AdapterError, match=message) as caught:
-        evaluate(recipe_of(content), [folder], tmp_path / "eval", Silent())
+        evaluate(resolve(recipe_of(content)), [folder], tmp_path / "eval", Silent())
     assert caught.value.hint == "Give the base model that the adapter was trained on."
 
 
@@ -304,7 +305,7 @@ def test_a_failing_reward_keeps_the_completions(content: dict[str, Any], experts
     own.write_text("def own(prompts, completions):\n    return [float('inf')] * len(prompts)\n")
     content["rewards"] = {"own": {"function": f"{own}:own"}}
     with pytest.raises(RewardError, match=r"returned inf for the completion '.*' of the prompt"):
-        evaluate(recipe_of(content), experts[:1], tmp_path / "eval", Silent())
+        evaluate(resolve(recipe_of(content)), experts[:1], tmp_path / "eval", Silent())
     assert not (tmp_path / "eval" / RESULTS).exists()
     own.write_text("def own(prompts, completions):\n    return [1.0] * len(prompts)\n")
     more = Recording()

@@ -17,6 +17,7 @@ from rsoup.evaluation.trajectory import read_trajectory
 from rsoup.progress import Silent
 from rsoup.recipe_file import parse_recipe
 from rsoup.report import Options, make_report
+from rsoup.resolve import resolve
 from tiny import build_adapter, recipe_content
 
 from .sweeping import completions, generate, sweep
@@ -65,7 +66,7 @@ class _Stopping(Silent):
 def test_a_training_on_its_way_can_be_looked_at(tmp_path: Path, tiny_model: Path, content: dict[str, Any]) -> None:
     recipe = parse_recipe(recipe_content(tmp_path / "own", tiny_model), "tiny")
     with pytest.raises(KeyboardInterrupt):
-        experiment.run(recipe, _Stopping())
+        experiment.run(resolve(recipe), _Stopping())
     checkpoints = recipe.folder / "checkpoints" / "positive"
     found = read_trajectory(checkpoints)
     assert [own.adapter.name for own in found] == [f"positive@{own.step}" for own in found]

@@ -17,10 +17,12 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
+from rewards.texts import score_texts
 from rsoup.errors import RewardError
 from rsoup.recipe import RewardSection
 from rsoup.rewards.classifier import Classifier
-from rsoup.rewards.scoring import make_scorer, score
+from rsoup.rewards.samples import Sample
+from rsoup.rewards.scoring import make_scorer
 from tiny import POSTS, build_classifier, build_tokenizer
 
 COMPLETIONS = ["good", "the lid broke after a week", "", "love the colour but hate its price and handle"] * 3
@@ -44,7 +46,7 @@ def logits_of(folder: Path, text: str) -> torch.Tensor:
 
 def scores_of(folder: Path, **settings: object) -> np.ndarray:
     section = RewardSection.model_validate({"model": str(folder), **settings})
-    return score("judge", make_scorer("judge", section), POSTS, COMPLETIONS)
+    return score_texts("judge", make_scorer("judge", section), POSTS, COMPLETIONS)
 
 
 @pytest.mark.parametrize(
@@ -98,14 +100,14 @@ def test_the_end_of_text_token_of_a_template_is_read(decoder: Path) -> None:
 
 def test_an_empty_text_has_a_score_of_its_own(decoder: Path) -> None:
     scorer = make_scorer("judge", RewardSection(model=str(decoder), template="{completion}"))
-    alone = score("judge", scorer, [""], [""])
-    assert score("judge", scorer, ["", ""], ["", "the lid broke"])[0] == pytest.approx(alone[0], abs=1e-5)
+    alone = score_texts("judge", scorer, [""], [""])
+    assert score_texts("judge", scorer, ["", ""], ["", "the lid broke"])[0] == pytest.approx(alone[0], abs=1e-5)
 
 
 def test_the_template_is_filled_in_once(folder: Path) -> None:
     template = "{cls}{post} : {completion}{eos}{other}"
     section = RewardSection(model=str(folder)).model_copy(update={"template": template})
-    text = Classifier("judge", section).text("a {completion} in braces", "the {post}")
+    text = Classifier("judge", section).text(Sample("a {completion} in braces", "the {post}"))
     assert text == "<cls>a {completion} in braces : the {post}<eos>{other}"
 
 
@@ -127,12 +129,12 @@ def test_a_table_of_positions_that_begins_after_the_padding_is_not_overrun(tmp_p
     )  # fmt: skip
     RobertaForSequenceClassification(config).save_pretrained(tmp_path)
     classifier = Classifier("judge", RewardSection(model=str(tmp_path), template="{completion}"))
-    assert len(classifier.read("", "lid " * 100).ids) == 24
+    assert len(classifier.read(Sample("", "lid " * 100)).ids) == 24
 
 
 def test_long_texts_are_cut_to_what_the_model_reads(folder: Path) -> None:
     scorer = make_scorer("judge", RewardSection(model=str(folder), template="{completion}"))
-    exact, longer = score("judge", scorer, ["", ""], ["lid " * 24, "lid " * 24 + "good " * 50])
+    exact, longer = score_texts("judge", scorer, ["", ""], ["lid " * 24, "lid " * 24 + "good " * 50])
     assert longer == pytest.approx(exact, abs=1e-5)
 
 

@@ -28,12 +28,14 @@ from transformers import (
     GPT2Tokenizer,
 )
 
+from rewards.texts import score_texts
 from rsoup.errors import RecipeError, RewardError
 from rsoup.recipe import RewardSection
 from rsoup.recipe_file import parse_recipe
 from rsoup.rewards import JUDGES, REWARDS, complete_reward, split_weight
 from rsoup.rewards.classifier import Classifier, parse_format
-from rsoup.rewards.scoring import make_scorer, score, weighted_score
+from rsoup.rewards.samples import Sample
+from rsoup.rewards.scoring import make_scorer, weighted_score
 
 POST, RESPONSE = "the kettle boils", "a lid"
 
@@ -163,7 +165,7 @@ READINGS = {
 def test_a_model_reads_the_papers_text_and_ids(name: str, hub: Path) -> None:
     scorer = make_scorer(name, RewardSection())
     assert isinstance(scorer, Classifier)
-    reading = scorer.read(POST, RESPONSE)
+    reading = scorer.read(Sample(POST, RESPONSE))
     assert (reading.text, reading.ids) == READINGS[name]
     assert reading.cut == 0
 
@@ -178,7 +180,7 @@ def test_a_model_reads_the_papers_text_and_ids(name: str, hub: Path) -> None:
 def test_a_movie_review_is_read_after_a_cls_token_and_its_instruction(name: str, ids: list[int], hub: Path) -> None:
     section = complete_reward(name, RewardSection(), task="review")
     scorer = Classifier(name, section)
-    reading = scorer.read("Generate a movie review.", RESPONSE)
+    reading = scorer.read(Sample("Generate a movie review.", RESPONSE))
     assert reading.text == "[CLS]Generate a movie review.[SEP]a lid"
     assert reading.ids == ids
 
@@ -190,17 +192,17 @@ def test_a_score_is_the_raw_logit_of_these_ids(name: str, folders: dict[str, Pat
         logits = model(input_ids=torch.tensor([READINGS[name][1]])).logits[0].double()
     expected = logits[1] - logits[0] if name == "faithful-bart" else logits[0]
     posts, completions = [POST, "the", "the kettle the"], [RESPONSE, "a", "a lid a lid"]
-    found = score(name, make_scorer(name, RewardSection()), posts, completions)
+    found = score_texts(name, make_scorer(name, RewardSection()), posts, completions)
     assert found[0] == pytest.approx(float(expected), abs=1e-5)
     assert len(set(found)) == 3
-    alone = score(name, make_scorer(name, RewardSection(batch_size=1)), posts, completions)
+    alone = score_texts(name, make_scorer(name, RewardSection(batch_size=1)), posts, completions)
     np.testing.assert_allclose(found, alone, atol=1e-5)
 
 
 def test_a_label_goes_by_its_name_too(hub: Path) -> None:
     by_name = RewardSection(model="CogComp/bart-faithful-summary-detector", format="FAITHFUL-HALLUCINATED")
-    found = score("x", make_scorer("x", by_name), [POST], [RESPONSE])
-    assert found == score("y", make_scorer("y", RewardSection(use="faithful-bart")), [POST], [RESPONSE])
+    found = score_texts("x", make_scorer("x", by_name), [POST], [RESPONSE])
+    assert found == score_texts("y", make_scorer("y", RewardSection(use="faithful-bart")), [POST], [RESPONSE])
 
 
 def test_a_hub_id_takes_what_the_registry_knows_of_it() -> None:
@@ -231,13 +233,13 @@ def test_what_is_too_long_is_cut_off_the_post(hub: Path) -> None:
         section = RewardSection(use=name, max_tokens=40)
         scorer = make_scorer(name, section)
         assert isinstance(scorer, Classifier)
-        reading = scorer.read(long, RESPONSE)
+        reading = scorer.read(Sample(long, RESPONSE))
         assert len(reading.ids) == 40
         assert reading.cut > 0
         assert {"a", "Ġlid", "lid"} & set(reading.tokens)
     full = make_scorer("e", RewardSection(use="answer-electra-large"))
     assert isinstance(full, Classifier)
-    assert len(full.read(long, RESPONSE).ids) == 512
+    assert len(full.read(Sample(long, RESPONSE)).ids) == 512
 
 
 # Formats

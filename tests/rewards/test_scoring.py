@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rewards.texts import score_texts
 from rsoup.errors import MissingPackageError, RecipeError, RewardError
 from rsoup.recipe import RewardSection
 from rsoup.rewards import REWARDS, parse_reward, registry_entry, reward_identity
-from rsoup.rewards.scoring import load_function, make_scorer, score, score_all, weighted_score
+from rsoup.rewards.functions import Function, load_function
+from rsoup.rewards.samples import plain_samples
+from rsoup.rewards.scoring import make_scorer, score_all, weighted_score
 
 PROMPTS, COMPLETIONS = ["the kettle", "the lid"], ["good kettle", "a lid that broke"]
 
@@ -38,7 +41,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("name", [name for name, entry in REWARDS.items() if entry.judge is None])
 def test_every_light_entry_of_the_registry_scores_text(name: str) -> None:
     scorer = make_scorer(name, RewardSection(pattern="lid" if name == "regex" else None))
-    scores = score(name, scorer, PROMPTS, ["", COMPLETIONS[1]])
+    scores = score_texts(name, scorer, PROMPTS, ["", COMPLETIONS[1]])
     assert scores.shape == (2,)
     assert np.isfinite(scores).all()
 
@@ -50,21 +53,23 @@ def test_what_a_reward_prints_does_not_mix_with_results(module: Path, capfd: pyt
         "    print('called')\n"
         "    return [1.0 for c in completions]\n"
     )
-    assert score("loud", load_function("own_rewards:loud"), PROMPTS, COMPLETIONS).tolist() == [1, 1]
+    assert score_texts("loud", load_function("own_rewards:loud"), PROMPTS, COMPLETIONS).tolist() == [1, 1]
     out, err = capfd.readouterr()
     assert (out, err.split()) == ("", ["imported", "called"])
 
 
 def test_positive_prefers_praise() -> None:
     scorer = make_scorer("positive", RewardSection())
-    praise, neutral, blame = score("positive", scorer, [""] * 3, ["I love it, great!", "a kettle", "awful, I hate it"])
+    praise, neutral, blame = score_texts(
+        "positive", scorer, [""] * 3, ["I love it, great!", "a kettle", "awful, I hate it"]
+    )
     assert praise > 0.5 > neutral == 0 > -0.5 > blame
 
 
 def test_faithful_is_the_cosine_of_post_and_completion() -> None:
     scorer = make_scorer("faithful", RewardSection())
     post = "The battery of this phone lasts two days."
-    same, near, far = score(
+    same, near, far = score_texts(
         "faithful", scorer, [post] * 3, [post, "A phone with a long battery life.", "I bake bread."]
     )
     assert same == pytest.approx(1, abs=1e-5)
@@ -74,13 +79,15 @@ def test_faithful_is_the_cosine_of_post_and_completion() -> None:
 def test_faithful_does_not_depend_on_the_batch() -> None:
     posts = [f"the kettle number {'very ' * index}{index}" for index in range(7)]
     scorers = [make_scorer("faithful", RewardSection(batch_size=size)) for size in (1, 3, 32)]
-    one, three, all_at_once = (score("faithful", scorer, posts, list(reversed(posts))) for scorer in scorers)
+    one, three, all_at_once = (score_texts("faithful", scorer, posts, list(reversed(posts))) for scorer in scorers)
     np.testing.assert_allclose(one, three, atol=1e-5)
     np.testing.assert_allclose(one, all_at_once, atol=1e-5)
 
 
 def test_brief_counts_words() -> None:
-    assert score("brief", make_scorer("brief", RewardSection()), [""] * 3, ["", "one", "two  words"]).tolist() == [
+    assert score_texts(
+        "brief", make_scorer("brief", RewardSection()), [""] * 3, ["", "one", "two  words"]
+    ).tolist() == [
         0,
         -1,
         -2,
@@ -89,7 +96,7 @@ def test_brief_counts_words() -> None:
 
 def scored(name: str, *completions: str, **settings: Any) -> list[float]:
     section = RewardSection(**settings)
-    return score(name, make_scorer(name, section), [""] * len(completions), completions).tolist()
+    return score_texts(name, make_scorer(name, section), [""] * len(completions), completions).tolist()
 
 
 def test_length_is_the_distance_from_the_target() -> None:
@@ -129,7 +136,7 @@ def test_a_key_that_a_reward_does_not_read_is_refused() -> None:
 
 def test_another_name_for_an_entry_is_that_entry() -> None:
     scorer = make_scorer("short", RewardSection(use="brief"))
-    assert score("short", scorer, [""], ["three words here"]).tolist() == [-3]
+    assert score_texts("short", scorer, [""], ["three words here"]).tolist() == [-3]
 
 
 def test_an_unknown_entry_gets_the_nearest_name() -> None:
@@ -148,12 +155,12 @@ def test_a_missing_package_gets_the_command_that_installs_it(monkeypatch: pytest
 
 def test_a_function_comes_from_a_file_or_a_module(module: Path) -> None:
     for where in ("own_rewards:count", f"{module}:count", "own_rewards.py:count"):
-        assert score("count", load_function(where), PROMPTS, COMPLETIONS).tolist() == [0, 1]
+        assert score_texts("count", load_function(where), PROMPTS, COMPLETIONS).tolist() == [0, 1]
 
 
 def test_a_function_reads_the_post_and_the_completion(module: Path) -> None:
     scorer = make_scorer("same", RewardSection(function=f"{module}:same"))
-    assert score("same", scorer, ["a", "b"], ["a", "c"]).tolist() == [1, 0]
+    assert score_texts("same", scorer, ["a", "b"], ["a", "c"]).tolist() == [1, 0]
 
 
 @pytest.mark.parametrize(
@@ -190,7 +197,7 @@ def test_a_function_that_cannot_be_had_is_named(module: Path, where: str, messag
 )
 def test_a_reward_that_returns_no_finite_number_per_completion_is_refused(returned: Any, message: str) -> None:
     with pytest.raises(RewardError, match=message):
-        score("own", lambda prompts, completions: returned, PROMPTS, COMPLETIONS)
+        score_texts("own", Function(lambda prompts, completions: returned), PROMPTS, COMPLETIONS)
 
 
 def test_an_exception_of_a_reward_is_told_with_its_type() -> None:
@@ -198,14 +205,17 @@ def test_an_exception_of_a_reward_is_told_with_its_type() -> None:
         raise KeyError("lid")
 
     with pytest.raises(RewardError) as caught:
-        score("own", broken, PROMPTS, COMPLETIONS)
+        score_texts("own", Function(broken), PROMPTS, COMPLETIONS)
     assert caught.value.message == "The reward own raised KeyError: 'lid'."
     assert "rsoup rewards" in caught.value.hint
 
 
 def test_every_reward_scores_every_completion() -> None:
-    scorers = {"brief": make_scorer("brief", RewardSection()), "zero": lambda prompts, completions: [0.0, 0.0]}
-    scores = score_all(scorers, PROMPTS, COMPLETIONS)
+    scorers = {
+        "brief": make_scorer("brief", RewardSection()),
+        "zero": Function(lambda prompts, completions: [0.0, 0.0]),
+    }
+    scores = score_all(scorers, plain_samples(PROMPTS, COMPLETIONS))
     assert {name: values.tolist() for name, values in scores.items()} == {"brief": [-2, -4], "zero": [0, 0]}
 
 

@@ -13,6 +13,7 @@ from rsoup.evaluation.sweep import evaluate
 from rsoup.models.load import load_tokenizer
 from rsoup.progress import Silent
 from rsoup.recipe_file import load_recipe
+from rsoup.resolve import resolve
 from rsoup.tasks import resolve_task
 from rsoup.tasks.loading import load_examples
 from rsoup.training.expert import train_adapter
@@ -46,7 +47,7 @@ def test_rewards_and_samples_have_the_prefix_and_the_first_sentence(
         tokenizer = load_tokenizer(recipe.model.base, None)
         return {row.post: row.prefix for row in load_examples(resolve_task(recipe.task), tokenizer, split).rows}
 
-    folder = train_adapter(recipe, "noting", {"noting": 1.0}, "expert", Silent())
+    folder = train_adapter(resolve(recipe), "noting", {"noting": 1.0}, "expert", Silent())
     read = [json.loads(line) for line in log.read_text().splitlines()]
     assert len(read) == 6
     for post, text in read:
@@ -55,7 +56,7 @@ def test_rewards_and_samples_have_the_prefix_and_the_first_sentence(
     assert any(text != f"{prefixes('train')[post]}." for post, text in read)
 
     log.unlink()
-    evaluate(recipe, [folder], tmp_path / "eval", Silent())
+    evaluate(resolve(recipe), [folder], tmp_path / "eval", Silent())
     samples = read_samples(tmp_path / "eval" / RESULTS, read_results(tmp_path / "eval"))
     read = [json.loads(line) for line in log.read_text().splitlines()]
     shown = [text for point in samples.points.values() for text in point.completions]
@@ -73,7 +74,7 @@ def test_another_rule_for_answers_does_not_find_those_that_were_kept(tmp_path: P
     def completions(rule: str) -> list[str]:
         content["task"]["response"] = rule
         recipe = load_recipe(write_recipe(tmp_path / "r.yaml", content))
-        evaluate(recipe, [adapter], tmp_path / "eval", Silent())
+        evaluate(resolve(recipe), [adapter], tmp_path / "eval", Silent())
         samples = read_samples(tmp_path / "eval" / RESULTS, read_results(tmp_path / "eval"))
         return [text for point in samples.points.values() for text in point.completions]
 

@@ -11,6 +11,7 @@ import torch
 from rsoup.models.load import load_language_model
 from rsoup.progress import Silent
 from rsoup.recipe import GenerationSection, LoraSection, PPOSection, TrainingSection
+from rsoup.rewards.functions import Function
 from rsoup.tasks.loading import Example
 from rsoup.training.loop import Objective
 from rsoup.training.policy import Policy, fresh_config
@@ -51,7 +52,7 @@ def train_directly(
     train_with_trl(
         policy,
         make_examples(policy),
-        Objective(scorers, weights),
+        Objective({name: Function(call) for name, call in scorers.items()}, weights),
         training,
         GENERATION,
         seed=0,

@@ -20,7 +20,10 @@ from rsoup.files import sha256_file
 from rsoup.progress import Silent
 from rsoup.recipe import Recipe
 from rsoup.recipe_file import load_recipe
-from rsoup.training.expert import adapter_folder, inner_weights, morl_name, start_fingerprint, train_adapter
+from rsoup.resolve import resolve
+from rsoup.training.expert import train_adapter
+from rsoup.training.finished import start_fingerprint
+from rsoup.training.folders import adapter_folder, inner_weights, morl_name
 from tiny import build_adapter, build_tiny_model, recipe_content, tree, write_recipe
 
 WEIGHTS = "adapter_model.safetensors"
@@ -73,7 +76,7 @@ def countdown_recipe(folder: Path, model: Path, left: int, **training: Any) -> R
 
 
 def train_brief(recipe: Recipe, progress: Silent | None = None, **options: Any) -> Path:
-    return train_adapter(recipe, "brief", {"brief": 1.0}, "expert", progress or Silent(), **options)
+    return train_adapter(resolve(recipe), "brief", {"brief": 1.0}, "expert", progress or Silent(), **options)
 
 
 def metrics(folder: Path) -> list[dict[str, Any]]:
@@ -160,7 +163,7 @@ def test_another_seed_makes_another_start_and_needs_to_be_told_so(tmp_path: Path
     with pytest.raises(AdapterError, match="brief: is there, made with other settings"):
         train_brief(other)
     with pytest.raises(AdapterError, match="init: is there, made with other settings"):
-        train_adapter(other, "again", {"brief": 1.0}, "expert", Silent())
+        train_adapter(resolve(other), "again", {"brief": 1.0}, "expert", Silent())
     folder = train_brief(other, overwrite=True)
     assert provenance(folder)["seed"] == 1
     assert provenance(folder)["init_sha256"] == sha256_file(tmp_path / "run/adapters/init" / WEIGHTS)
@@ -212,7 +215,7 @@ def test_a_learnable_reward_goes_up(tmp_path: Path, tiny_model: Path) -> None:
     content["training"].update(steps=10, prompts_per_step=4, completions_per_prompt=8, learning_rate=0.02)
     content["morl"] = []
     recipe = load_recipe(write_recipe(tmp_path / "r.yaml", content))
-    lines = metrics(train_adapter(recipe, "e", {"e": 1.0}, "expert", Silent()))
+    lines = metrics(train_adapter(resolve(recipe), "e", {"e": 1.0}, "expert", Silent()))
     scores = [line["scores"]["e"] for line in lines]
     assert statistics.fmean(scores[-3:]) > 1.2 * statistics.fmean(scores[:3])
     assert lines[-1]["kl"] > 0.1
@@ -283,7 +286,7 @@ def test_a_given_adapter_is_continued_from_where_it_is(tmp_path: Path, tiny_mode
     content["model"] |= {"start": str(given)}
     del content["model"]["lora"]
     recipe = load_recipe(write_recipe(tmp_path / "r.yaml", content))
-    lines = metrics(train_adapter(recipe, "brief", {"brief": 1.0}, "expert", Silent()))
+    lines = metrics(train_adapter(resolve(recipe), "brief", {"brief": 1.0}, "expert", Silent()))
     start, end = (load_file(adapter_folder(recipe, name) / WEIGHTS) for name in ("init", "brief"))
     original = load_file(given / WEIGHTS)
     assert start.keys() == original.keys() == end.keys()
@@ -300,7 +303,7 @@ def test_a_reward_that_fails_leaves_what_was_done_and_nothing_half_written(tmp_p
     content["morl"] = []
     recipe = load_recipe(write_recipe(tmp_path / "r.yaml", content))
     with pytest.raises(RewardError, match="returned nan"):
-        train_adapter(recipe, "bad", {"bad": 1.0}, "expert", Silent())
+        train_adapter(resolve(recipe), "bad", {"bad": 1.0}, "expert", Silent())
     assert {path.name for path in (tmp_path / "run/adapters").iterdir()} == {"init"}
 
 
@@ -309,7 +312,7 @@ def test_nothing_is_written_before_the_data_have_been_read(tmp_path: Path, tiny_
     (tmp_path / "posts.jsonl").write_text('{"post": "the lid"}\n{"text": "the kettle"}\n')
     recipe = load_recipe(write_recipe(tmp_path / "r.yaml", content))
     with pytest.raises(DataError, match="too few usable rows"):
-        train_adapter(recipe, "brief", {"brief": 1.0}, "expert", Silent())
+        train_adapter(resolve(recipe), "brief", {"brief": 1.0}, "expert", Silent())
     assert not (tmp_path / "run").exists()
 
 
@@ -318,7 +321,7 @@ def test_an_unknown_reward_writes_nothing(tmp_path: Path, tiny_model: Path) -> N
     content["rewards"], content["morl"] = ["positve"], []
     recipe = load_recipe(write_recipe(tmp_path / "r.yaml", content))
     with pytest.raises(RecipeError, match="no reward 'positve'"):
-        train_adapter(recipe, "positve", {"positve": 1.0}, "expert", Silent())
+        train_adapter(resolve(recipe), "positve", {"positve": 1.0}, "expert", Silent())
     assert not (tmp_path / "run").exists()
 
 
@@ -340,21 +343,21 @@ def test_a_training_that_diverges_stops_and_says_so(tmp_path: Path, tiny_model: 
     content["training"]["learning_rate"] = 1e30
     recipe = load_recipe(write_recipe(tmp_path / "r.yaml", content))
     with pytest.raises(RsoupError, match="diverged"):
-        train_adapter(recipe, "brief", {"brief": 1.0}, "expert", Silent())
+        train_adapter(resolve(recipe), "brief", {"brief": 1.0}, "expert", Silent())
     assert not adapter_folder(recipe, "brief").exists()
 
 
 def test_overwriting_keeps_the_old_adapter_until_the_new_one_is_whole(tmp_path: Path, tiny_model: Path) -> None:
     content = recipe_content(tmp_path, tiny_model)
     recipe = load_recipe(write_recipe(tmp_path / "r.yaml", content))
-    folder = train_adapter(recipe, "brief", {"brief": 1.0}, "expert", Silent())
+    folder = train_adapter(resolve(recipe), "brief", {"brief": 1.0}, "expert", Silent())
     before = tree(folder)
     content["training"]["steps"] += 1
     content["rewards"] = {"brief": {}, "broken": {"function": "absent.py:f"}}
     content["morl"] = []
     other = load_recipe(write_recipe(tmp_path / "r.yaml", content))
     with pytest.raises(RewardError):
-        train_adapter(other, "brief", {"brief": 1.0}, "expert", Silent(), overwrite=True)
+        train_adapter(resolve(other), "brief", {"brief": 1.0}, "expert", Silent(), overwrite=True)
     assert tree(folder) == before
 
 
@@ -362,14 +365,14 @@ def test_adapters_along_the_way_are_those_of_shorter_trainings(tmp_path: Path, t
     content = recipe_content(tmp_path, tiny_model)
     content["training"]["save_every"] = 2
     recipe = load_recipe(write_recipe(tmp_path / "r.yaml", content))
-    train_adapter(recipe, "brief", {"brief": 1.0}, "expert", Silent())
+    train_adapter(resolve(recipe), "brief", {"brief": 1.0}, "expert", Silent())
     kept = tmp_path / "run/trajectory/brief"
     assert [path.name for path in sorted(kept.iterdir())] == ["step-000002"]
     assert provenance(kept / "step-000002")["steps"] == 2
     content["training"].update(steps=2, save_every=None)
     content["output"] = str(tmp_path / "shorter")
     shorter = load_recipe(write_recipe(tmp_path / "r.yaml", content))
-    folder = train_adapter(shorter, "brief", {"brief": 1.0}, "expert", Silent())
+    folder = train_adapter(resolve(shorter), "brief", {"brief": 1.0}, "expert", Silent())
     assert sha256_file(kept / "step-000002" / WEIGHTS) == sha256_file(folder / WEIGHTS)
 
 
@@ -380,7 +383,7 @@ def test_a_baseline_may_weigh_scores_on_a_common_scale_and_says_so(tmp_path: Pat
         content["training"]["score_scaling"] = scaling
         content["output"] = str(tmp_path / scaling)
         recipe = load_recipe(write_recipe(tmp_path / "r.yaml", content))
-        folder = train_adapter(recipe, "mixed", {"positive": 1.0, "brief": 1.0}, "morl", Silent())
+        folder = train_adapter(resolve(recipe), "mixed", {"positive": 1.0, "brief": 1.0}, "morl", Silent())
         assert provenance(folder)["score_scaling"] == scaling
         assert provenance(folder)["score_statistics"]["brief"]["count"] == 3 * 2 * 3
         hashes.add(sha256_file(folder / WEIGHTS))
@@ -404,12 +407,12 @@ def test_a_reward_that_fails_names_and_saves_the_sample_and_loses_no_step(
     content["training"]["checkpoint_every"] = 100
     recipe = load_recipe(write_recipe(tmp_path / "r.yaml", content))
     with pytest.raises(KeyboardInterrupt):
-        train_adapter(recipe, "picky", {"picky": 1.0}, "expert", Stopping(2))  # after the start and one step
+        train_adapter(resolve(recipe), "picky", {"picky": 1.0}, "expert", Stopping(2))  # after the start and one step
     assert [path.name for path in (tmp_path / "run/checkpoints/picky").glob("*.safetensors")]
     fails = source.format(f"if any('e' in text for text in completions): {fault}")
     picky.write_text(fails)
     with pytest.raises(RewardError) as caught:
-        train_adapter(recipe, "picky", {"picky": 1.0}, "expert", Silent(), overwrite=True)
+        train_adapter(resolve(recipe), "picky", {"picky": 1.0}, "expert", Silent(), overwrite=True)
     saved = json.loads((tmp_path / "run/checkpoints/picky/failed_sample.json").read_text())
     assert "e" in saved["completion"]
     assert repr(saved["completion"]) in caught.value.message
@@ -422,14 +425,18 @@ def test_starting_over_leaves_no_adapters_of_the_old_way(tmp_path: Path, tiny_mo
     for steps in (3, 1):
         content["training"] |= {"save_every": 1, "steps": steps}
         recipe = load_recipe(write_recipe(tmp_path / "r.yaml", content))
-        train_adapter(recipe, "brief", {"brief": 1.0}, "expert", Silent(), overwrite=True)
+        train_adapter(resolve(recipe), "brief", {"brief": 1.0}, "expert", Silent(), overwrite=True)
     assert [path.name for path in (tmp_path / "run/trajectory/brief").iterdir()] == ["step-000001"]
+
+
+def start_of(recipe: Path) -> str:
+    return start_fingerprint(resolve(load_recipe(recipe)))
 
 
 def test_another_configuration_of_the_same_weights_is_another_model(tmp_path: Path, tiny_model: Path) -> None:
     model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
-    first = start_fingerprint(load_recipe(write_recipe(tmp_path / "r.yaml", recipe_content(tmp_path, model))))
+    first = start_of(write_recipe(tmp_path / "r.yaml", recipe_content(tmp_path, model)))
     settings = json.loads((model / "config.json").read_text())
     other = Path(shutil.copytree(model, tmp_path / "other"))
     (other / "config.json").write_text(json.dumps({**settings, "rms_norm_eps": 0.1}))
-    assert start_fingerprint(load_recipe(write_recipe(tmp_path / "o.yaml", recipe_content(tmp_path, other)))) != first
+    assert start_of(write_recipe(tmp_path / "o.yaml", recipe_content(tmp_path, other))) != first

@@ -10,6 +10,7 @@ import torch
 from rsoup.models.language_model import LanguageModel
 from rsoup.models.sampling import generator_for
 from rsoup.recipe import GenerationSection, LoraSection, PPOSection, TrainingSection
+from rsoup.rewards.functions import Function
 from rsoup.tasks import Task
 from rsoup.tasks.loading import Example, load_examples
 from rsoup.training.policy import Policy, fresh_config, read_start
@@ -40,7 +41,7 @@ def rollout_of(
     training: TrainingSection = TRAINING,
     generation: GenerationSection = GENERATION,
 ) -> Rollout:
-    scorers = {"length": lambda prompts, completions: [float(len(text)) for text in completions]}
+    scorers = {"length": Function(lambda prompts, completions: [float(len(text)) for text in completions])}
     return collect(
         policy,
         examples[:4],

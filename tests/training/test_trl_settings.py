@@ -15,6 +15,7 @@ from rsoup.errors import ModelError, RecipeError
 from rsoup.progress import Silent
 from rsoup.recipe import GenerationSection, PPOSection, TrainingSection
 from rsoup.recipe_file import load_recipe
+from rsoup.resolve import resolve
 from rsoup.training.expert import train_adapter
 from rsoup.training.trl_settings import check_trl, trainer_settings
 from tiny import recipe_content, write_recipe
@@ -53,7 +54,7 @@ def test_nothing_is_written_before_the_settings_are_checked(tmp_path: Path, tiny
     content["training"] |= {"algo": "grpo", "completions_per_prompt": 1}
     recipe = load_recipe(write_recipe(tmp_path / "r.yaml", content))
     with pytest.raises(RecipeError):
-        train_adapter(recipe, "brief", {"brief": 1.0}, "expert", Silent())
+        train_adapter(resolve(recipe), "brief", {"brief": 1.0}, "expert", Silent())
     assert not (tmp_path / "run").exists()
 
 

@@ -20,7 +20,9 @@ from rsoup.files import sha256_file
 from rsoup.progress import Silent
 from rsoup.recipe import PPOSection, Recipe, TrainingSection
 from rsoup.recipe_file import load_recipe
-from rsoup.training.expert import adapter_folder, train_adapter
+from rsoup.resolve import resolve
+from rsoup.training.expert import train_adapter
+from rsoup.training.folders import adapter_folder
 from tiny import build_adapter, recipe_content, write_recipe
 
 from .directly import ALGOS, length, make_policy, metrics, one_step, train_directly
@@ -64,7 +66,7 @@ def countdown_recipe(folder: Path, model: Path, algo: str, left: int, end: str =
 
 
 def train_brief(recipe: Recipe) -> Path:
-    return train_adapter(recipe, "brief", {"brief": 1.0}, "expert", Silent())
+    return train_adapter(resolve(recipe), "brief", {"brief": 1.0}, "expert", Silent())
 
 
 @pytest.mark.parametrize("algo", ALGOS)
@@ -116,7 +118,7 @@ def test_the_kl_reference_is_the_given_start(tmp_path: Path, tiny_model: Path, a
     content["training"] |= {"algo": algo, "save_every": 2}
     del content["model"]["lora"]
     recipe = load_recipe(write_recipe(tmp_path / "r.yaml", content))
-    folder = train_adapter(recipe, "brief", {"brief": 1.0}, "expert", Silent())
+    folder = train_adapter(resolve(recipe), "brief", {"brief": 1.0}, "expert", Silent())
     assert [line["step"] for line in metrics(folder)] == [1, 2, 3]
     assert metrics(folder)[0]["kl"] == 0.0
     assert metrics(folder)[2]["kl"] != 0.0

@@ -1,0 +1,103 @@
+"""Which adapters of a run are there: what decides what a training gives, and whether it was made from that."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from rsoup.adapters import read_adapter
+from rsoup.adapters.reading import PROVENANCE_FILE, WEIGHTS_FILE
+from rsoup.errors import AdapterError, RecipeError
+from rsoup.files import read_json, sha256_file, sha256_json
+from rsoup.resolve import Resolved
+from rsoup.training.checkpoint import list_checkpoints, read_state
+from rsoup.training.folders import adapter_folder, checkpoint_folder, trajectory_folder
+from rsoup.training.writing import SCHEMA
+
+IMMATERIAL = {"checkpoint_every", "save_every", "prompts_per_pass", "gradient_checkpointing", "report_to"}
+"""Settings of a training that decide how it is computed, not what."""
+
+
+def start_fingerprint(resolved: Resolved) -> str:
+    """Return a hash of everything that decides a run's shared start."""
+    recipe, base = resolved.recipe, resolved.base
+    return sha256_json(
+        {
+            "base": base.sha256,
+            "settings": base.settings_sha256,
+            "lora": recipe.model.lora.model_dump(),
+            "start": read_adapter(recipe.model.start).sha256 if recipe.model.start else None,
+            "seed": recipe.seed,
+        }
+    )
+
+
+def training_fingerprint(resolved: Resolved, weights: Mapping[str, float]) -> str:
+    """Return a hash of everything that decides what a training gives."""
+    recipe = resolved.recipe
+    for name in weights:
+        if name not in recipe.rewards:
+            raise RecipeError(f"The recipe has no reward {name!r}.", f"Its rewards are {', '.join(recipe.rewards)}.")
+    used = {name: weight for name, weight in weights.items() if weight}
+    return sha256_json(
+        {
+            "start": start_fingerprint(resolved),
+            "dtype": [recipe.model.dtype, recipe.model.quantization],
+            "posts": resolved.training_rows_sha256,
+            "task": resolved.task.identity(),
+            "rewards": {name: resolved.rewards[name].identity for name in used},
+            "weights": used,
+            "training": recipe.training.model_dump(exclude=IMMATERIAL),
+            "generation": recipe.generation.model_dump(),
+            "seed": recipe.seed,
+        }
+    )
+
+
+def is_trained(resolved: Resolved, name: str, weights: Mapping[str, float]) -> bool:
+    """Tell whether an adapter is finished; AdapterError if it, or a part of it, was made from other inputs."""
+    fingerprint = training_fingerprint(resolved, weights)
+    if is_done(adapter_folder(resolved.recipe, name), fingerprint):
+        return True
+    _check_unfinished(checkpoint_folder(resolved.recipe, name), fingerprint)
+    return False
+
+
+def is_done(folder: Path, fingerprint: str) -> bool:
+    """Tell whether a finished adapter made from these inputs is there; AdapterError if it was made from others."""
+    if not folder.exists():
+        return False
+    found = read_json(folder / PROVENANCE_FILE, schema=SCHEMA, what="an adapter's provenance", error=AdapterError)
+    if found.get("fingerprint") != fingerprint:
+        raise AdapterError(
+            f"{folder}: is there, made with other settings, data or base model.",
+            "Give another output folder (-o), or replace it with --overwrite.",
+        )
+    if found.get("sha256") != sha256_file(folder / WEIGHTS_FILE):
+        raise AdapterError(
+            f"{folder / WEIGHTS_FILE}: was changed after training.", "Delete the folder and train again."
+        )
+    return True
+
+
+def clear(resolved: Resolved, name: str, weights: Mapping[str, float], *, overwrite: bool) -> None:
+    """Remove an unfinished training begun with other inputs, if told to, and the trajectory of one that starts over."""
+    checkpoints = checkpoint_folder(resolved.recipe, name)
+    try:
+        _check_unfinished(checkpoints, training_fingerprint(resolved, weights))
+    except AdapterError:
+        if not overwrite:
+            raise
+        shutil.rmtree(checkpoints)
+    if not list_checkpoints(checkpoints):
+        shutil.rmtree(trajectory_folder(resolved.recipe, name), ignore_errors=True)
+
+
+def _check_unfinished(checkpoints: Path, fingerprint: str) -> None:
+    for checkpoint in list_checkpoints(checkpoints)[-1:]:
+        if read_state(checkpoint).fingerprint != fingerprint:
+            raise AdapterError(
+                f"{checkpoints}: holds an unfinished training with other settings, data or base model.",
+                "Give another output folder (-o), or start over with --overwrite.",
+            )
