@@ -178,7 +178,7 @@ def _show_models(mixture: Mixture, *, json: bool) -> None:
         {
             "model": model.source,
             "type": str(model.config.get("model_type")),
-            "bytes": model.base.size,
+            "bytes": sum(info.end - info.start for own in model.base.shards for info in own.tensors.values()),
             "dtypes": sorted({model.info(name).dtype for name in model.base.where}),
             "tied": model.ties,
         }

@@ -14,6 +14,10 @@ from rsoup.errors import ModelError
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
+INPUT_EMBEDDINGS = ("embed_tokens", "wte", "shared", "word_embeddings", "embed_in", "tok_embeddings", "tokens_embed")
+OUTPUT_EMBEDDINGS = ("lm_head", "embed_out", "output", "decoder")
+CONV1D_MODELS = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer")
+"""The models whose linear layers are Conv1D, with weights of shape (in, out)."""
 _MAX_JSON = 64 << 20
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".gguf", ".onnx", ".index.json")
 WANTED = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.py", "*.tiktoken")
@@ -33,6 +37,14 @@ class BaseModel:
     def size(self) -> int:
         """The bytes of all shards."""
         return sum(shard.path.stat().st_size for shard in self.shards)
+
+    @property
+    def ties_embeddings(self) -> bool:
+        """Whether the input embeddings are the output's too: as the configuration says, else if there are no others."""
+        for config in (self.config, self.config.get("text_config")):
+            if isinstance(config, Mapping) and isinstance(config.get("tie_word_embeddings"), bool):
+                return bool(config["tie_word_embeddings"])
+        return not any(name.rsplit(".", 2)[-2:-1] == [head] for name in self.where for head in OUTPUT_EMBEDDINGS)
 
     def info(self, tensor: str) -> TensorInfo:
         """Return where a tensor lies in its shard."""

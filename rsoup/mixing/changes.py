@@ -10,14 +10,10 @@ import numpy as np
 from rsoup.adapters import Layer
 from rsoup.adapters.tensorfile import DTYPES, Array, TensorInfo, map_tensors
 from rsoup.errors import ModelError
-from rsoup.mixing.base import BaseModel, locate
+from rsoup.mixing.base import CONV1D_MODELS, INPUT_EMBEDDINGS, OUTPUT_EMBEDDINGS, BaseModel, locate
 from rsoup.mixing.soup import Soup
 from rsoup.mixing.updates import gram, wide
 
-# The models whose linear layers are Conv1D, with weights of shape (in, out).
-TRANSPOSED_MODELS = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer")
-INPUT_EMBEDDINGS = ("embed_tokens", "wte", "shared", "word_embeddings", "embed_in", "tok_embeddings", "tokens_embed")
-OUTPUT_EMBEDDINGS = ("lm_head", "embed_out", "output", "decoder")
 _ROWS = 1024
 _OTHER_BASE = "Give the base model that the adapter was trained on."
 
@@ -90,7 +86,7 @@ def _is_transposed(base: BaseModel, tensor: str, info: TensorInfo, layer: Layer,
         return True
     if layer.shape[0] != layer.shape[1]:
         return info.shape != layer.shape
-    return (fan_in_fan_out or base.config.get("model_type") in TRANSPOSED_MODELS) and "lm_head" not in tensor
+    return (fan_in_fan_out or base.config.get("model_type") in CONV1D_MODELS) and "lm_head" not in tensor
 
 
 def _replacement(base: BaseModel, tensor: str, value: Array) -> Replacement:
@@ -117,20 +113,12 @@ def _check_dtype(base: BaseModel, tensor: str, info: TensorInfo) -> None:
 def _refuse_tied(base: BaseModel, module: str) -> None:
     """Refuse an update of embeddings that the base uses at both ends: it would reach the end it was not trained for."""
     last = module.rsplit(".", 1)[-1]
-    if last not in (*INPUT_EMBEDDINGS, *OUTPUT_EMBEDDINGS) or not ties_embeddings(base):
+    if last not in (*INPUT_EMBEDDINGS, *OUTPUT_EMBEDDINGS) or not base.ties_embeddings:
         return
     raise ModelError(
         f"{base.folder}: ties its input and output embeddings, and the adapter trains {module}.",
         "Keep the adapter beside the base (mix without --into), or untie the embeddings before training.",
     )
-
-
-def ties_embeddings(base: BaseModel) -> bool:
-    """Tell whether the model ties its embeddings: as its configuration says, else by the lack of an output matrix."""
-    for config in (base.config, base.config.get("text_config")):
-        if isinstance(config, Mapping) and isinstance(config.get("tie_word_embeddings"), bool):
-            return bool(config["tie_word_embeddings"])
-    return not any(name.rsplit(".", 2)[-2:-1] == [head] for name in base.where for head in OUTPUT_EMBEDDINGS)
 
 
 def _check_copies(base: BaseModel, copies: Mapping[str, Array]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from rsoup.adapters.tensorfile import DTYPES, TensorInfo
 from rsoup.errors import ModelError
-from rsoup.mixing.changes import INPUT_EMBEDDINGS, OUTPUT_EMBEDDINGS
+from rsoup.mixing.base import INPUT_EMBEDDINGS, OUTPUT_EMBEDDINGS
 from rsoup.mixing.checkpoints.models import Model
 from rsoup.mixing.chunks import read_into
 

@@ -13,7 +13,7 @@ import numpy as np
 from rsoup.adapters import Layer
 from rsoup.adapters.tensorfile import Array
 from rsoup.errors import ModelError
-from rsoup.mixing.changes import INPUT_EMBEDDINGS, OUTPUT_EMBEDDINGS, TRANSPOSED_MODELS
+from rsoup.mixing.base import CONV1D_MODELS, INPUT_EMBEDDINGS, OUTPUT_EMBEDDINGS
 from rsoup.mixing.checkpoints import reading
 from rsoup.mixing.checkpoints.alignment import Target, align
 from rsoup.mixing.checkpoints.models import Model
@@ -43,7 +43,7 @@ def cut_difference(
     """
     targets = [target for target in align([root, own], common_vocabulary=True).targets if not target.copied]
     has_experts = any(".experts." in target.name for target in targets)
-    transposed = own.config.get("model_type") in TRANSPOSED_MODELS
+    transposed = own.config.get("model_type") in CONV1D_MODELS
     by_kind: dict[str, list[Target]] = defaultdict(list)
     for target in targets:
         by_kind[_kind(target, has_experts)].append(target)

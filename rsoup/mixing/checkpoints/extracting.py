@@ -15,7 +15,7 @@ from rsoup.adapters.reading import PROVENANCE_FILE, WEIGHTS_FILE
 from rsoup.adapters.tensorfile import DTYPES
 from rsoup.errors import AdapterError, ModelError, RsoupError, did_you_mean
 from rsoup.files import read_json, sha256_file, sha256_json
-from rsoup.mixing.changes import TRANSPOSED_MODELS
+from rsoup.mixing.base import CONV1D_MODELS
 from rsoup.mixing.checkpoints.cutting import cut_difference
 from rsoup.mixing.checkpoints.differences import compare_models
 from rsoup.mixing.checkpoints.mixture import Source
@@ -126,7 +126,7 @@ def _config(base: Model, layers: Mapping[str, Layer], still: Sequence[str]) -> A
         "rank_pattern": pattern,
         "alpha_pattern": dict(pattern),
         "target_modules": sorted(layers if still else {module.rsplit(".", 1)[-1] for module in layers}),
-        "fan_in_fan_out": base.config.get("model_type") in TRANSPOSED_MODELS,
+        "fan_in_fan_out": base.config.get("model_type") in CONV1D_MODELS,
         "bias": "none",
         "inference_mode": True,
         "init_lora_weights": True,

@@ -15,7 +15,6 @@ from rsoup.adapters.tensorfile import TensorInfo
 from rsoup.errors import AdapterError, ModelError
 from rsoup.files import hash_weights
 from rsoup.mixing.base import WANTED, BaseModel, read_base
-from rsoup.mixing.changes import ties_embeddings
 
 MODEL_FILE = "config.json"
 Kind = Literal["adapter", "model"]
@@ -57,7 +56,7 @@ class Model:
     @cached_property
     def ties(self) -> bool:
         """Whether its output embeddings are its input embeddings, as its configuration says."""
-        return ties_embeddings(self.base)
+        return self.base.ties_embeddings
 
     def info(self, tensor: str) -> TensorInfo:
         """Return where a tensor lies in its shard."""
