@@ -220,7 +220,7 @@ def _common(models: Sequence[Model], name: str, places: Sequence[Place], common_
             raise ModelError(
                 f"{model.source} has {other[0]:,} rows of {name}, {models[0].source} {shape[0]:,}: one vocabulary was "
                 "resized, so the last rows have no counterpart.",
-                f"Mix the rows that all have, and keep the rest of {models[0].source}: --common-vocabulary.",
+                f"rsoup mix --common-vocabulary mixes what all have, and keeps the rest of {models[0].source}.",
             )
     rows = min(place.info.shape[0] for place in places) if shape else 1
     return rows * math.prod(shape[1:])
