@@ -102,20 +102,22 @@ def ties(tensor: Tensor, shares: Shares) -> Compute:
     sum_i m_i w_i over those m_i with that sign, with W = sum_i w_i. A negative weight stands for the opposite delta.
     Source: TIES-merging (arXiv 2306.01708, algorithm 1), with mergekit's choices where that leaves any.
     """
-    trim = [_Trim(tensor, index, shares.density) for index in range(len(shares.weights))]
+    trims = _trims(tensor, len(shares.weights), shares.density)
     total = math.fsum(map(abs, shares.weights))
 
     def compute(number: int, arrays: Sequence[Array], out: Array) -> None:
         base, signed = arrays[-1], []
-        for own, weight, array in zip(trim, shares.weights, arrays, strict=False):
+        for own, weight, array in zip(trims, shares.weights, arrays, strict=False):
             signed.append(own.kept(number, array - base) * np.float32(weight))
-        positive = sum(signed[1:], signed[0]) >= 0
+        elected = np.where(sum(signed[1:], signed[0]) >= 0, np.float32(1), np.float32(-1))
         merged, share = np.zeros_like(base), np.zeros_like(base)
         for delta, weight in zip(signed, shares.weights, strict=True):
-            agrees = np.where(positive, delta > 0, delta < 0)
-            merged += np.where(agrees, delta, np.float32(0))
+            agrees = delta * elected > 0
+            merged += delta * agrees
             share += agrees * np.float32(abs(weight))
-        np.divide(merged * np.float32(total), share, out=merged, where=share > 0)
+        share += share == 0  # where none agrees there is nothing to divide
+        merged *= np.float32(total)
+        merged /= share
         np.add(base, merged, out=out)
 
     return compute
@@ -216,41 +218,56 @@ def _gram(tensor: Tensor, count: int) -> Array:
     return products
 
 
+@dataclass(frozen=True)
 class _Trim:
-    """Keeps the entries of largest magnitude of one delta: all above a threshold, of those at it the first few.
+    """Keeps the entries of one delta whose magnitude is above a threshold, and of those at it the first few.
 
-    The threshold is found exactly by counting the upper and then the lower half of the bits of the magnitudes.
+    ``room`` tells how many of these in each chunk; None for all of them.
     """
 
-    def __init__(self, tensor: Tensor, index: int, density: float) -> None:
-        kept = max(1, int(density * tensor.common))
-        self._threshold = np.uint32(0)
-        self._room: list[int] | None = None  # of entries at the threshold, in each chunk; None: for all of them
-        if kept >= tensor.common:
-            return
-        upper, above = _select(_counts(tensor, index, None), kept)
-        lower, beyond = _select(counts := _counts(tensor, index, upper), kept - above)
-        self._threshold = np.uint32(upper << _LOWER_BITS | lower)
-        room = kept - above - beyond
-        if room < counts[lower]:
-            self._room = self._shared_out(tensor, index, room)
+    threshold: np.uint32
+    room: Sequence[int] | None
 
     def kept(self, number: int, delta: Array) -> Array:
         """Return a chunk of the delta with all other entries 0."""
         bits = _magnitudes(delta)
-        delta[bits < self._threshold] = 0
-        if self._room is not None:
-            equal = np.flatnonzero(bits == self._threshold)
-            delta[equal[self._room[number] :]] = 0
+        delta *= bits >= self.threshold
+        if self.room is not None:
+            equal = np.flatnonzero(bits == self.threshold)
+            delta[equal[self.room[number] :]] = 0
         return delta
 
-    def _shared_out(self, tensor: Tensor, index: int, room: int) -> list[int]:
-        shares = []
-        for _, arrays in tensor.chunks():
-            equal = int(np.count_nonzero(_magnitudes(arrays[index] - arrays[-1]) == self._threshold))
-            shares.append(min(room, equal))
-            room -= shares[-1]
-        return shares
+
+def _trims(tensor: Tensor, count: int, density: float) -> list[_Trim]:
+    """Return what keeps the largest entries of each delta: floor(density n) of them, at least one.
+
+    The thresholds are found exactly by counting the upper and then the lower half of the bits of the magnitudes.
+    """
+    kept = max(1, int(density * tensor.common))
+    if kept >= tensor.common:
+        return [_Trim(np.uint32(0), None)] * count
+    upper = [_select(counts, kept) for counts in _counts(tensor, [None] * count)]
+    beneath = _counts(tensor, [value for value, _ in upper])
+    lower = [_select(counts, kept - above) for counts, (_, above) in zip(beneath, upper, strict=True)]
+    thresholds = [np.uint32(high << _LOWER_BITS | low) for (high, _), (low, _) in zip(upper, lower, strict=True)]
+    rooms = [kept - above - beyond for (_, above), (_, beyond) in zip(upper, lower, strict=True)]
+    full = [room == counts[low] for room, counts, (low, _) in zip(rooms, beneath, lower, strict=True)]
+    shared_out: Sequence[Sequence[int] | None] = [None] * count
+    if not all(full):
+        shared_out = _shared_out(tensor, thresholds, rooms)
+    return [_Trim(threshold, room) for threshold, room in zip(thresholds, shared_out, strict=True)]
+
+
+def _shared_out(tensor: Tensor, thresholds: Sequence[np.uint32], rooms: Sequence[int]) -> list[list[int]]:
+    """Return for each delta how many of its entries at the threshold are kept in each chunk: the first ones."""
+    left = list(rooms)
+    shares: list[list[int]] = [[] for _ in rooms]
+    for _, arrays in tensor.chunks():
+        for index, threshold in enumerate(thresholds):
+            equal = int(np.count_nonzero(_magnitudes(arrays[index] - arrays[-1]) == threshold))
+            shares[index].append(min(left[index], equal))
+            left[index] -= shares[index][-1]
+    return shares
 
 
 def _magnitudes(delta: Array) -> Array:
@@ -258,16 +275,18 @@ def _magnitudes(delta: Array) -> Array:
     return delta.view(np.uint32) & _MAGNITUDE
 
 
-def _counts(tensor: Tensor, index: int, upper: int | None) -> Array:
-    """Return how often each value of the upper half of the magnitudes' bits occurs, or of the lower half under one."""
-    counts = np.zeros(_UPPER_VALUES if upper is None else _LOWER_VALUES, np.int64)
+def _counts(tensor: Tensor, upper: Sequence[int | None]) -> list[Array]:
+    """Return, for each delta, how often each upper half of its magnitudes' bits occurs, or each lower under one."""
+    counts = [np.zeros(_UPPER_VALUES if value is None else _LOWER_VALUES, np.int64) for value in upper]
     for _, arrays in tensor.chunks():
-        bits = _magnitudes(arrays[index] - arrays[-1])
-        if upper is None:
-            counts += np.bincount(bits >> np.uint32(_LOWER_BITS), minlength=_UPPER_VALUES)
-        else:
-            under = bits[bits >> np.uint32(_LOWER_BITS) == upper]
-            counts += np.bincount(under & np.uint32(_LOWER_VALUES - 1), minlength=_LOWER_VALUES)
+        for index, value in enumerate(upper):
+            bits = _magnitudes(arrays[index] - arrays[-1])
+            high = bits >> np.uint32(_LOWER_BITS)
+            if value is None:
+                counts[index] += np.bincount(high, minlength=_UPPER_VALUES)
+            else:
+                low = bits[high == value] & np.uint32(_LOWER_VALUES - 1)
+                counts[index] += np.bincount(low, minlength=_LOWER_VALUES)
     return counts
 
 
