@@ -3,8 +3,9 @@
 make mergekit && python tests/benchmarks/checkpoints.py [--mergekit PYTHON] [--layers N] [--rounds N]
 
 PYTHON is one that has mergekit; ``make mergekit`` puts it into .venv-mergekit. Both sides compute in float32 and write
-bfloat16. Their results are compared number by number: those that are not the same bfloat16, and those that differ by
-more than one step of it. Under ties these are entries of equal magnitude, where both keep the first, or should.
+bfloat16. Their results are compared number by number: how many are not the same bfloat16, and how many differ by more
+than rounding explains. Under ties, entries as large as the smallest that is kept do not count among the latter: of
+those rsoup keeps the first, and mergekit what its sort leaves in front.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -20,14 +22,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fixtures import LAYERS, write_base_folder
-from measure import ROOT, Cost, run
+from fixtures import LAYERS
+from measure import ROOT, Cost, environment, run, run_python
 
 from rsoup.adapters.tensorfile import map_tensors, read_header
 
 MERGEKIT = ROOT / ".venv-mergekit/bin/python"
 SHARE, DENSITY = 0.3, 0.5
 STEP = 2.0**-7  # of bfloat16, as a share of a number, at most
+EXACT = 1e-7  # what float32 may lose of sums of numbers around 0.1
+FIXTURES = """
+import sys; from pathlib import Path; from fixtures import write_base_folder
+for name, seed in (("base", None), ("a", 1), ("b", 2)):
+    write_base_folder(Path(sys.argv[1]) / name, seed=seed, layers=int(sys.argv[2]))
+"""
 
 
 def main() -> None:
@@ -36,11 +44,14 @@ def main() -> None:
     parser.add_argument("--mergekit", type=Path, default=MERGEKIT, help="a Python that has mergekit")
     parser.add_argument("--layers", type=int, default=LAYERS, help="layers of the models")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each side, of which the fastest counts")
+    parser.add_argument("--compare", nargs=2, metavar=("METHOD", "DIR"), help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.compare:
+        print(json.dumps(differences(Path(options.compare[1]), options.compare[0])))
+        return
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        for folder, seed in (("base", None), ("a", 1), ("b", 2)):
-            write_base_folder(root / folder, seed=seed, layers=options.layers)
+        run_python(FIXTURES, root, str(options.layers))  # as a process counts the memory of the one that began it
         size = (root / "a/model.safetensors").stat().st_size
         print(f"two models of {size / 1e9:.2f} GB each")
         for method in ("linear", "slerp", "ties"):
@@ -60,8 +71,10 @@ def compare(root: Path, method: str, python: Path, rounds: int) -> None:
     print(f"{method}: rsoup {best['rsoup']}; mergekit {best['mergekit']}", end="; ")
     print(f"rsoup takes {best['rsoup'].seconds / best['mergekit'].seconds:.3f} of the time", end=", ")
     print(f"{best['rsoup'].peak / best['mergekit'].peak:.3f} of the memory")
-    other, far, count = differences(root / "rsoup", root / "mergekit")
-    print(f"  of {count:,} numbers {other / count:.2e} are not the same, {far / count:.2e} by more than a step")
+    compared = [sys.executable, __file__, "--compare", method, root]
+    told = subprocess.run(compared, check=True, capture_output=True, text=True, env=environment()).stdout
+    other, far, count = json.loads(told)
+    print(f"  of {count:,} numbers {other / count:.2e} are not the same, {far:,} by more than rounding")
 
 
 def own_command(root: Path, method: str) -> list[str | Path]:
@@ -87,17 +100,28 @@ def their_command(root: Path, method: str, python: Path) -> list[str | Path]:
     return [python, "-m", "mergekit.scripts.run_yaml", path, root / "mergekit", "--no-copy-tokenizer"]
 
 
-def differences(one: Path, other: Path) -> tuple[int, int, int]:
-    """Return how many numbers differ, how many by more than a step of bfloat16, and how many there are."""
+def differences(root: Path, method: str) -> tuple[int, int, int]:
+    """Return how many numbers differ, how many by more than rounding explains, and how many there are."""
     differ = far = count = 0
-    theirs = dict(tensors(other))
-    for name, array in tensors(one):
+    theirs, sources = dict(tensors(root / "mergekit")), [dict(tensors(root / name)) for name in ("base", "a", "b")]
+    for name, array in tensors(root / "rsoup"):
         mine, beside = array.astype(np.float32), theirs[name].astype(np.float32)
         gap = np.abs(mine - beside)
+        beyond = gap > STEP * np.maximum(np.abs(mine), np.abs(beside)) + EXACT
+        if method == "ties":
+            base, *models = (source[name].astype(np.float32) for source in sources)
+            for model in models:
+                beyond &= ~at_the_threshold(np.abs(model - base))
         differ += int(np.count_nonzero(gap))
-        far += int(np.count_nonzero(gap > STEP * np.maximum(np.abs(mine), np.abs(beside))))
+        far += int(np.count_nonzero(beyond))
         count += gap.size
     return differ, far, count
+
+
+def at_the_threshold(magnitude: Any) -> Any:
+    """Tell which entries are as large as the smallest that ties keeps."""
+    last = magnitude.size - max(1, int(DENSITY * magnitude.size))
+    return magnitude == np.partition(magnitude.ravel(), last)[last]
 
 
 def tensors(folder: Path) -> Iterator[tuple[str, Any]]:
