@@ -104,6 +104,8 @@ def are_models(sources: Sequence[str | Path]) -> bool:
 def read_model(source: str | Path) -> Model:
     """Read the layout of a model from a folder or a hub id; ModelError if it is quantised, damaged or a pickle."""
     folder = find_folder(source, WANTED)
+    if (folder / CONFIG_FILE).is_file() and not (folder / MODEL_FILE).is_file():
+        raise ModelError(f"{source}: is an adapter, and a whole model is needed here.", "Give the folder of a model.")
     _refuse_quantised_config(folder)
     base = read_base(folder)
     _refuse_quantised_tensors(base)
