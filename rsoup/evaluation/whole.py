@@ -68,8 +68,12 @@ def _places(model: LanguageModel, mixture: Mixture) -> list[tuple[Target, Tensor
 
 
 def _name(tensor: str, own: dict[str, Tensor], prefix: str) -> str | None:
-    """Return the parameter of a tensor, whose name in a file may lack the trunk's or have one in front."""
-    for name in (tensor, f"{prefix}.{tensor}", tensor.removeprefix(f"{prefix}.")):
+    """Return the parameter of a tensor, whose name in a file may lack the trunk's or have one in front.
+
+    transformers calls the head of GPT-NeoX lm_head in memory only.
+    """
+    renamed = ["lm_head.weight"] if tensor == "embed_out.weight" else []
+    for name in (tensor, f"{prefix}.{tensor}", tensor.removeprefix(f"{prefix}."), *renamed):
         if name in own:
             return name
     return None
