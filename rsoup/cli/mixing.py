@@ -26,7 +26,7 @@ def mix(
     ],
     weights: Annotated[
         list[float] | None,
-        typer.Option("--weight", "-w", help="One per adapter, in their order; they sum to 1.", show_default=False),
+        typer.Option("--weight", "-w", help="One per ingredient, in their order; they sum to 1.", show_default=False),
     ] = None,
     lam: Annotated[
         float | None,
@@ -36,7 +36,7 @@ def mix(
         int | None, typer.Option("--grid", metavar="K", help="Write every multiple of 1/K.", show_default=False)
     ] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Only tell whether and how the adapters fit together.", show_default=False)
+        bool, typer.Option("--check", help="Only tell whether and how they fit together.", show_default=False)
     ] = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="DIR", help="Folder to write.", show_default=False)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from rsoup import __version__, resolve
-from rsoup.errors import AdapterError
+from rsoup.errors import AdapterError, RecipeError
 from rsoup.evaluation.bench import Bench, Measured
 from rsoup.evaluation.ingredients import Ingredient, adapters_in, kind_of
 from rsoup.evaluation.measures import distinct, perplexity
@@ -66,6 +66,11 @@ def evaluate(
         allow_different_starts=allow_different_starts,
         base=model_source(resolved.base.name),
     )
+    if plan.base is not None and recipe.model.revision is not None:
+        raise RecipeError(
+            "model.revision: whole models are read at the hub's newest revision, and the base would not be.",
+            "Leave it out, or give a folder that holds that revision.",
+        )
     for warning in plan.warnings:
         progress.say(f"warning: {warning}")
     _check_base(plan, resolved.base)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -35,10 +36,9 @@ _RENAMED = 0.01
 def compare_models(first: Model, others: Sequence[Model], base: Model | None) -> list[str]:
     """Raise ModelError where models are not of one kind; return what differs and does not forbid a mix, as warnings."""
     warnings: list[str] = []
-    vocabulary = _vocabulary(first)
     for model in [*others, *([base] if base else [])]:
         warnings += _compare_configs(first, model)
-        warnings += _compare_vocabularies(first, vocabulary, model)
+        warnings += _compare_vocabularies(first, model)
         if model is not base:
             warnings += _compare_files(first, model)
     return warnings
@@ -77,8 +77,10 @@ def _settings(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield key, value
 
 
-def _compare_vocabularies(first: Model, mine: Mapping[int, str], other: Model) -> list[str]:
-    theirs = _vocabulary(other)
+def _compare_vocabularies(first: Model, other: Model) -> list[str]:
+    if any(_are_equal(first.path / name, other.path / name) for name in ("tokenizer.json", "vocab.json")):
+        return []
+    mine, theirs = _vocabulary(first), _vocabulary(other)
     shared = mine.keys() & theirs.keys()
     renamed = sorted(number for number in shared if mine[number] != theirs[number])
     if not renamed:
@@ -132,7 +134,7 @@ def _compare_file(one: Path, other: Path) -> str | None:
     """Return the name of a file that differs, with the keys of a JSON object that do; None for files that agree."""
     if one.is_file() != other.is_file():
         return f"{one.name} ({'missing' if one.is_file() else 'only'} there)"
-    if not one.is_file() or one.read_bytes() == other.read_bytes():
+    if not one.is_file() or _are_equal(one, other):
         return None
     mine, theirs = (_json(path) if one.suffix == ".json" else None for path in (one, other))
     if not isinstance(mine, dict) or not isinstance(theirs, dict):
@@ -142,6 +144,11 @@ def _compare_file(one: Path, other: Path) -> str | None:
     if not keys:
         return None
     return f"{one.name} ({', '.join(f'{key:.40}' for key in keys[:4])}{', ...' if len(keys) > 4 else ''})"
+
+
+def _are_equal(one: Path, other: Path) -> bool:
+    """Tell whether two files are there and hold the same bytes."""
+    return one.is_file() and other.is_file() and filecmp.cmp(one, other, shallow=False)
 
 
 def _json(path: Path) -> Any:
