@@ -161,6 +161,7 @@ class Bench:
                 self._start,
                 self._examples,
                 self._progress.say,
+                second=self._plan.base is not None and settings.measures,
             )
 
     def _kept(self, point: PlannedPoint) -> Kept:

@@ -53,13 +53,16 @@ class Resident:
         start: Adapter | None,
         examples: Sequence[Example],
         say: Callable[[str], None],
+        *,
+        second: bool = False,
     ) -> None:
+        """Make room for the prompts, and beside the base for a ``second`` model of its size."""
         self.model, self._settings, self._seed = model, settings, seed
         longest = max(len(example.tokens) for example in examples)
         self._shared = shared_tokens([example.tokens for example in examples])
         size = settings.batch_size
         if size == "auto":
-            free = free_bytes(model.device)
+            free = free_bytes(model.device) - (model.model.get_memory_footprint() if second else 0)
             size = automatic_batch_size(model, longest, settings.max_new_tokens, settings.samples, free)
         self._batches = Batches(size, say)
         budget = int(KEPT_SHARE * free_bytes(model.device))
