@@ -18,9 +18,14 @@ NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 TEMPLATE_FIELDS = {"post", "completion", "bos", "eos", "sep", "cls"}
 """What a classifier's template may fill in."""
+TEMPLATE_WORDS = ("chat", "pair", "text")
+"""What a classifier's template may be in place of a text."""
 
-ResponseRule = Literal["whole", "first_sentence"]
+ResponseRule = Literal["whole", "first_sentence", "after_think"]
 """What rewards read of an answer."""
+
+Direction = Literal["maximize", "minimize"]
+"""Which way a reward is better."""
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 """What a reward may be called: its name becomes a folder."""
@@ -82,27 +87,40 @@ class TaskSection(Section):
     dataset: str | None = None
     """One of the data sets of the bundled task; none: its first."""
     data: str | None = None
-    """Training rows: a JSONL, CSV or Parquet file, a folder saved by datasets, or a hub id."""
+    """Training rows: a JSON, JSONL, CSV, TSV (also .gz, .zst) or Parquet file, a folder saved by datasets, a hub id."""
+    config: str | None = None
+    """The configuration of a data set that has several (openai/gsm8k: main)."""
+    eval_config: str | None = None
+    """The configuration of eval_data; none: config, where both are the same data set."""
+    split: str | None = None
+    """The split to train on, if it is not train (train_sft)."""
+    eval_split: str | None = None
+    """The split that is held out (test_sft), of eval_data or else of data."""
     eval_data: str | None = None
     """Held-out rows, in the same forms; none: the last eval_share of the training rows is held out."""
     eval_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Share of the rows held out when there is no eval_data."""
     column: str | None = None
-    """The column that holds the post. Rows of a bundled task's data set need none."""
+    """The column that holds the post, a text or a conversation; a.b is b within a. None: told by the rows' shape."""
     reference: str | None = None
-    """The column that holds a reference answer, if there is one."""
+    """The column that holds a reference answer. None: told by the shape, where that is not post alone."""
     id: str | None = None
     """The column that tells rows apart (default id); without it a row is known by its number."""
     template: str | None = None
-    """The prompt, with {post} in the place of the post. None: the post alone."""
+    """The prompt, or the last turn of a conversation, with {post} in the place of the post. None: the post alone."""
+    system: str | None = None
+    """The system message of every prompt, in the place of rows' own; an empty one leaves none. Implies chat."""
     chat: bool | None = None
-    """Put the prompt into the tokenizer's chat template as the user's turn."""
+    """Put the prompt into the tokenizer's chat template as the user's turn. None: if rows are conversations."""
+    chat_template_kwargs: dict[str, Any] | None = None
+    """Arguments of the chat template, such as enable_thinking: false."""
     max_prompt_tokens: Count | None = None
     """Rows with a longer prompt are left out and counted."""
     prefix: Annotated[list[Count], Field(min_length=2, max_length=2)] | Literal[False] | None = None
     """End prompts with the first tokens of the reference answer, [least, most] of them; false: do not."""
     response: ResponseRule | None = None
-    """What rewards read of an answer: the whole of it (the default) or its first sentence."""
+    """What rewards read of an answer: the whole of it (the default), its first sentence, or what comes after </think>,
+    which is nothing if a thought does not end."""
 
     @field_validator("prefix")
     @classmethod
@@ -122,17 +140,23 @@ class RewardSection(Section):
     takes from there what is not given here."""
     function: str | None = None
     """``module:function`` or ``path/to/file.py:function``, called as f(prompts, completions) -> list of floats."""
+    direction: Direction = "maximize"
+    """minimize if lower scores are better: training lowers it, comparisons count it so, and it keeps its sign."""
     revision: str | None = None
     """Branch, tag or commit of a hub id."""
     trust_remote_code: bool = False
     """Run code from the repository of a hub id. Without it nothing of a repository is ever run."""
     format: str | None = None
-    """For a classifier: a label (index or name), or a difference or sum of them, as in ``1-0``. Default: 0."""
+    """For a classifier: a label (index or name), or a difference or sum of them, as in ``1-0``; a number of another
+    output than the logits as in ``rewards.3``. Default: 0."""
     template: str | None = None
-    """For a classifier: the text it reads. {post} {completion} {bos} {eos} {sep} {cls} are filled in. Default:
-    ``{post}{sep}{completion}``."""
+    """For a classifier: the text it reads, where {post} {completion} {bos} {eos} {sep} {cls} are filled in; or
+    ``chat`` (its own chat template), ``pair`` (its tokenizer joins post and completion), ``text`` (for
+    ``{post}{sep}{completion}``). Default: the first of these three that the model has."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """For a classifier: its weights; auto is float32 on the CPU (the same scores at any batch size), else its own."""
     max_tokens: Count | None = None
-    """For a classifier: longer texts are cut, at the post's end of them. Default: what the model can read."""
+    """For a classifier: of what is longer, the post is cut. Default: what the model can read."""
     pattern: str | None = None
     """For ``regex``: the regular expression to look for in the completion."""
     target: Count | None = None
@@ -159,15 +183,16 @@ class RewardSection(Section):
     @field_validator("template")
     @classmethod
     def _known_fields(cls, template: str | None) -> str | None:
-        if template is None:
-            return None
+        if template is None or template in TEMPLATE_WORDS:
+            return template
         unknown = set(re.findall(r"\{(\w*)\}", template)) - TEMPLATE_FIELDS
         if unknown:
             raise ValueError(
                 f"the template has the unknown field {{{min(unknown)}}}\nKnown: {', '.join(sorted(TEMPLATE_FIELDS))}."
             )
         if "{completion}" not in template:
-            raise ValueError("the template has no {completion}, so every completion would score the same")
+            hint = f"\n{did_you_mean(template, TEMPLATE_WORDS)}" if re.fullmatch(r"\w+", template) else ""
+            raise ValueError(f"the template has no {{completion}}, so every completion would score the same{hint}")
         return template
 
 
@@ -410,6 +435,11 @@ class Recipe(Section):
             if seen.count(seen[-1]) > 1:
                 raise ValueError(f"morl lists the weights {weights} twice")
         return self
+
+    @property
+    def minimized(self) -> frozenset[str]:
+        """The rewards of which lower scores are better."""
+        return frozenset(name for name, section in self.rewards.items() if section.direction == "minimize")
 
     @property
     def folder(self) -> Path:

@@ -14,7 +14,14 @@ from typing import Any
 from rsoup.errors import ModelError
 from rsoup.files import sha256_json
 from rsoup.models.language_model import LanguageModel
-from rsoup.models.load import context_length, load_language_model, load_tokenizer, model_sha256, settings_sha256
+from rsoup.models.load import (
+    context_length,
+    load_language_model,
+    load_tokenizer,
+    model_sha256,
+    pick_device,
+    settings_sha256,
+)
 from rsoup.recipe import ModelSection, Recipe, RewardSection
 from rsoup.rewards import reward_identity
 from rsoup.rewards.scoring import Scorer, make_scorer
@@ -50,7 +57,7 @@ class Base:
 
 @dataclass(frozen=True)
 class Reward:
-    """A reward of a recipe and what decides its scores; what computes them is loaded when first asked for."""
+    """A reward of a recipe, and what decides its scores on any device; what computes them is loaded when asked for."""
 
     name: str
     section: RewardSection
@@ -63,8 +70,8 @@ class Reward:
 
     @cached_property
     def sha256(self) -> str:
-        """A hash of what decides the scores."""
-        return sha256_json(self.identity)
+        """A hash of what decides the scores on this device."""
+        return sha256_json(reward_identity(self.name, self.section, pick_device().type))
 
 
 @dataclass(frozen=True)

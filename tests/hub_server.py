@@ -29,6 +29,7 @@ ANSWERS = {
 }
 
 
+NAMES = ("a-model", "an-adapter", "a-judge", "judge-adapter", "some-rows")
 SHELF: dict[str, Path] = {}
 """The folders of the repositories that are handed out."""
 COMMIT = "0" * 40
@@ -99,12 +100,13 @@ def main(cache: str) -> None:
 
 def fill_shelf(folder: Path) -> None:
     """Make the model, the adapter, the reward model and the data set that are handed out."""
-    from tiny import build_adapter, build_classifier, build_tiny_model
+    from tiny import build_adapter, build_classifier, build_judge_adapter, build_tiny_model
 
-    SHELF.update({f"someone/{name}": folder / name for name in ("a-model", "an-adapter", "a-judge", "some-rows")})
+    SHELF.update({f"someone/{name}": folder / name for name in NAMES})
     build_tiny_model(SHELF["someone/a-model"], 0)
     build_adapter(SHELF["someone/an-adapter"], SHELF["someone/a-model"], 0)
     build_classifier(SHELF["someone/a-judge"])
+    build_judge_adapter(SHELF["someone/judge-adapter"], SHELF["someone/a-judge"], "someone/a-judge")
     rows = [json.dumps({"post": f"This is post {number}."}) for number in range(4)]
     SHELF["someone/some-rows"].mkdir()
     (SHELF["someone/some-rows"] / "train.jsonl").write_text("\n".join(rows))
@@ -126,15 +128,18 @@ def fetch() -> dict[str, list[str]]:
         loaded = load_language_model(source, revision=None, dtype="float32").model
         return [f"{key} {value.double().sum():.12e}" for key, value in loaded.state_dict().items()]
 
+    def scores(source: str) -> list[str]:
+        scorer = make_scorer("judge", RewardSection(model=source, template="text"))
+        return list(map(str, scorer(plain_samples(["a"], ["b c"]))))
+
     def rows(source: str) -> list[str]:
         return [row.post for row in read_rows(Task("t", source, column="post", eval_data=source), "train").rows]
 
     readers: dict[str, Callable[[str], list[str]]] = {
         "a-model": model,
         "an-adapter": lambda source: [str(read_adapter(source).sha256)],
-        "a-judge": lambda source: list(
-            map(str, make_scorer("judge", RewardSection(model=source))(plain_samples(["a"], ["b c"])))
-        ),
+        "a-judge": scores,
+        "judge-adapter": scores,
         "some-rows": rows,
     }
     found = {}

@@ -80,7 +80,7 @@ def test_what_is_not_here_in_offline_mode_is_told_from_a_missing_network() -> No
         read_adapter("someone/adapter")
 
 
-@pytest.mark.parametrize("name", ["a-model", "an-adapter", "a-judge", "some-rows"])
+@pytest.mark.parametrize("name", ["a-model", "an-adapter", "a-judge", "judge-adapter", "some-rows"])
 def test_what_the_hub_hands_out_is_what_lies_in_the_folder(name: str, said: dict[str, dict[str, list[str]]]) -> None:
     found = said["whole"]
     assert found[name] == found[f"{name}'s folder"]

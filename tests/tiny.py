@@ -114,6 +114,25 @@ def build_adapter(folder: Path, model: Path, seed: int, **settings: Any) -> Path
     return folder
 
 
+def build_judge_adapter(folder: Path, classifier: Path, base: str, seed: int = 1) -> Path:
+    """Save a random LoRA adapter of a classifier, with a head of its own, that names ``base`` as its base model."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForSequenceClassification
+
+    torch.manual_seed(seed)
+    model = AutoModelForSequenceClassification.from_pretrained(classifier)
+    targets = ["query", "value", "q_proj", "v_proj"]
+    config = LoraConfig(r=2, target_modules=targets, init_lora_weights=False, task_type="SEQ_CLS")
+    adapted = get_peft_model(model, config)
+    for name, weight in adapted.named_parameters():
+        if "modules_to_save" in name:
+            torch.nn.init.normal_(weight)
+    adapted.peft_config["default"].base_model_name_or_path = base
+    adapted.save_pretrained(folder)
+    return folder
+
+
 def write_posts(path: Path) -> Path:
     """Write the posts as JSONL rows with ids."""
     path.parent.mkdir(parents=True, exist_ok=True)

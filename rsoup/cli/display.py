@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -112,7 +112,8 @@ def results_table(results: Results, timing: Mapping[str, float]) -> Table:
     extras = {"tokens": ("completion_tokens", 1), "KL": ("kl", 2)}
     extras = {title: own for title, own in extras.items() if any(own[0] in point.extras for point in results.points)}
     table.add_column("lambda" if line else "point")
-    for title in [*results.rewards, *extras, *(["ms/token"] if costs else [])]:
+    ways = {name: f"{name} {_arrow(name in results.minimized)}" for name in results.rewards if results.minimized}
+    for title in [*(ways.values() or results.rewards), *extras, *(["ms/token"] if costs else [])]:
         table.add_column(title, justify="right")
     if line:
         table.add_column("model", overflow="fold")
@@ -125,16 +126,21 @@ def results_table(results: Results, timing: Mapping[str, float]) -> Table:
     return table
 
 
+def _arrow(lower: bool) -> str:
+    """Return which way a reward is better."""
+    return "↓" if lower else "↑"
+
+
 def _score(score: Score) -> str:
     return f"{score.mean:.3f}" + (f" ± {score.stderr:.3f}" if score.stderr is not None else "")
 
 
 def show_report(report: Report) -> None:
     """Print the front, the hypervolumes and the verdicts of a report."""
-    table = _points_table(report, intervals=report.bootstrap is not None)
-    if out.measure(table, options=out.options.update(max_width=10_000)).maximum > out.width:
-        table = _points_table(report, intervals=False)
-    out.print(table)
+    shown = (_interval, _error, _mean) if report.bootstrap is not None else (_error, _mean)
+    tables = [_points_table(report, show) for show in shown]
+    wide = out.options.update(max_width=10_000)
+    out.print(next((table for table in tables if out.measure(table, options=wide).maximum <= out.width), tables[-1]))
     for title, lines in _summary(report).items():
         out.print(f"\n[bold]{escape(title)}[/]")
         for line in lines:
@@ -144,11 +150,10 @@ def show_report(report: Report) -> None:
         say(f"note: {note}")
 
 
-def _points_table(report: Report, *, intervals: bool) -> Table:
-    """Return the table of a report: a row per point, its scores with intervals or errors, its place on the front."""
-    show = _interval if intervals else _error
+def _points_table(report: Report, show: Callable[[ScoreEstimate, int], str]) -> Table:
+    """Return the table of a report: a row per point, its scores as ``show`` writes them, its place on the front."""
     errors = any(score.stderr is not None for point in report.points for score in point.scores.values())
-    told = " [95 %]" if intervals else " ±" if errors else ""
+    told = " [95 %]" if show is _interval else " ±" if show is _error and errors else ""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("point", no_wrap=True)
     line = any(point.lam is not None for point in report.points)
@@ -157,7 +162,8 @@ def _points_table(report: Report, *, intervals: bool) -> Table:
     digits = {name: _digits([point.scores[name].mean for point in report.points]) for name in report.rewards}
     cells = {name: [show(point.scores[name], digits[name]) for point in report.points] for name in report.rewards}
     for reward, own in cells.items():
-        header = f"{escape(reward)}{escape(told)}"
+        way = f" {_arrow(reward in report.minimized)}" if report.minimized else ""
+        header = f"{escape(reward)}{way}{escape(told)}"
         table.add_column(header, justify="right", min_width=max(map(len, own)), overflow="fold")
     table.add_column("front")
     for row, point in enumerate(report.points):
@@ -185,7 +191,8 @@ def _summary(report: Report) -> dict[str, list[str]]:
     finest = _digits([0.0, *(volume.value for volume in volumes.values())])
     width = max(map(len, volumes), default=0) + 1
     figures = [f"{kind:<{width}}{_volume(volume, finest)}" for kind, volume in volumes.items()]
-    lines = {f"hypervolume above {above}": figures}
+    side = "from" if report.minimized else "above"
+    lines = {f"hypervolume {side} {above}": figures}
     titles = {"lmc": "linear mode connectivity", "coverage": "Pareto coverage"}
     for name, hypothesis in report.hypotheses.items():
         lines[f"{titles[name]}: {hypothesis.verdict}"] = [hypothesis.words]
@@ -204,6 +211,10 @@ def _volume(volume: Volume, digits: int) -> str:
 def _interval(score: ScoreEstimate, digits: int) -> str:
     interval = f" [{', '.join(f'{end:.{digits}f}' for end in score.interval)}]" if score.interval else ""
     return f"{score.mean:.{digits}f}{interval}"
+
+
+def _mean(score: ScoreEstimate, digits: int) -> str:
+    return f"{score.mean:.{digits}f}"
 
 
 def _error(score: ScoreEstimate, digits: int) -> str:

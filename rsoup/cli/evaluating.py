@@ -11,15 +11,19 @@ import typer
 from rsoup.cli.display import Bars, out, results_table
 from rsoup.cli.options import (
     ColumnOption,
+    ConfigOption,
     DatasetOption,
     FormatsOption,
     JsonOption,
     ModelOption,
     OutputOption,
     RecipeArgument,
+    ReferenceOption,
     RewardsOption,
     SeedOption,
     SetOption,
+    SplitOption,
+    SystemOption,
     TaskOption,
     TemplateOption,
     make_recipe,
@@ -64,8 +68,12 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    config: ConfigOption = None,
+    split: SplitOption = None,
     column: ColumnOption = None,
+    reference: ReferenceOption = None,
     template: TemplateOption = None,
+    system: SystemOption = None,
     seed: SeedOption = None,
     settings: SetOption = None,
     lambdas: Annotated[
@@ -207,8 +215,12 @@ def evaluate(
         "task.name": task,
         "task.dataset": dataset,
         "task.eval_data": data,
+        "task.eval_config": config,
+        "task.eval_split": split,
         "task.column": column,
+        "task.reference": reference,
         "task.template": template,
+        "task.system": system,
         "evaluation.lambdas": lambdas,
         "evaluation.random": random,
         "evaluation.at": [parse_weights(text, "--at") for text in at] if at else None,
@@ -253,7 +265,7 @@ def evaluate(
             allow_different_starts=allow_different_starts,
         )
     if json:
-        typer.echo(jsonlib.dumps(results.model_dump(mode="json", by_alias=True), indent=2))
+        typer.echo(jsonlib.dumps(results.as_json(), indent=2))
     else:
         out.print(results_table(results, read_timing(folder)))
         out.print(folder / RESULTS, soft_wrap=True)

@@ -13,6 +13,7 @@ from rsoup.cli.display import Bars, out, say
 from rsoup.errors import RecipeError
 
 if TYPE_CHECKING:
+    from rsoup.rewards.classifier import Read
     from rsoup.rewards.tryout import Check, RewardCheck, Trial
 
 
@@ -68,12 +69,14 @@ def show_reward(
     format_: Annotated[
         str | None,
         typer.Option(
-            "--format", help="Of a classifier: the label that counts, 0, or a difference, 1-0.", show_default=False
+            "--format",
+            help="Of a classifier: the label that counts, 0, a difference, 1-0, or another output, rewards.3.",
+            show_default=False,
         ),
     ] = None,
     template: Annotated[
         str | None,
-        typer.Option("--template", help="Of a classifier: the text it reads.", show_default=False),
+        typer.Option("--template", help="Of a classifier: the text it reads; or chat, pair, text.", show_default=False),
     ] = None,
     task: Annotated[
         str | None,
@@ -105,9 +108,12 @@ def show_reward(
         out.print(f"returns     {entry.returns}", markup=False, soft_wrap=True)
         for key in entry.settings:
             out.print(f"{key:11} {getattr(section, key)}", markup=False, soft_wrap=True)
+    if section.direction == "minimize":
+        out.print("direction   minimize: lower is better", markup=False)
     if section.model is not None:
         out.print(f"model       {section.model}", markup=False, soft_wrap=True)
-        out.print(f"template    {section.template}", markup=False, soft_wrap=True)
+        if section.template is not None:
+            out.print(f"template    {section.template}", markup=False, soft_wrap=True)
         out.print(f"format      {section.format}", markup=False, soft_wrap=True)
     _show_trial(trial, prompt, completion)
 
@@ -115,15 +121,25 @@ def show_reward(
 def _show_trial(trial: Trial, prompt: str, completion: str) -> None:
     out.print(f"prompt      {prompt}", markup=False, soft_wrap=True)
     out.print(f"completion  {completion}", markup=False, soft_wrap=True)
-    if (reading := trial.reading) is not None:
-        out.print(f"text        {reading.text}", markup=False, soft_wrap=True)
-        pairs = " ".join(f"{number}:{token}" for number, token in zip(reading.ids, reading.tokens, strict=True))
-        out.print(f"tokens      {pairs}", markup=False, soft_wrap=True)
-        if reading.cut:
-            out.print(f"cut         {reading.cut} tokens of the post: the model reads no more", markup=False)
-        logits = "  ".join(f"{label} {value:.4f}" for label, value in reading.logits.items())
-        out.print(f"logits      {logits}", markup=False, soft_wrap=True)
+    if trial.reading is not None:
+        _show_reading(trial.reading)
     out.print(f"score       {trial.score:.4f}")
+
+
+def _show_reading(reading: Read) -> None:
+    """Print what a classifier reads: the way, the text, tokens, segments, what was cut, and the logits."""
+    out.print(f"reads       {reading.way}", markup=False, soft_wrap=True)
+    for heading, text in zip(("text", "and"), reading.texts, strict=False):
+        out.print(f"{heading:11} {text}", markup=False, soft_wrap=True)
+    pairs = " ".join(f"{number}:{token}" for number, token in zip(reading.ids, reading.tokens, strict=True))
+    out.print(f"tokens      {pairs}", markup=False, soft_wrap=True)
+    if reading.segments is not None:
+        out.print(f"segments    {' '.join(map(str, reading.segments))}", markup=False, soft_wrap=True)
+    if reading.cut:
+        tokens = "1 token" if reading.cut == 1 else f"{reading.cut} tokens"
+        out.print(f"cut         {tokens} {reading.left_out}: it reads {reading.limit}", markup=False)
+    logits = "  ".join(f"{label} {value:.4f}" for label, value in reading.logits.items())
+    out.print(f"logits      {logits}", markup=False, soft_wrap=True)
 
 
 @rewards.command("check")
@@ -143,13 +159,16 @@ def check_recipe(
 
     with Bars() as progress:
         check = check_rewards(resolved, rows, progress)
-    _show_check(check)
+    _show_check(check, resolved.minimized)
     for remark in remarks(check, list(resolved.rewards)):
         say(f"note: {remark}")
 
 
-def _show_check(check: Check) -> None:
-    """Print a row for each reward, and how their scores correlate."""
+def _show_check(check: Check, minimized: frozenset[str]) -> None:
+    """Print a row for each reward, and how their scores correlate; an arrow marks those of which lower is better."""
+    if (first := check.first) is not None:
+        out.print(f"first prompt  {_shown(first.prompt)} ({len(first.tokens)} tokens)", markup=False, soft_wrap=True)
+        out.print(f"reference     {_shown(first.reference)}\n", markup=False, soft_wrap=True)
     answers = "reference answers" if check.references else "first sentences of posts"
     out.print(f"{check.rows} {answers}, each under its own post and under another")
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -157,7 +176,7 @@ def _show_check(check: Check) -> None:
     for heading in ("own preferred", "mean", "deviation", "least", "most", "texts/s"):
         table.add_column(heading, justify="right")
     for name, reward in check.rewards.items():
-        table.add_row(name, *_cells(reward))
+        table.add_row(f"{name} ↓" if name in minimized else name, *_cells(reward))
     out.print(table)
     out.print("\nrank correlation of scores")
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -167,6 +186,13 @@ def _show_check(check: Check) -> None:
     for name, row in check.correlations.items():
         table.add_row(name, *("-" if math.isnan(value) else f"{value:.2f}" for value in row.values()))
     out.print(table)
+
+
+def _shown(text: str | None, ends: int = 300) -> str:
+    """Return a text as one line in which blanks can be told, without the middle of a long one."""
+    if text is None:
+        return "none"
+    return repr(text if len(text) <= 2 * ends else f"{text[:ends]} [...] {text[-ends:]}")
 
 
 def _cells(reward: RewardCheck) -> list[str]:

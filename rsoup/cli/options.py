@@ -43,9 +43,26 @@ DatasetOption = Annotated[
 ]
 DataOption = Annotated[
     str | None,
-    typer.Option("--data", help="Rows: JSONL, CSV, Parquet, a saved data set, a hub id.", show_default=False),
+    typer.Option("--data", help="Rows: JSON(L), CSV, TSV, Parquet, a saved data set, a hub id.", show_default=False),
 ]
-ColumnOption = Annotated[str | None, typer.Option("--column", help="Column that holds the post.", show_default=False)]
+ConfigOption = Annotated[
+    str | None,
+    typer.Option("--config", metavar="NAME", help="Configuration of the data set, if several.", show_default=False),
+]
+SplitOption = Annotated[
+    str | None,
+    typer.Option("--split", metavar="NAME", help="Split of the data set, if not the usual one.", show_default=False),
+]
+ReferenceOption = Annotated[
+    str | None, typer.Option("--reference", help="Column that holds a reference answer.", show_default=False)
+]
+SystemOption = Annotated[
+    str | None, typer.Option("--system", metavar="TEXT", help="System message of every prompt.", show_default=False)
+]
+ColumnOption = Annotated[
+    str | None,
+    typer.Option("--column", help="Column that holds the post. Default: by the rows' shape.", show_default=False),
+]
 TemplateOption = Annotated[
     str | None, typer.Option("--template", help="The prompt, with {post} in it.", show_default=False)
 ]
@@ -144,7 +161,7 @@ def _add_rewards(content: dict[str, Any], rewards: Sequence[str], formats: Seque
             known = dict.fromkeys(known)
         if not isinstance(known, dict):
             break  # and be refused below
-        name, section = (reward, known[reward]) if reward in known else _parsed(*parse_reward(reward, known))
+        name, section = (reward, known[reward]) if reward in known else _parsed(*parse_reward(reward, known), known)
         if name in weights or (reward not in known and known.get(name, section) != section):
             raise RecipeError(
                 f"--reward {reward}: there is another reward called {name}.", "Give both a name in a recipe."
@@ -154,5 +171,11 @@ def _add_rewards(content: dict[str, Any], rewards: Sequence[str], formats: Seque
     return weights
 
 
-def _parsed(name: str, section: RewardSection) -> tuple[str, dict[str, Any]]:
-    return name, section.model_dump(exclude_unset=True)
+def _parsed(name: str, section: RewardSection, known: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return a reward and its settings, those among which ``--set`` gave without saying what the reward is."""
+    from rsoup.rewards import REWARDS
+
+    settings, given = section.model_dump(exclude_unset=True), known.get(name)
+    if isinstance(given, dict) and name not in REWARDS and not {"use", "model", "function"} & given.keys():
+        known[name] = settings = {**given, **settings}
+    return name, settings

@@ -14,7 +14,9 @@ from rsoup.cli.options import JsonOption
 def pareto(
     results: Annotated[
         list[Path],
-        typer.Argument(metavar="RESULTS...", help="results.json files, a CSV of points, or a printed block."),
+        typer.Argument(
+            metavar="RESULTS...", help="results.json files, a CSV of points, results of lm-eval, or a printed block."
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the report.")] = Path(
         "report"
@@ -29,14 +31,27 @@ def pareto(
     ] = None,
     at_least: Annotated[
         list[str] | None,
-        typer.Option("--at-least", metavar="NAME=VALUE", help="Choose under a constraint.", show_default=False),
+        typer.Option("--at-least", metavar="NAME=VALUE", help="Choose above a floor.", show_default=False),
+    ] = None,
+    at_most: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--at-most", metavar="NAME=VALUE", help="Choose below a ceiling, where lower is better.", show_default=False
+        ),
     ] = None,
     knee: Annotated[bool, typer.Option("--knee", help="Choose the knee of the front.", show_default=False)] = False,
     objective: Annotated[
         list[str] | None,
         typer.Option(
-            "--objective", metavar="NAME=LABEL[-LABEL2]", help="Printed block: what to read.", show_default=False
+            "--objective",
+            metavar="NAME=LABEL[-LABEL2]",
+            help="What to compare: a column, a printed label, a measure (completion_tokens, kl, ...), TASK.METRIC.",
+            show_default=False,
         ),
+    ] = None,
+    minimize: Annotated[
+        list[str] | None,
+        typer.Option("--minimize", metavar="NAME", help="Lower is better; repeat for more.", show_default=False),
     ] = None,
     where: Annotated[
         list[str] | None,
@@ -57,6 +72,8 @@ def pareto(
         reference=reference or [],
         prefer=prefer or [],
         at_least=at_least or [],
+        at_most=at_most or [],
+        minimize=minimize or [],
         knee=knee,
         objective=objective or [],
         where=where or [],

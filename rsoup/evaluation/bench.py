@@ -15,7 +15,7 @@ from rsoup.evaluation.generation import Resident
 from rsoup.evaluation.ingredients import adapters_in
 from rsoup.evaluation.plan import Plan, PlannedPoint
 from rsoup.evaluation.records import Floats
-from rsoup.evaluation.results import PointSamples
+from rsoup.evaluation.samples import MEASURES, PointSamples
 from rsoup.evaluation.scoring import score_or_recall
 from rsoup.evaluation.vllm import Vllm
 from rsoup.files import sha256_json
@@ -26,8 +26,6 @@ from rsoup.recipe import Recipe
 from rsoup.resolve import Resolved
 from rsoup.rewards.samples import sample_of
 from rsoup.tasks.loading import Example
-
-MEASURES = ("kl", "surprise")
 
 
 @dataclass(frozen=True)
@@ -42,6 +40,11 @@ class Measured:
     def mean(self, reward: str) -> float:
         """Return the mean score on a reward."""
         return float(self.scores[reward].mean())
+
+    @property
+    def unfinished(self) -> float:
+        """The share of completions that are read as empty because their thought has no end."""
+        return sum(own.unfinished for own in self.completions) / len(self.completions)
 
     def samples(self) -> PointSamples:
         """Return the rows of the samples file."""

@@ -27,6 +27,7 @@ class Completion(Record):
     """A completion: its text, its tokens, whether a stop token ended it, and how likely two models find it, in nats.
 
     ``kl`` is the divergence from the start, ``surprise`` minus the base's log-probability; None where not measured.
+    ``unfinished`` means that it is read as empty because its thought has no end.
     """
 
     text: str
@@ -34,6 +35,7 @@ class Completion(Record):
     ended_by_eos: bool
     kl: float | None = None
     surprise: float | None = None
+    unfinished: bool = False
 
 
 _COMPLETIONS = TypeAdapter(dict[str, list[Completion]])

@@ -23,7 +23,7 @@ from rsoup.models.language_model import LanguageModel, masked_tokens
 from rsoup.models.sampling import Completions, generator_for, sample
 from rsoup.recipe import EvaluationSection
 from rsoup.tasks.loading import Example
-from rsoup.tasks.responses import read_responses
+from rsoup.tasks.responses import read_responses, unfinished_thoughts
 
 KEPT_SHARE = 1 / 8
 """Of the free memory, for what the start makes of the prompts, which is the same at every point."""
@@ -140,10 +140,11 @@ class Resident:
         ids, mask = completions.ids.flatten(0, 1), completions.mask.flatten(0, 1)
         tokens = masked_tokens(ids, mask)
         return [
-            Completion(text=text, tokens=tuple(row), ended_by_eos=ended, kl=own, surprise=base)
-            for text, row, ended, own, base in zip(
+            Completion(text=text, tokens=tuple(row), unfinished=open_, ended_by_eos=ended, kl=own, surprise=base)
+            for text, row, open_, ended, own, base in zip(
                 read_responses(self.model.tokenizer, examples, tokens),
                 tokens,
+                unfinished_thoughts(self.model.tokenizer, examples, tokens),
                 self.model.ends(ids, mask).tolist(),
                 _numbers(kl, len(tokens)),
                 _numbers(surprises, len(tokens)),

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, Strict, model_validator
 
+from rsoup.recipe import Direction
+
 SCHEMA: Literal[1] = 1
 SAMPLES_NAME = "samples.parquet"
 
-Kind = Literal["base", "expert", "soup", "morl", "ensemble", "mod", "checkpoint"]
+Kind = Literal["base", "expert", "soup", "morl", "ensemble", "mod", "checkpoint", "model"]
+"""What a point is; a model is one of which nothing more is known."""
 AdapterKind = Literal["init", "expert", "morl", "soup", "checkpoint", "model"]
 Floats = NDArray[np.float64]
 
@@ -91,6 +94,8 @@ class Results(Record):
     generation: Generation
     prompts: Prompts
     rewards: Annotated[tuple[str, ...], Strict(False), Field(min_length=1)]
+    directions: dict[str, Direction] = {}
+    """Which way rewards are better; the key is left out of the file where larger is better for all."""
     adapters: dict[str, Adapter]
     method: str | None
     points: Annotated[tuple[Point, ...], Strict(False), Field(min_length=1)]
@@ -98,10 +103,22 @@ class Results(Record):
     seconds: FiniteFloat | None = None
     versions: dict[str, str] = {}
 
+    @property
+    def minimized(self) -> frozenset[str]:
+        """The rewards of which lower scores are better."""
+        return frozenset(name for name, way in self.directions.items() if way == "minimize")
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what results.json holds."""
+        return self.model_dump(mode="json", by_alias=True, exclude=None if self.directions else {"directions"})
+
     @model_validator(mode="after")
     def _agree(self) -> Results:
         """Check that points, rewards and adapters speak of each other."""
         _refuse_repeats("rewards", self.rewards)
+        unknown = next((name for name in self.directions if name not in self.rewards), None)
+        if unknown is not None:
+            raise ValueError(f"directions: {unknown!r} is not one of {', '.join(self.rewards)}")
         _refuse_repeats("points", [point.id for point in self.points])
         for point in self.points:
             _check_point(point, self)

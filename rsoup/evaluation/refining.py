@@ -28,6 +28,7 @@ NOISES = (1e-4, 1e-3, 1e-2, 1e-1)
 def next_point(weights: Floats, scores: Floats, seed: int) -> Weights | None:
     """Return the weights to measure next from those measured (points, ingredients) and their scores (points, rewards).
 
+    Larger scores are better: those of rewards to be minimised come with the opposite sign.
     None when every candidate has been measured. The same input gives the same choice.
     """
     candidates = _candidates(weights, np.random.default_rng([seed, len(weights)]))

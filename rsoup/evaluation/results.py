@@ -74,7 +74,7 @@ def write_results(path: Path, results: Results, samples: Samples) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path.parent / ".lock", wait=True):
         write_samples(path.parent / results.samples, samples, results.rewards)
-        write_json(path, results.model_dump(mode="json", by_alias=True))
+        write_json(path, results.as_json())
 
 
 def read_samples(path: Path, results: Results) -> Samples:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,8 +16,13 @@ from numpy.typing import NDArray
 from rsoup.errors import ResultsError, first_line
 from rsoup.evaluation.records import Floats, Point, Results, Score, summarise
 from rsoup.files import whole_file
+from rsoup.tasks.plain import one_type
 
+MEASURES = ("kl", "surprise")
+"""Columns that an evaluation may leave out: measures of each completion, in nats."""
 AGAIN = "Make the file again with rsoup eval."
+COLUMN = "column:"
+"""What the names of columns of the data begin with, so that none is taken for another."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +63,15 @@ class PointSamples:
 
 @dataclass(frozen=True)
 class Samples:
-    """Every completion with every score; each point completes the same prompts."""
+    """Every completion with every score; each point completes the same prompts.
+
+    ``columns`` are those of the data, by name: a value for each prompt.
+    """
 
     prompt_ids: tuple[str, ...]
     prompts: tuple[str, ...]
     points: Mapping[str, PointSamples]
+    columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
 
 def read_samples_file(file: Path, results: Results) -> Samples:
@@ -80,7 +89,10 @@ def read_samples_file(file: Path, results: Results) -> Samples:
     for point_id, own in rows.items():
         aligned = _aligned(file, point_id, own, table["prompt_id"], place, each)
         points[point_id] = _point_samples(table, aligned, results.rewards, each).by_prompt()
-    samples = Samples(tuple(first), tuple(first.values()), points)
+    where = {table["prompt_id"][row]: row for row in rows[results.points[0].id]}
+    own = pa.array([where[prompt_id] for prompt_id in first])
+    columns = {name: values.take(own).to_pylist() for name, values in table[COLUMN].items()}
+    samples = Samples(tuple(first), tuple(first.values()), points, columns)
     check_samples(file, results, samples)
     return samples
 
@@ -104,6 +116,9 @@ def write_samples(path: Path, samples: Samples, rewards: tuple[str, ...]) -> Non
     for name in next(iter(points)).measures:
         if all(name in point.measures for point in points):
             columns[name] = _column([point.measures[name] for point in points], pa.float64())
+    for name, values in samples.columns.items():
+        own = [value for value in one_type(values) for _ in range(each)] * len(points)
+        columns[f"{COLUMN}{name}"] = pa.array(own)
     with whole_file(path) as partial:
         pq.write_table(pa.table(columns), partial, compression="zstd")
 
@@ -136,6 +151,11 @@ def _columns(file: Path, table: pa.Table, rewards: tuple[str, ...]) -> dict[str,
         if column.null_count:
             raise ResultsError(f"{file}: the column {name!r} has empty cells.", AGAIN)
         columns[name] = column.to_pylist() if kind == pa.string() else column.to_numpy()
+    for name in MEASURES:
+        if name in table.column_names and table.column(name).type == pa.float64() and not table.column(name).null_count:
+            columns[name] = table.column(name).to_numpy()
+    own = [name for name in table.column_names if name.startswith(COLUMN)]
+    columns[COLUMN] = {name.removeprefix(COLUMN): table.column(name) for name in own}
     return columns
 
 
@@ -155,6 +175,7 @@ def _point_samples(table: dict[str, Any], rows: list[int], rewards: tuple[str, .
         scores={name: table[f"score:{name}"][rows] for name in rewards},
         tokens=table["tokens"][rows],
         ended_by_eos=table["ended_by_eos"][rows],
+        measures={name: table[name][rows] for name in MEASURES if name in table},
         per_prompt=each,
     )
 

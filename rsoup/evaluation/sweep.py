@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -33,10 +33,12 @@ from rsoup.evaluation.trajectory import read_trajectory
 from rsoup.evaluation.vllm import require_vllm
 from rsoup.mixing.checkpoints import Model
 from rsoup.models.load import model_source
+from rsoup.pareto.direction import signs_of
 from rsoup.progress import Progress
 from rsoup.recipe import START, EvaluationSection, Recipe
 from rsoup.resolve import Resolved
 from rsoup.tasks.loading import Example
+from rsoup.tasks.plain import columns_of
 
 
 def evaluate(
@@ -71,7 +73,7 @@ def evaluate(
             "model.revision: whole models are read at the hub's newest revision, and the base would not be.",
             "Leave it out, or give a folder that holds that revision.",
         )
-    for warning in plan.warnings:
+    for warning in (*plan.warnings, *_trained_otherwise(plan, recipe)):
         progress.say(f"warning: {warning}")
     _check_base(plan, resolved.base)
     examples, left_out = _held_out(resolved, progress)
@@ -80,6 +82,8 @@ def evaluate(
         progress.say(remark)
     bench = Bench(resolved, plan, examples, start, out, progress)
     measured = _in_order(plan, _measure(recipe, plan, bench))
+    if thinks := resolved.task.response == "after_think":
+        _tell_unfinished({point.id: own.unfinished for point, own in measured.items()}, progress)
     results = Results(
         recipe=recipe.name,
         task=resolved.task.name,
@@ -88,15 +92,17 @@ def evaluate(
         generation=_generation(settings, bench.dtype, START if start is not None else "base"),
         prompts=Prompts(count=len(examples), sha256=bench.prompts_sha256, split="test", left_out=left_out),
         rewards=tuple(recipe.rewards),
+        directions={name: recipe.rewards[name].direction for name in recipe.rewards} if recipe.minimized else {},
         adapters={name: _adapter(adapter, out, plan) for name, adapter in plan.adapters.items()},
         method=plan.method,
-        points=tuple(_point(point, own) for point, own in measured.items()),
+        points=tuple(_point(point, own, thinks=thinks) for point, own in measured.items()),
         versions={"rsoup": __version__, **{name: version(name) for name in ("torch", "transformers")}},
     )
     samples = Samples(
         tuple(example.id for example in examples),
         tuple(example.post for example in examples),
         {point.id: own.samples() for point, own in measured.items()},
+        columns_of([example.columns for example in examples]),
     )
     write_results(out / RESULTS, results, samples)
     write_timing(out, {point.id: own for point, own in measured.items()})
@@ -138,12 +144,19 @@ def _held_out(resolved: Resolved, progress: Progress) -> tuple[list[Example], in
     return examples, sum(held_out.dropped.values())
 
 
+def _tell_unfinished(shares: Mapping[str, float], progress: Progress) -> None:
+    """Say how many answers were read as empty because their thoughts had no end."""
+    told = ", ".join(f"{name} {share:.0%}" for name, share in shares.items() if share)
+    if told:
+        progress.say(f"Answers read as empty, since their thought has no end (evaluation.max_new_tokens): {told}.")
+
+
 def _next(recipe: Recipe, plan: Plan, measured: dict[PlannedPoint, Measured]) -> PlannedPoint | None:
     """Return the mix to measure next, None when there is none left."""
     found = {plan.position(point): own for point, own in measured.items()}
     places = [place for place in found if place is not None]
-    scores = [[found[place].mean(name) for name in recipe.rewards] for place in places]
-    weights = next_point(np.array(places), np.array(scores), recipe.seed)
+    scores = np.array([[found[place].mean(name) for name in recipe.rewards] for place in places])
+    weights = next_point(np.array(places), scores * signs_of(recipe.rewards, recipe.minimized), recipe.seed)
     return None if weights is None else plan.point_at(weights)
 
 
@@ -153,6 +166,20 @@ def _in_order(plan: Plan, measured: dict[PlannedPoint, Measured]) -> dict[Planne
     along = iter(sorted(line, key=lambda point: point.lam or 0.0))
     order = [next(along) if point in line else point for point in measured]
     return {point: measured[point] for point in order}
+
+
+def _trained_otherwise(plan: Plan, recipe: Recipe) -> list[str]:
+    """Say of which adapters a training took a reward the other way than the recipe does."""
+    warnings = []
+    for adapter in adapters_in(plan.adapters).values():
+        told = adapter.provenance.raw if adapter.provenance is not None else {}
+        trained = told.get("rewards")
+        for name, weight in trained.items() if isinstance(trained, dict) else ():
+            lowered = name in (told.get("minimized") or [])
+            if weight and name in recipe.rewards and lowered != (name in recipe.minimized):
+                ways = ("lower", "raise") if lowered else ("raise", "lower")
+                warnings.append(f"{adapter.name} was trained to {ways[0]} {name}; the recipe says to {ways[1]} it.")
+    return warnings
 
 
 def _check_base(plan: Plan, base: resolve.Base) -> None:
@@ -166,7 +193,7 @@ def _check_base(plan: Plan, base: resolve.Base) -> None:
             )
 
 
-def _point(point: PlannedPoint, measured: Measured) -> Point:
+def _point(point: PlannedPoint, measured: Measured, *, thinks: bool) -> Point:
     samples, tokens = measured.samples(), [own.tokens for own in measured.completions]
     extras = {
         "completion_tokens": float(samples.tokens.mean()),
@@ -179,6 +206,8 @@ def _point(point: PlannedPoint, measured: Measured) -> Point:
         extras["kl"] = float(samples.measures["kl"].mean())
     if "surprise" in samples.measures:
         extras["base_perplexity"] = perplexity(samples.measures["surprise"].tolist(), int(samples.tokens.sum()))
+    if thinks:
+        extras["unfinished_thoughts"] = measured.unfinished
     if point.kind in ("ensemble", "mod"):
         extras["passes_per_token"] = float(len(point.used))
     return Point(

@@ -20,7 +20,7 @@ from rsoup.models.sampling import generator_for
 from rsoup.recipe import Recipe
 from rsoup.resolve import Base
 from rsoup.tasks.loading import Example
-from rsoup.tasks.responses import read_responses
+from rsoup.tasks.responses import read_responses, unfinished_thoughts
 
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """The ranks vLLM sizes its buffers for."""
@@ -71,9 +71,10 @@ class Vllm:
         for example, output in zip(examples, outputs, strict=True):
             rows = [tuple(own.token_ids) for own in output.outputs]
             texts = read_responses(self._tokenizer, [example] * len(rows), rows)
+            unfinished = unfinished_thoughts(self._tokenizer, [example] * len(rows), rows)
             done[example.id] = [
-                Completion(text=text, tokens=row, ended_by_eos=own.finish_reason == "stop")
-                for text, row, own in zip(texts, rows, output.outputs, strict=True)
+                Completion(text=text, tokens=row, unfinished=open_, ended_by_eos=own.finish_reason == "stop")
+                for text, row, open_, own in zip(texts, rows, unfinished, output.outputs, strict=True)
             ]
             on_prompt()
         return done

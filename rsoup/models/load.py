@@ -6,7 +6,7 @@ import ctypes
 import importlib.util
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -174,14 +174,18 @@ def load_tokenizer(name: str, revision: str | None) -> Any:
         return AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
 
 
-def load_weights(loader: Any, source: str, revision: str | None, **options: Any) -> Any:
-    """Load a model as ``loader`` does, silently; ValueError if the folder lacks weights, which would be random."""
+def load_weights(loader: Any, source: str, revision: str | None, *, given: Collection[str] = (), **options: Any) -> Any:
+    """Load a model as ``loader`` does, silently; ValueError if the folder lacks weights, which would be random.
+
+    Those ``given`` may be missing: the caller has them.
+    """
     transformers_logging.set_verbosity_error()
     options = {"trust_remote_code": False, **options}  # without it, a terminal is asked whether to run it
     with LOADING:
         model, notes = loader.from_pretrained(source, revision=revision, output_loading_info=True, **options)
-    if notes["missing_keys"]:
-        raise ValueError(f"it lacks the weights {min(notes['missing_keys'])}")
+    missing = {*notes["missing_keys"], *(key for key, *_ in notes["mismatched_keys"])} - set(given)
+    if missing:
+        raise ValueError(f"it lacks the weights {min(missing)}")
     return model
 
 

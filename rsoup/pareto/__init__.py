@@ -1,1 +1,1 @@
-"""Statistics of fronts: pure functions on arrays. Every reward is better when larger."""
+"""Statistics of fronts: pure functions on arrays of gains, which are better when larger (see ``direction``)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from rsoup import __version__
+from rsoup.pareto.direction import turned
 from rsoup.pareto.dominance import Floats
 from rsoup.pareto.indicators import is_exact
 from rsoup.report.choices import choose, preferences
@@ -15,29 +16,31 @@ from rsoup.report.measured import Measured
 from rsoup.report.options import Options
 from rsoup.report.schema import Made, Report
 
-SMALLEST = "the smallest score on each reward over everything compared, no margin"
+WORST = "the worst score on each reward over everything compared, no margin"
 
 
 def analyse(measured: Measured, options: Options) -> Report:
     """Return the report on measured scores; refuses options that do not fit them."""
-    options.check_rewards(measured.rewards)
-    evidence = gather(measured, options.draws, options.seed)
-    reference = _reference_point(measured, options)
+    options.check_rewards(measured.rewards, measured.minimized)
+    evidence = gather(measured.as_gains(), options.draws, options.seed)
+    gains = evidence.measured
+    reference = _reference_point(gains, options)
     points = report_points(evidence)
     by_reward = lmc(evidence)
     comparison = compare(evidence, reference)
     return Report(
         rewards=list(measured.rewards),
+        directions={name: "minimize" if name in measured.minimized else "maximize" for name in measured.rewards},
         points=points,
         front=[point.id for point in points if point.on_front],
-        reference_rule="given" if options.reference else SMALLEST,
+        reference_rule="given" if options.reference else WORST,
         hypervolume=volumes(evidence, reference),
-        mean_inner_product=preference_fit(measured),
-        controllability=controllabilities(measured),
+        mean_inner_product=preference_fit(gains),
+        controllability=controllabilities(gains),
         comparison=comparison,
         lmc=by_reward,
         hypotheses={"lmc": lmc_hypothesis(by_reward), "coverage": coverage_hypothesis(comparison)},
-        preferences=preferences(measured),
+        preferences=preferences(gains),
         choices=choose(evidence, options),
         experts=dict(measured.experts),
         adapters=dict(measured.adapters),
@@ -49,11 +52,11 @@ def analyse(measured: Measured, options: Options) -> Report:
     )
 
 
-def _reference_point(measured: Measured, options: Options) -> Floats:
+def _reference_point(gains: Measured, options: Options) -> Floats:
     if options.reference:
-        return measured.vector(options.reference)
-    smallest: Floats = np.min(measured.scores, axis=0)
-    return smallest
+        return turned(gains.vector(options.reference), gains.signs)
+    worst: Floats = np.min(gains.scores, axis=0)
+    return worst
 
 
 def _notes(evidence: Evidence) -> list[str]:
@@ -62,13 +65,20 @@ def _notes(evidence: Evidence) -> list[str]:
     notes = [_about_intervals(evidence)]
     if not is_exact(*measured.scores.shape):
         notes.append(f"Hypervolumes of {len(measured.rewards)} rewards are approximate, to a few per cent.")
+    if measured.bare:
+        told = [name for name in measured.rewards if name in measured.bare]
+        which = f"{' and '.join(told)} {'is' if len(told) == 1 else 'are'}"
+        notes.append(f"{which} known by the means alone: without intervals, and taken as exact in all others.")
     if evidence.settings is not None and evidence.settings.prompts > 1 and _any_constant(measured):
         notes.append("Some scores are the same on every prompt: their intervals have no width, whatever others show.")
     return notes
 
 
 def _any_constant(measured: Measured) -> bool:
-    return measured.samples is not None and bool((np.ptp(measured.samples, axis=(0, 1)) == 0).any())
+    if measured.samples is None:
+        return False
+    sampled = [name not in measured.bare for name in measured.rewards]
+    return bool((np.ptp(measured.samples[..., sampled], axis=(0, 1)) == 0).any())
 
 
 def _about_intervals(evidence: Evidence) -> str:

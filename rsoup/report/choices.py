@@ -1,4 +1,7 @@
-"""Models chosen for a preference, a floor or the knee, each with the command that makes it."""
+"""Models chosen for a preference, within bounds or at the knee, each with the command that makes it.
+
+All functions take gains (``Measured.as_gains``); what they return for a report is in the rewards' own sign.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import numpy as np
 from rsoup.errors import ResultsError
 from rsoup.mixing.checkpoints import RULES
 from rsoup.pareto.choice import best_at_least, best_for, halves, knee, nearest, regret, simplex_lattice
+from rsoup.pareto.direction import turned
 from rsoup.pareto.dominance import Floats
 from rsoup.report.evidence import Evidence
 from rsoup.report.measured import Measured, weights_id
@@ -22,19 +26,20 @@ LATTICE_STEPS = {1: 1, 2: 10, 3: 5, 4: 4}  # preferences shown, by number of rew
 def choose(evidence: Evidence, options: Options) -> list[Choice]:
     """Return the models that the options ask for."""
     choices = [choice for mu in options.prefer for choice in _preferred(evidence, mu, options.seed)]
-    if options.at_least:
+    if options.at_least or options.at_most:
         choices.append(_constrained(evidence, options))
     if options.knee:
         candidates = _candidates(evidence.measured)
         row = candidates[knee(evidence.measured.scores[candidates])]
-        words = "The measured soup farthest above the line between the front's extremes, on scaled rewards."
+        what = _word(evidence.measured)
+        words = f"The measured {what} farthest beyond the line between the front's extremes, on scaled rewards."
         choices.append(_choice(evidence, "knee", {}, row, words))
     return choices
 
 
 def preferences(measured: Measured) -> list[Preference]:
     """Return the best measured soup for every preference of a lattice."""
-    candidates = measured.rows("soup", "expert")
+    candidates = measured.rows("soup", "expert") or measured.rows("model")
     if not candidates:
         return []
     lattice = simplex_lattice(len(measured.rewards), LATTICE_STEPS.get(len(measured.rewards), 2))
@@ -45,7 +50,7 @@ def mix_command(measured: Measured, weights: Mapping[str, float]) -> str:
     """Return the ``rsoup mix`` command that makes the soup of these weights."""
     parts = {name: weight for name, weight in weights.items() if weight}
     if not parts:
-        return "# The weights of this soup are not known: no command makes it."
+        return "# The weights of this point are not known: no command makes it."
     rule = RULES.get(measured.method or "")  # of whole models, whose first gives tokenizer and dtypes at any weight
     parts = dict(weights) if rule else parts
     words = ["rsoup", "mix", *(measured.adapters.get(name, name) for name in parts)]
@@ -71,7 +76,8 @@ def _preference(measured: Measured, row: int, mu: Floats) -> Preference:
 
 
 def _candidates(measured: Measured) -> list[int]:
-    rows = measured.rows("soup", "expert")
+    """Return the soups and experts; models that nothing is known of, where there are none."""
+    rows = measured.rows("soup", "expert") or measured.rows("model")
     if not rows:
         raise ResultsError("There is no soup or expert to choose from.", "Evaluate soups, or leave the choice out.")
     return rows
@@ -86,7 +92,10 @@ def _preferred(evidence: Evidence, mu: Mapping[str, float], seed: int) -> list[C
     samples = _by_prompt(measured)
     if samples is None:
         row = candidates[best_for(measured.scores[candidates], vector)]
-        words = "Best measured soup for the weighted score; without single scores it cannot be judged on other prompts."
+        words = (
+            f"Best measured {_word(measured)} for the weighted score; "
+            "without single scores it cannot be judged on other prompts."
+        )
         return [*chosen, _choice(evidence, "validation", mu, row, words)]
     validation, _ = halves(len(samples), seed)
     row = candidates[best_for(samples[validation].mean(axis=0)[candidates], vector)]
@@ -120,42 +129,46 @@ def _as_weights(evidence: Evidence, mu: Mapping[str, float], candidates: list[in
 
 
 def _constrained(evidence: Evidence, options: Options) -> Choice:
-    """Choose the best soup whose means reach every floor."""
-    measured = evidence.measured
-    candidates = _candidates(measured)
-    floors = np.array([options.at_least.get(name, -np.inf) for name in measured.rewards])
-    row = best_at_least(measured.scores[candidates], floors, _aim(measured, options))
+    """Choose the best soup whose means keep every bound."""
+    gains = evidence.measured
+    candidates = _candidates(gains)
+    bounds = {**options.at_least, **options.at_most}
+    floors = np.where([name in bounds for name in gains.rewards], turned(gains.vector(bounds), gains.signs), -np.inf)
+    row = best_at_least(gains.scores[candidates], floors, _aim(gains, options))
     if row is None:
-        raise _unreached(measured, candidates, options.at_least)
+        raise _unreached(gains, candidates, floors, options)
     row = candidates[row]
     sure = evidence.probability(lambda scores: np.all(scores[[row]] >= floors, axis=1))
-    words = f"Best measured soup with {_listed(options.at_least)}"
-    words += "." if sure is None else f"; the floor holds in {float(sure[0]):.0%} of the draws."
+    words = f"Best measured {_word(gains)} with {_listed(options)}"
+    words += "." if sure is None else f"; this holds in {float(sure[0]):.0%} of the draws."
     probability = None if sure is None else float(sure[0])
-    return _choice(evidence, "at least", options.at_least, row, words, probability=probability)
+    rule: Rule = "bounds" if options.at_least and options.at_most else "at least" if options.at_least else "at most"
+    return _choice(evidence, rule, bounds, row, words, probability=probability)
 
 
-def _unreached(measured: Measured, candidates: list[int], floors: Mapping[str, float]) -> ResultsError:
-    """Name the soup that misses the floors by least: by the largest part of a reward's range that it lacks."""
-    columns = [measured.rewards.index(name) for name in floors]
-    scores = measured.scores[np.ix_(candidates, columns)]
-    span = np.ptp(scores, axis=0)
-    missing = np.maximum(np.array(list(floors.values())) - scores, 0) / np.where(span > 0, span, 1.0)
+def _unreached(gains: Measured, candidates: list[int], floors: Floats, options: Options) -> ResultsError:
+    """Name the soup that misses the bounds by least: by the largest part of a reward's range that it lacks."""
+    columns = np.flatnonzero(np.isfinite(floors))
+    own = gains.scores[np.ix_(np.array(candidates), columns)]
+    span = np.ptp(own, axis=0)
+    missing = np.maximum(floors[columns] - own, 0) / np.where(span > 0, span, 1.0)
     nearest_row = int(missing.max(axis=1).argmin())
-    found = ", ".join(f"{name} {score:.6g}" for name, score in zip(floors, scores[nearest_row], strict=True))
+    scores = turned(own[nearest_row], gains.signs[columns])
+    found = ", ".join(f"{gains.rewards[column]} {score:.6g}" for column, score in zip(columns, scores, strict=True))
+    flags = " and ".join(flag for flag, given in _bounds(options).items() if given)
     return ResultsError(
-        f"--at-least: no soup reaches {_listed(floors)}; "
-        f"the nearest point, {measured.models[candidates[nearest_row]].id}, has {found}.",
-        "Lower a floor, or evaluate more soups.",
+        f"{flags}: no {_word(gains)} reaches {_listed(options)}; "
+        f"the nearest point, {gains.models[candidates[nearest_row]].id}, has {found}.",
+        "Ask for less, or evaluate more soups.",
     )
 
 
 def _aim(measured: Measured, options: Options) -> Floats:
-    """Return what to raise above the floors: the first preference, or the rewards without a floor, equally scaled."""
+    """Return what to raise within the bounds: the first preference, or the rewards without one, equally scaled."""
     if options.prefer:
         return measured.vector(options.prefer[0])
     span = np.ptp(measured.scores, axis=0)
-    free = np.array([name not in options.at_least for name in measured.rewards])
+    free = np.array([name not in options.at_least and name not in options.at_most for name in measured.rewards])
     wanted = free if free.any() else np.ones_like(free)
     return np.where(wanted & (span > 0), 1 / np.where(span > 0, span, 1.0), 0.0)
 
@@ -220,5 +233,15 @@ def _lost(lost: Estimate) -> str:
     return f"the best soup has {lost.value:.3g} more{error}"
 
 
-def _listed(floors: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} >= {floor:.10g}" for name, floor in floors.items())
+def _bounds(options: Options) -> dict[str, Mapping[str, float]]:
+    return {"--at-least": options.at_least, "--at-most": options.at_most}
+
+
+def _listed(options: Options) -> str:
+    floors = [f"{name} >= {floor:.10g}" for name, floor in options.at_least.items()]
+    return ", ".join([*floors, *(f"{name} <= {ceiling:.10g}" for name, ceiling in options.at_most.items())])
+
+
+def _word(measured: Measured) -> str:
+    """Return what the models to choose from are called."""
+    return "soup" if measured.rows("soup", "expert") else "model"

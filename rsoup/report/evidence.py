@@ -19,6 +19,7 @@ from rsoup.pareto.bootstrap import (
     interval,
     standard_error,
 )
+from rsoup.pareto.direction import turned_interval
 from rsoup.pareto.dominance import Bools, Floats
 from rsoup.report.measured import Measured
 from rsoup.report.schema import Bootstrap, Estimate, ScoreEstimate
@@ -30,7 +31,10 @@ LEVEL_DRAWS = 500
 
 @dataclass(frozen=True)
 class Evidence:
-    """Scores, and where single scores are known, bootstrap draws of them that are paired across models."""
+    """Gains, and where single scores are known, bootstrap draws of them that are paired across models.
+
+    Figures are of gains; ``told`` turns those of one reward into what was measured.
+    """
 
     measured: Measured
     draws: Floats | None  # (draws, models, rewards)
@@ -39,13 +43,13 @@ class Evidence:
 
     @cached_property
     def scores(self) -> list[dict[str, ScoreEstimate]]:
-        """Return the scores of every model by reward."""
+        """Return the scores of every model by reward, as they were measured."""
         scores = self.linear(lambda values: values)
         counts = self.measured.counts
         return [
             {
                 name: ScoreEstimate(
-                    mean=(own := scores.at(row, column)).value,
+                    mean=(own := self.told(name, scores.at(row, column))).value,
                     stderr=own.stderr,
                     n=None if counts is None else counts[row],
                     interval=own.interval,
@@ -54,6 +58,15 @@ class Evidence:
             }
             for row in range(len(self.measured.models))
         ]
+
+    def told(self, reward: str, gain: Estimate) -> Estimate:
+        """Turn a figure linear in the gains of one reward into one of its scores; drop errors that are unknown."""
+        sign = -1.0 if reward in self.measured.minimized else 1.0
+        value = sign * gain.value + 0.0
+        if reward in self.measured.bare:
+            return Estimate(value=value)
+        interval = None if gain.interval is None else turned_interval(gain.interval, sign)
+        return Estimate(value=value, stderr=gain.stderr, interval=interval)
 
     def estimate(
         self, statistic: Callable[[Floats], float], *, within: tuple[float, float] = (-np.inf, np.inf)

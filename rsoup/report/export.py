@@ -14,7 +14,8 @@ def chosen_soups(report: Report, folder: Path) -> dict[Path, mixing.Soup]:
     """Mix the soup of every choice of a report; return them by the places in ``folder`` where they belong."""
     if not report.choices:
         raise ResultsError(
-            "--export: nothing is chosen.", "Add --prefer NAME=WEIGHT,..., --at-least NAME=VALUE or --knee."
+            "--export: nothing is chosen.",
+            "Add --prefer NAME=WEIGHT,..., --at-least NAME=VALUE, --at-most NAME=VALUE or --knee.",
         )
     there = next((folder / choice.folder for choice in report.choices if (folder / choice.folder).exists()), None)
     if there is not None:

@@ -7,6 +7,7 @@ from typing import get_args
 import numpy as np
 
 from rsoup.evaluation.results import Kind
+from rsoup.pareto.direction import turned
 from rsoup.pareto.dominance import Floats, dominates, non_dominated
 from rsoup.pareto.indicators import (
     area_over_curve,
@@ -30,6 +31,7 @@ GROUPS: dict[str, tuple[Kind, ...]] = {
     "ensemble": ("ensemble",),
     "mod": ("mod",),
     "checkpoint": ("checkpoint",),
+    "model": ("model",),
 }
 
 
@@ -69,7 +71,7 @@ def _volume(evidence: Evidence, reference: Floats, rows: list[int]) -> Volume:
         value=volume.value,
         stderr=volume.stderr,
         interval=volume.interval,
-        reference_point=dict(zip(measured.rewards, reference.tolist(), strict=True)),
+        reference_point=dict(zip(measured.rewards, turned(reference, measured.signs).tolist(), strict=True)),
         points=[measured.models[row].id for row in rows],
         area_over_curve=area_over_curve(measured.scores[rows], reference, ideal),
         sparsity=sparsity(shares),

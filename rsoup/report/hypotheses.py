@@ -1,4 +1,4 @@
-"""The paper's two claims: mixes lie above the line between their experts; soups do as well as MORL runs."""
+"""The paper's two claims: mixes do as well as the line between their experts; soups do as well as MORL runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rsoup.report.evidence import Evidence, Linear
 from rsoup.report.measured import Measured, Model
 from rsoup.report.schema import Comparison, Estimate, Gap, Hypothesis, Lmc, MorlRun, Verdict
 
-LMC_CLAIM = "Linear mode connectivity: a mix scores at least the mix of its experts' scores, on every reward."
+LMC_CLAIM = "Linear mode connectivity: a mix does at least as well as the mix of its experts' scores, on every reward."
 COVERAGE_CLAIM = "Pareto coverage: for each preference a soup does at least as well as the MORL run trained for it."
 TOLD = 3  # rewards of which a sentence speaks
 
@@ -35,8 +35,16 @@ def lmc(evidence: Evidence) -> dict[str, Lmc]:
     gaps = evidence.linear(lambda scores: lmc_gap(scores[..., rows, :], weights, scores[..., experts, :]))
     reach = _reach(gaps)
     return {
-        name: _lmc([_gap(measured.models[row], gaps, place, column) for place, row in enumerate(rows)], reach, measured)
-        for column, name in enumerate(measured.rewards)
+        name: _lmc(
+            [
+                _gap(measured.models[row], evidence.told(name, gaps.at(place, column)), sign)
+                for place, row in enumerate(rows)
+            ],
+            reach,
+            sign,
+            measured,
+        )
+        for column, (name, sign) in enumerate(zip(measured.rewards, measured.signs.tolist(), strict=True))
     }
 
 
@@ -47,7 +55,7 @@ def lmc_hypothesis(by_reward: dict[str, Lmc]) -> Hypothesis:
     verdict = _worst([own.verdict for own in by_reward.values()])
     told = {name: own.shortfall for name, own in by_reward.items() if own.shortfall and own.verdict == verdict}
     if verdict == "holds":
-        words = "No mix scores below the line between its experts on any reward."
+        words = "No mix does worse than the line between its experts on any reward."
     elif verdict == "holds within error":
         words = f"{_shortfalls(told)}, which chance explains (95 %, all gaps at once)."
     else:
@@ -106,8 +114,7 @@ def _is_mix_of(model: Model, names: list[str]) -> bool:
     return bool(model.weights) and all(name in names for name, weight in model.weights.items() if weight)
 
 
-def _gap(model: Model, gaps: Linear, place: int, column: int) -> Gap:
-    estimate = gaps.at(place, column)
+def _gap(model: Model, estimate: Estimate, sign: float) -> Gap:
     return Gap(
         id=model.id,
         lam=model.lam,
@@ -115,7 +122,7 @@ def _gap(model: Model, gaps: Linear, place: int, column: int) -> Gap:
         gap=estimate.value,
         stderr=estimate.stderr,
         interval=estimate.interval,
-        exceeds_stderr=estimate.value < -(estimate.stderr or 0.0),
+        exceeds_stderr=sign * estimate.value < -(estimate.stderr or 0.0),
     )
 
 
@@ -129,15 +136,19 @@ def _reach(figures: Linear) -> float:
     return simultaneous_reach(figures.draws, figures.value, figures.samples)
 
 
-def _lmc(gaps: list[Gap], reach: float, measured: Measured) -> Lmc:
+def _lmc(gaps: list[Gap], reach: float, sign: float, measured: Measured) -> Lmc:
+    """Judge the gaps of one reward; ``sign`` is -1 if mixes above the line are the worse ones."""
+
+    def gain(gap: Gap) -> float:
+        return sign * gap.gap
+
     mixes = [gap for gap in gaps if sum(weight > 0 for weight in gap.weights.values()) > 1]
-    minimum = min(mixes, key=lambda gap: gap.gap, default=None)
     rounding = 1e-12 * float(np.abs(measured.scores).max())
-    short = [gap for gap in mixes if gap.gap < -rounding]
-    failing = [gap for gap in short if gap.gap + reach * (gap.stderr or 0.0) < 0]
+    short = [gap for gap in mixes if gain(gap) < -rounding]
+    failing = [gap for gap in short if gain(gap) + reach * (gap.stderr or 0.0) < 0]
     verdict: Verdict = "fails" if failing else "holds within error" if short else "holds" if mixes else "unknown"
-    shortfall = min(failing or short, key=lambda gap: gap.gap, default=None)
-    return Lmc(gaps=gaps, minimum=minimum, shortfall=shortfall, verdict=verdict)
+    shortfall = min(failing or short, key=gain, default=None)
+    return Lmc(gaps=gaps, minimum=min(mixes, key=gain, default=None), shortfall=shortfall, verdict=verdict)
 
 
 def _worst(verdicts: list[Verdict]) -> Verdict:
@@ -151,8 +162,9 @@ def _shortfalls(gaps: dict[str, Gap]) -> str:
     for name, gap in gaps.items():
         where = f"at lambda {gap.lam:g}" if gap.lam is not None else f"at {gap.id}"
         error = "" if gap.stderr is None else f" (standard error {gap.stderr:.2g})"
-        parts.append(f"{where} {name} lies {-gap.gap:.3g} below the line{error}")
-    told = ", ".join(parts[:TOLD]) + (f", and so do {len(parts) - TOLD} more rewards" if len(parts) > TOLD else "")
+        side = "below" if gap.gap < 0 else "above"
+        parts.append(f"{where} {name} lies {abs(gap.gap):.3g} {side} the line{error}")
+    told = ", ".join(parts[:TOLD]) + (f", and so it is with {len(parts) - TOLD} more" if len(parts) > TOLD else "")
     return told[0].upper() + told[1:]
 
 

@@ -33,7 +33,7 @@ def make_report(inputs: Sequence[Path], out: Path, options: Options, export: Pat
         raise ResultsError(f"{out}: is a file, not a folder.", "Give a folder with -o.")
     if (out / PAGE).exists() and not (out / FIGURES).exists():
         raise ResultsError(f"{out / PAGE}: is there, and no report's.", "Give another folder with -o.")
-    measured = read_inputs(list(inputs), options.objectives, options.where)
+    measured = read_inputs(list(inputs), options.objectives, options.where, options.minimize)
     report = analyse(measured, options)
     page = render_page(report, measured.texts)
     soups = {} if export is None else chosen_soups(report, export)

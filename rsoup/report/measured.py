@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from rsoup.evaluation.results import Kind, Samples
+from rsoup.pareto.direction import signs_of, turned
 from rsoup.pareto.dominance import Floats
 
 
@@ -40,7 +41,10 @@ class Source:
 
 @dataclass(frozen=True)
 class Measured:
-    """Scores of several models on the same rewards; single scores where the input has them."""
+    """Scores of several models on the same rewards; single scores where the input has them.
+
+    Readers give scores with their own sign; everything that compares takes those of ``as_gains``.
+    """
 
     rewards: tuple[str, ...]
     models: tuple[Model, ...]
@@ -54,6 +58,18 @@ class Measured:
     method: str | None = None
     texts: Samples | None = None
     notes: tuple[str, ...] = ()
+    minimized: frozenset[str] = frozenset()  # rewards of which lower scores are better
+    bare: frozenset[str] = frozenset()  # rewards known by their means alone, beside others with single scores
+
+    @property
+    def signs(self) -> Floats:
+        """(rewards,): what turns scores into gains, or gains into scores."""
+        return signs_of(self.rewards, self.minimized)
+
+    def as_gains(self) -> Measured:
+        """Return the same with all scores better when larger."""
+        samples = None if self.samples is None else turned(self.samples, self.signs)
+        return replace(self, scores=turned(self.scores, self.signs), samples=samples)
 
     def rows(self, *kinds: Kind) -> list[int]:
         """Return the rows of the models of these kinds."""

@@ -18,8 +18,10 @@ class Options:
     reference: Mapping[str, float] = field(default_factory=dict)
     prefer: tuple[Mapping[str, float], ...] = ()
     at_least: Mapping[str, float] = field(default_factory=dict)
+    at_most: Mapping[str, float] = field(default_factory=dict)
     knee: bool = False
-    objectives: Mapping[str, str] = field(default_factory=dict)  # reward name -> LABEL or LABEL1-LABEL2
+    objectives: Mapping[str, str] = field(default_factory=dict)  # reward name -> LABEL, -LABEL or LABEL1-LABEL2
+    minimize: tuple[str, ...] = ()  # rewards of which lower scores are better
     where: Mapping[str, str] = field(default_factory=dict)  # CSV column -> value of the rows to keep
     draws: int = 2000
     seed: int = 0
@@ -31,6 +33,8 @@ class Options:
         reference: Iterable[str] = (),
         prefer: Iterable[str] = (),
         at_least: Iterable[str] = (),
+        at_most: Iterable[str] = (),
+        minimize: Iterable[str] = (),
         knee: bool = False,
         objective: Iterable[str] = (),
         where: Iterable[str] = (),
@@ -48,6 +52,8 @@ class Options:
             reference=numbers("--reference", reference),
             prefer=tuple(_preference(text) for text in prefer),
             at_least=numbers("--at-least", at_least),
+            at_most=numbers("--at-most", at_most),
+            minimize=tuple(dict.fromkeys(minimize)),
             knee=knee,
             objectives=_pairs("--objective", objective, "reward"),
             where=_pairs("--where", where, "column"),
@@ -55,13 +61,26 @@ class Options:
             seed=seed,
         )
 
-    def check_rewards(self, rewards: tuple[str, ...]) -> None:
-        """Refuse options that speak of rewards which were not measured."""
-        named = {"--reference": [self.reference], "--prefer": list(self.prefer), "--at-least": [self.at_least]}
+    def check_rewards(self, rewards: tuple[str, ...], minimized: frozenset[str] = frozenset()) -> None:
+        """Refuse options that speak of rewards which were not measured, or bound them on the better side."""
+        bounds = {"--at-least": [self.at_least], "--at-most": [self.at_most]}
+        named = {"--reference": [self.reference], "--prefer": list(self.prefer), **bounds}
         for flag, mappings in named.items():
             for name in (name for mapping in mappings for name in mapping):
                 if name not in rewards:
                     raise ResultsError(f"{flag}: {name!r} is no reward of these points.", did_you_mean(name, rewards))
+        for name, bound in self.at_least.items():
+            if name in minimized:
+                raise ResultsError(
+                    f"--at-least {name}={bound:g}: lower is better for {name}, so a floor keeps out the best.",
+                    f"Write --at-most {name}={bound:g}.",
+                )
+        for name, bound in self.at_most.items():
+            if name not in minimized:
+                raise ResultsError(
+                    f"--at-most {name}={bound:g}: higher is better for {name}, so a ceiling keeps out the best.",
+                    f"Write --at-least {name}={bound:g}; if lower is better, add --minimize {name}.",
+                )
         missing = [name for name in rewards if self.reference and name not in self.reference]
         if missing:
             raise ResultsError(f"--reference: says nothing of {missing[0]!r}.", f"Add --reference {missing[0]}=VALUE.")

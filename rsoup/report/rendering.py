@@ -7,14 +7,17 @@ import hashlib
 import html
 import json
 import re
+from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
 
 from rsoup.evaluation.results import Samples
 from rsoup.report.schema import Report
+from rsoup.tasks.plain import as_text
 
 SCRIPTS = ("core.js", "plot.js", "front.js", "move.js", "choose.js", "texts.js", "facts.js", "main.js")
-TEXT_BYTES = 5_000_000  # of prompts and completions on a page
+TEXT_BYTES = 5_000_000  # of prompts, their columns and completions on a page
+CELL_LENGTH = 400  # characters of a column's value on a page
 
 
 def render_page(report: Report, texts: Samples | None) -> str:
@@ -58,11 +61,13 @@ def _texts(texts: Samples | None) -> dict[str, Any] | None:
     """Return as many prompts, with every point's completion and scores, as fit the page."""
     if texts is None:
         return None
-    kept = _fitting(texts)
+    columns = _columns(texts)
+    kept = _fitting(texts, columns)
     rewards = next(iter(texts.points.values())).scores
     return {
         "total": len(texts.prompts),
         "prompts": list(texts.prompts[:kept]),
+        "columns": {name: values[:kept] for name, values in columns.items()},
         "ranges": {
             name: [
                 round(float(min(own.scores[name].min() for own in texts.points.values())), 4),
@@ -80,11 +85,22 @@ def _texts(texts: Samples | None) -> dict[str, Any] | None:
     }
 
 
-def _fitting(texts: Samples) -> int:
+def _columns(texts: Samples) -> dict[str, list[str]]:
+    """Return the columns of the data as texts, long ones cut; those that only repeat the prompts are left out."""
+    columns = {name: [_cut(as_text(value)) for value in values] for name, values in texts.columns.items()}
+    prompts = [_cut(prompt) for prompt in texts.prompts]
+    return {name: values for name, values in columns.items() if values != prompts}
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= CELL_LENGTH else f"{text[:CELL_LENGTH]}…"
+
+
+def _fitting(texts: Samples, columns: Mapping[str, list[str]]) -> int:
     """Return how many prompts fit; at least one."""
     size = 0
     for row, prompt in enumerate(texts.prompts):
-        size += len(prompt.encode())
+        size += len(prompt.encode()) + sum(len(values[row].encode()) for values in columns.values())
         size += sum(len(own.completions[row].encode()) + 10 * (1 + len(own.scores)) for own in texts.points.values())
         if size > TEXT_BYTES and row > 0:
             return row

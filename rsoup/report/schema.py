@@ -7,12 +7,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from rsoup.evaluation.results import Kind, Record
+from rsoup.recipe import Direction
 
 SCHEMA: Literal[1] = 1
 
 Interval = tuple[float, float]
 Verdict = Literal["holds", "holds within error", "fails", "unknown"]
-Rule = Literal["lambda = mu", "validation", "at least", "knee"]
+Rule = Literal["lambda = mu", "validation", "at least", "at most", "bounds", "knee"]
 
 
 class Estimate(Record):
@@ -47,7 +48,10 @@ class ReportPoint(Record):
 
 
 class Volume(Record):
-    """The front of one kind of points; area, sparsity and spacing are of rewards scaled over every point."""
+    """The front of one kind of points; area, sparsity and spacing are of rewards scaled over every point.
+
+    The volume lies between the points and the reference point, which has the rewards' own sign.
+    """
 
     value: float
     stderr: float | None
@@ -60,7 +64,10 @@ class Volume(Record):
 
 
 class Gap(Record):
-    """How far a mix lies above (or, negative, below) the line between its experts on one reward."""
+    """How far a mix lies above (or, negative, below) the line between its experts on one reward.
+
+    Above is better, but worse where the reward is minimised.
+    """
 
     id: str
     lam: Annotated[float | None, Field(alias="lambda")]
@@ -68,15 +75,17 @@ class Gap(Record):
     gap: float
     stderr: float | None
     interval: Interval | None
-    exceeds_stderr: bool = Field(description="the gap is negative by more than its standard error, or 0 if unknown")
+    exceeds_stderr: bool = Field(
+        description="the mix is worse than the line by more than the standard error, or 0 if unknown"
+    )
 
 
 class Lmc(Record):
-    """The gaps of one reward; the minimum is taken over real mixes, as the gap of an expert is 0."""
+    """The gaps of one reward; the worst is taken over real mixes, as the gap of an expert is 0."""
 
     gaps: list[Gap]
-    minimum: Gap | None
-    shortfall: Gap | None = Field(description="the deepest gap below 0, of those that chance does not explain if any")
+    minimum: Gap | None = Field(description="the worst gap: the smallest, or if the reward is minimised the largest")
+    shortfall: Gap | None = Field(description="the worst gap if a mix is worse than the line, beyond chance if any is")
     verdict: Verdict
 
 
@@ -94,7 +103,9 @@ class MorlRun(Record):
     id: str
     mu: dict[str, float] | None
     best_soup: str | None
-    difference: Estimate | None = Field(description="mu . R of the best soup minus that of the run")
+    difference: Estimate | None = Field(
+        description="mu . R of the best soup minus that of the run, minimised rewards negative"
+    )
     verdict: Verdict = Field(description="whether a soup does as well, judged for all runs at once")
     dominated_by: list[str]
     dominates: list[str]
@@ -123,14 +134,14 @@ class Choice(Record):
     nearest: str = Field(description="the measured point whose scores are given")
     scores: dict[str, ScoreEstimate]
     regret: Estimate | None
-    probability: float | None = Field(default=None, description="of meeting the floors of at least")
+    probability: float | None = Field(default=None, description="of meeting the bounds asked for")
     folder: str = Field(description="the name the command gives the model")
     command: str
     words: str
 
 
 class Preference(Record):
-    """The measured point with the largest mu . R."""
+    """The measured point with the largest mu . R, where minimised rewards count negatively."""
 
     mu: dict[str, float]
     id: str
@@ -161,12 +172,13 @@ class Report(Record):
 
     schema_number: Annotated[Literal[1], Field(alias="schema")] = SCHEMA
     rewards: list[str]
+    directions: dict[str, Direction] = Field(description="which way each reward is better; scores keep their sign")
     points: list[ReportPoint]
     front: list[str]
     reference_rule: str
     hypervolume: dict[str, Volume]
-    mean_inner_product: float | None
-    controllability: dict[str, float | None]
+    mean_inner_product: float | None = Field(description="of weights and scores, minimised ones negative")
+    controllability: dict[str, float | None] = Field(description="1: more of its expert always makes a reward better")
     comparison: Comparison | None
     lmc: dict[str, Lmc]
     hypotheses: dict[str, Hypothesis]
@@ -179,6 +191,17 @@ class Report(Record):
     notes: list[str]
     made_from: list[Made]
     rsoup: str
+
+    @property
+    def minimized(self) -> frozenset[str]:
+        """The rewards of which lower scores are better."""
+        return frozenset(name for name, way in self.directions.items() if way == "minimize")
+
+    def better(self, name: str) -> str:
+        """Say which way a reward is better; nothing where larger is better for all."""
+        if not self.minimized:
+            return ""
+        return "lower is better" if name in self.minimized else "higher is better"
 
     def point(self, point_id: str) -> ReportPoint:
         """Return the point of that id."""

@@ -7,14 +7,13 @@ import re
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from rsoup.errors import RecipeError, RewardError, did_you_mean, first_line
-from rsoup.files import sha256_file, sha256_json
-from rsoup.hub import commit_of, folder_or_hub_id, hub_trouble
-from rsoup.recipe import NAME_PATTERN, RewardSection
+from rsoup.errors import RecipeError, did_you_mean
+from rsoup.files import sha256_file
+from rsoup.recipe import NAME_PATTERN, TEMPLATE_WORDS, RewardSection
+from rsoup.rewards.sources import find_source
 
 
 @dataclass(frozen=True)
@@ -50,6 +49,10 @@ class RewardEntry:
 
 CLASSIFIER = "rsoup.rewards.classifier:Classifier"
 DEFAULT_TEMPLATE = "{post}{sep}{completion}"
+CHAT, PAIR, TEXT = TEMPLATE_WORDS
+
+READING = 2
+"""Counts the rules by which classifiers read and score: scores that were kept under others are not used."""
 
 
 def _judge(reads: str, returns: str, **settings: Any) -> RewardEntry:
@@ -157,17 +160,18 @@ def registry_entry(name: str, beside: Iterable[str] = ()) -> RewardEntry:
 def complete_reward(name: str, section: RewardSection, task: str | None = None) -> RewardSection:
     """Fill in what the registry knows of a reward, and the defaults of a classifier; ``task`` may change what it reads.
 
-    A name that the registry does not know is left as it is.
+    A name that the registry does not know is left as it is, and so is the template of a classifier of a user's own:
+    without one, it reads as its files say.
     """
     entry = None if section.model or section.function else REWARDS.get(section.use or name)
     judge = JUDGES.get(section.model or "") or (entry.judge if entry else None)
     model = section.model or (judge.model if judge else None)
     _check_keys(name, section, {} if entry is None else entry.settings, is_classifier=model is not None)
     if model is None:
-        known = {} if entry is None else {key: value for key, value in entry.settings.items() if value is not None}
-        missing = {key: value for key, value in known.items() if getattr(section, key) is None}
+        settings = {} if entry is None else {key: value for key, value in entry.settings.items() if value is not None}
+        missing = {key: value for key, value in settings.items() if getattr(section, key) is None}
         return section.model_copy(update=missing)
-    known = {"format": "0", "template": DEFAULT_TEMPLATE}
+    known: dict[str, Any] = {"format": "0"}
     if judge is not None:
         template = judge.templates.get(task or "", judge.template)
         known = {"format": judge.format, "template": template, "max_tokens": judge.max_tokens}
@@ -178,38 +182,36 @@ def complete_reward(name: str, section: RewardSection, task: str | None = None) 
 
 def _check_keys(name: str, section: RewardSection, settings: Mapping[str, Any], *, is_classifier: bool) -> None:
     """Refuse keys that the source of a reward does not read."""
-    for key in ("format", "template", "revision", "max_tokens", "trust_remote_code"):
-        if getattr(section, key) and not is_classifier:
+    for key in ("format", "template", "revision", "max_tokens", "trust_remote_code", "dtype"):
+        given = getattr(section, key)
+        if given and given != "auto" and not is_classifier:
             raise RecipeError(f"rewards.{name}: {key} is for a classifier, and this is none.", f"Leave {key} out.")
     for key in ("pattern", "target"):
         if getattr(section, key) is not None and key not in settings:
             raise RecipeError(f"rewards.{name}: {key} is not read by this reward.", f"Leave {key} out.")
 
 
-def reward_identity(name: str, section: RewardSection) -> dict[str, Any]:
-    """Return what decides the scores of a reward, to be hashed; a function's file counts by its content."""
+def reward_identity(name: str, section: RewardSection, device: str | None = None) -> dict[str, Any]:
+    """Return what decides the scores of a reward, to be hashed; a function's file counts by its content.
+
+    With the type of a ``device``, also the dtype that ``auto`` means there.
+    """
     section = complete_reward(name, section)
-    identity = section.model_dump(exclude={"batch_size"}, exclude_none=True)
+    identity = section.model_dump(exclude={"batch_size", "direction", "dtype"}, exclude_none=True)
     if section.model is None and section.function is None:
         identity["use"] = section.use or name
     if section.function is not None:
         identity["file"] = _code_sha256(section.function.rpartition(":")[0])
-    elif section.model is not None and Path(section.model).expanduser().is_dir():
-        identity["files"] = _folder_sha256(Path(section.model).expanduser())
     elif section.model is not None:
-        identity["revision"] = _commit(name, section.model, section.revision)
+        source = find_source(f"The reward {name}: {section.model}", section.model, section.revision)
+        identity |= {**source.identity(), "reading": READING}
+        identity["dtype"] = section.dtype if device is None else judge_dtype(section.dtype, device)
     return identity
 
 
-def _commit(name: str, model: str, revision: str | None) -> str:
-    """Return the commit of a reward model on the hub."""
-    what = f"The reward {name}: {model}"
-    repository = folder_or_hub_id(model, what, RewardError)
-    try:
-        return commit_of(repository, revision)
-    except OSError as problem:
-        told = f"{what}: cannot be found on the hub: {first_line(problem)}.", "Check the name and the network."
-        raise RewardError(*(hub_trouble(problem, what, "reward model") or told)) from problem
+def judge_dtype(dtype: str, device: str) -> str:
+    """Return the dtype of a classifier's weights on a device; ``auto`` is then that of its files."""
+    return "float32" if dtype == "auto" and device == "cpu" else dtype
 
 
 def search_working_folder() -> None:
@@ -230,12 +232,6 @@ def _code_sha256(source: str) -> str | None:
             spec = None
         path = spec.origin if spec else None
     return sha256_file(Path(path).expanduser()) if path and Path(path).expanduser().is_file() else None
-
-
-@cache
-def _folder_sha256(folder: Path) -> str:
-    """Return a hash over the files of a model folder."""
-    return sha256_json([[path.name, sha256_file(path)] for path in sorted(folder.iterdir()) if path.is_file()])
 
 
 def parse_reward(text: str, beside: Iterable[str] = ()) -> tuple[str, RewardSection]:

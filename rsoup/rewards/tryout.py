@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,17 +11,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import stats
 
-from rsoup.errors import RecipeError
+from rsoup.errors import ModelError, RecipeError
 from rsoup.progress import Progress
 from rsoup.recipe import Recipe, RewardSection
 from rsoup.rewards.samples import Sample, sample_of
 from rsoup.rewards.scoring import Scorer, make_scorer, score
-from rsoup.tasks import resolve_task
-from rsoup.tasks.loading import read_rows
+from rsoup.tasks import Task, resolve_task
+from rsoup.tasks.loading import Example, Examples, Rows, read_rows
+from rsoup.tasks.prompts import make_examples
 from rsoup.tasks.responses import apply_rule
+from rsoup.tasks.rows import Row
 
 if TYPE_CHECKING:
-    from rsoup.rewards.classifier import Reading
+    from rsoup.rewards.classifier import Read
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Trial:
     """The score of one completion and, of a classifier, what was read."""
 
     score: float
-    reading: Reading | None
+    reading: Read | None
 
 
 def try_reward(name: str, section: RewardSection, prompt: str, completion: str) -> Trial:
@@ -44,7 +47,7 @@ def try_reward(name: str, section: RewardSection, prompt: str, completion: str) 
 class RewardCheck:
     """What a reward makes of a recipe's answers: the mean and the spread of all scores, texts scored in a second.
 
-    ``preferred`` is the share of posts whose own answer scores above another post's (a tie counts half) with its
+    ``preferred`` is the share of posts whose own answer scores better than another post's (a tie counts half) with its
     standard error; None without reference answers.
     """
 
@@ -58,12 +61,18 @@ class RewardCheck:
 
 @dataclass(frozen=True)
 class Check:
-    """What a recipe's rewards make of its held-out rows; ``correlations`` are Spearman's, NaN for a constant reward."""
+    """What a recipe's rewards make of its held-out rows; ``correlations`` are Spearman's, NaN for a constant reward.
+
+    ``first`` is the first prompt, unless the model's tokenizer cannot be had; ``said`` is what is to be told of the
+    rows.
+    """
 
     rows: int
     references: int
     rewards: Mapping[str, RewardCheck]
     correlations: Mapping[str, Mapping[str, float]]
+    first: Example | None = None
+    said: tuple[str, ...] = ()
 
 
 def check_rewards(recipe: Recipe, count: int, progress: Progress) -> Check:
@@ -73,9 +82,9 @@ def check_rewards(recipe: Recipe, count: int, progress: Progress) -> Check:
     correlations and speed can be told all the same.
     """
     task = resolve_task(recipe.task)
-    rows = read_rows(task, "test").rows
-    with_reference = [row for row in rows if row.reference is not None]
-    chosen = (with_reference or rows)[:count]
+    found = read_rows(task, "test")
+    with_reference = [row for row in found.rows if row.reference is not None]
+    chosen = (with_reference or found.rows)[:count]
     if len(chosen) < 2:
         raise RecipeError(
             f"{task.eval_data or task.data}: too few held-out rows ({len(chosen)}) to compare.", "Give two or more."
@@ -86,6 +95,9 @@ def check_rewards(recipe: Recipe, count: int, progress: Progress) -> Check:
         else apply_rule(row.post, "first_sentence")
         for row in chosen
     ]
+    first, said = _first_prompt(recipe, task, found, chosen)
+    if not with_reference:
+        said = (*said, _missing_reference(task))
     others = answers[1:] + answers[:1]
     samples = [sample_of(row, answer) for row, answer in zip(chosen * 2, answers + others, strict=True)]
     progress.start("check", len(recipe.rewards))
@@ -93,10 +105,38 @@ def check_rewards(recipe: Recipe, count: int, progress: Progress) -> Check:
     checks: dict[str, RewardCheck] = {}
     for name, section in recipe.rewards.items():
         scores[name], seconds = _score(name, make_scorer(name, section), samples)
-        checks[name] = _summary(scores[name], seconds, judged=bool(with_reference))
+        lower = section.direction == "minimize"
+        checks[name] = _summary(scores[name], seconds, judged=bool(with_reference), lower=lower)
         progress.advance(name)
     progress.finish()
-    return Check(len(chosen), len(with_reference), checks, correlations(scores))
+    return Check(len(chosen), len(with_reference), checks, correlations(scores), first, said)
+
+
+def _first_prompt(
+    recipe: Recipe, task: Task, found: Rows, chosen: Sequence[Row]
+) -> tuple[Example | None, tuple[str, ...]]:
+    """Return the first prompt of some rows and what is to be told; DataError if no prompt can be made of them."""
+    from rsoup.models.load import load_tokenizer  # loads torch
+
+    try:
+        tokenizer = load_tokenizer(recipe.model.base, recipe.model.revision)
+    except ModelError as problem:
+        return None, (
+            *Examples((), found.dropped, said=found.said).remarks("held-out"),
+            f"No prompt: {problem.message}",
+        )
+    examples, refused = make_examples(task, tokenizer, chosen, recipe.seed)
+    dropped = Counter(found.dropped) + refused
+    return examples[0], tuple(Examples(tuple(examples), dropped, said=found.said).remarks("held-out"))
+
+
+def _missing_reference(task: Task) -> str:
+    stands_in = "the first sentences of the posts stand in, and nothing is preferred"
+    if task.reference is not None:
+        return f"The column {task.reference!r} holds no reference answer in any held-out row: {stands_in}."
+    if task.read is not None:
+        return f"No row has a reference answer: {stands_in}."
+    return f"No column is named as the reference answer (task.reference): {stands_in}."
 
 
 def _score(name: str, scorer: Scorer, samples: Sequence[Sample]) -> tuple[np.ndarray, float]:
@@ -107,9 +147,10 @@ def _score(name: str, scorer: Scorer, samples: Sequence[Sample]) -> tuple[np.nda
     return values.reshape(2, -1), time.perf_counter() - began
 
 
-def _summary(values: np.ndarray, seconds: float, *, judged: bool) -> RewardCheck:
+def _summary(values: np.ndarray, seconds: float, *, judged: bool, lower: bool = False) -> RewardCheck:
+    """Return what the scores (2, n) of own and other answers come to; ``lower`` scores may be the better ones."""
     own, other = values
-    wins = (own > other) + 0.5 * (own == other)
+    wins = ((own < other) if lower else (own > other)) + 0.5 * (own == other)
     return RewardCheck(
         mean=float(values.mean()),
         deviation=float(values.std(ddof=1)),
@@ -133,17 +174,13 @@ def _spearman(one: np.ndarray, other: np.ndarray) -> float:
 
 def remarks(check: Check, names: Sequence[str]) -> list[str]:
     """Return what stands out in a check."""
-    said = []
-    if not check.references:
-        said.append(
-            "No row has a reference answer: the first sentences of the posts stand in, and nothing is preferred."
-        )
+    said = list(check.said)
     for name in names:
         reward = check.rewards[name]
         if reward.deviation == 0:
             said.append(f"{name} gives every answer the same score.")
         elif reward.preferred is not None and reward.preferred[0] < 0.5 - 2 * reward.preferred[1]:
-            said.append(f"{name} prefers the answers to other posts: a sign or a format may be the wrong way round.")
+            said.append(f"{name} prefers the answers to other posts: its direction, sign or format may be wrong.")
     deviations = {name: check.rewards[name].deviation for name in names if check.rewards[name].deviation > 0}
     if deviations and max(deviations.values()) > 10 * min(deviations.values()):
         small, large = min(deviations, key=deviations.__getitem__), max(deviations, key=deviations.__getitem__)

@@ -26,8 +26,9 @@ Opening the data is in ``rsoup.tasks.sources``, prompts are made in ``rsoup.task
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +49,16 @@ DATA = Path(__file__).parent / "data"
 
 @dataclass(frozen=True)
 class Part:
-    """Where a data set keeps a split: the names it may have (the first found counts), a folder, rows to read."""
+    """Where a data set keeps a split: the names it may have (the first found counts), a folder, rows to read.
+
+    ``config`` is the data set's configuration; ``told`` means that the recipe names the split.
+    """
 
     names: tuple[str, ...]
     folder: str | None = None
     limit: int | None = None
+    config: str | None = None
+    told: bool = False
 
 
 TRAIN, TEST = Part(("train",)), Part(("test", "validation"))
@@ -79,7 +85,7 @@ class BundledTask:
 
     template: str
     data_sets: Mapping[str, DataSet]
-    chat: bool = False
+    chat: bool | None = None
     max_prompt_tokens: int = 512
     prefix: tuple[int, int] | None = None
     response: ResponseRule = "whole"
@@ -90,18 +96,21 @@ class BundledTask:
 class Task:
     """A task with every setting filled in; most keys are those of the recipe's ``task`` section.
 
-    ``post``, if given, is that of every row; a row's column then holds the reference answer.
+    ``post``, if given, is that of every row; a row's column then holds the reference answer. Without a ``column``, rows
+    are read by their shape (``rsoup.tasks.shapes``); without ``chat``, conversations go into the chat template.
     """
 
     name: str
     data: str
     eval_data: str | None = None
     eval_share: float = 0.2
-    column: str = "post"
+    column: str | None = None
     reference: str | None = None
     id: str = "id"
     template: str = "{post}"
-    chat: bool = False
+    system: str | None = None
+    chat: bool | None = None
+    chat_template_kwargs: Mapping[str, Any] | None = field(default=None, hash=False)
     max_prompt_tokens: int = 512
     prefix: tuple[int, int] | None = None
     response: ResponseRule = "whole"
@@ -113,8 +122,10 @@ class Task:
 
     def identity(self) -> dict[str, Any]:
         """Return what decides prompts and what is read of completions, beside the rows."""
-        keys = ("template", "chat", "max_prompt_tokens", "prefix", "response")
-        return {key: getattr(self, key) for key in keys}
+        keys = ("template", "max_prompt_tokens", "prefix", "response")
+        added = {key: getattr(self, key) for key in ("system", "chat_template_kwargs")}
+        given = {key: value for key, value in added.items() if value is not None}
+        return {**{key: getattr(self, key) for key in keys}, "chat": bool(self.chat), **given}
 
 
 INPUT_TEMPLATE = "### Instruction: {instruction} ### Input: {{post}} ### Response: "
@@ -177,7 +188,8 @@ TASKS = {
 
 def resolve_task(section: TaskSection) -> Task:
     """Fill a recipe's task section with the settings of the bundled task it names, if any, and the defaults."""
-    given = {key: value for key, value in section.model_dump(exclude={"dataset"}).items() if value is not None}
+    parts = {"dataset", "config", "split", "eval_config", "eval_split"}
+    given = {key: value for key, value in section.model_dump(exclude=parts).items() if value is not None}
     if "eval_share" not in section.model_fields_set:
         del given["eval_share"]
     if section.prefix is not None:
@@ -190,10 +202,44 @@ def resolve_task(section: TaskSection) -> Task:
         raise RecipeError("task: neither a name nor data is given.", "Set task.name or task.data.")
     else:
         base = {"name": Path(section.data).stem, "eval_data": section.data if _keeps_test_split(section.data) else None}
-    task = Task(**{**base, **given})
+    if section.chat is None and (section.system or section.chat_template_kwargs):
+        given["chat"] = True
+    task = _with_parts(Task(**{**base, **given}), section)
+    _check_chat_keys(section)
     if task.template.count("{post}") != 1:
         raise RecipeError("task.template: has to contain {post} exactly once.", 'For example: "Summarize: {post}"')
     return task
+
+
+def _check_chat_keys(section: TaskSection) -> None:
+    """Refuse what only a chat template takes, where there is to be none."""
+    for key in ("system", "chat_template_kwargs"):
+        if getattr(section, key) and section.chat is False:
+            raise RecipeError(f"task.{key}: is for a chat template, and task.chat is off.", "Leave one of them out.")
+
+
+def _with_parts(task: Task, section: TaskSection) -> Task:
+    """Return the task with the configuration and the splits that the recipe names."""
+    for key in ("split", "eval_split"):
+        if (name := getattr(section, key)) and re.search(r"[\[\]+:%]", name):
+            raise RecipeError(
+                f"task.{key}: {name!r} is a slice, and splits are read as a whole.",
+                "Name a split alone. task.eval_share and evaluation.prompts say how many rows are held out.",
+            )
+    if section.eval_split is not None and section.eval_split == section.split and section.eval_data is None:
+        raise RecipeError(
+            f"task.eval_split: {section.split!r} is the split that is trained on.",
+            "Name another one, or leave it out: the last rows are then held out.",
+        )
+    eval_data = task.eval_data or (task.data if section.eval_split else None)
+    test_config = section.eval_config or (section.config if eval_data in (None, task.data) else None)
+    train = _named(task.train, section.split, section.config)
+    return replace(task, eval_data=eval_data, train=train, test=_named(task.test, section.eval_split, test_config))
+
+
+def _named(part: Part, name: str | None, config: str | None) -> Part:
+    part = replace(part, config=config or part.config)
+    return part if name is None else replace(part, names=(name,), told=True)
 
 
 def _bundled_settings(section: TaskSection) -> dict[str, Any]:

@@ -69,7 +69,8 @@ def _small_task(section: TaskSection, folder: Path) -> TaskSection:
     if all(there):
         return section
     train, test = write_rows(folder, task)
-    return section.model_copy(update={"data": str(train), "eval_data": str(test)})
+    parts = dict.fromkeys(("config", "split", "eval_config", "eval_split"))
+    return section.model_copy(update={"data": str(train), "eval_data": str(test), **parts})
 
 
 def _short(recipe: Recipe) -> dict[str, Any]:

@@ -124,10 +124,11 @@ def build_judge(folder: Path, section: RewardSection) -> Path:
     known = JUDGES.get(section.model)
     architecture = known.architecture if known else _declared(section.model).get("model_type", "bert")
     labels = known.labels if known else _labels(section)
-    seed, folder = len(folder.name), _keyed(folder, [architecture, list(labels)])
+    seed, folder = len(folder.name), _keyed(folder, [architecture, list(labels), section.template == "chat"])
     if folder.is_dir():
         return folder
     tokenizer = _judge_tokenizer(architecture)
+    tokenizer.chat_template = CHAT if section.template == "chat" else None
     settings = {
         **JUDGES_OWN.get(architecture, JUDGE),
         "vocab_size": len(tokenizer),
@@ -187,7 +188,7 @@ def _judge_tokenizer(architecture: str) -> PreTrainedTokenizerFast:
     tokenizer.add_special_tokens(roles)
     ids = [(token, tokenizer.convert_tokens_to_ids(token)) for token in (first, last)]
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{first} $A {last}", special_tokens=ids
+        single=f"{first} $A {last}", pair=f"{first} $A {last} $B:1 {last}:1", special_tokens=ids
     )
     return tokenizer
 

@@ -42,7 +42,7 @@ def _make(task: Task, index: int) -> dict[str, Any]:
     words = _Words(index)
     if task.read is not None:
         return MAKERS[task.read](words, index)
-    row = {task.id: f"made-up-{index}", task.column: words.text(30)}
+    row = {task.id: f"made-up-{index}", task.column or "post": words.text(30)}
     return {**row, task.reference: words.text(10)} if task.reference else row
 
 

@@ -31,7 +31,10 @@ def training_card(recipe: Recipe, provenance: dict[str, Any], metrics: Path | No
     lines += [f"{what}, by [rewarded soups]({PAPER}) with rsoup {__version__}.", ""]
     lines += [f"- base model: {base}", f"- seed: {provenance['seed']}"]
     if metrics is not None:
-        weights = ", ".join(f"{name} {weight:g}" for name, weight in provenance["rewards"].items())
+        weights = ", ".join(
+            f"{name} {weight:g}{' (lower is better)' if name in recipe.minimized else ''}"
+            for name, weight in provenance["rewards"].items()
+        )
         lines += [f"- rewards: {weights}", f"- steps: {provenance['steps']}", f"- seconds: {provenance['seconds']:.0f}"]
         lines += ["", *_score_table(metrics)]
     return "\n".join(lines) + "\n"

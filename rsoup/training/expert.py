@@ -51,7 +51,7 @@ def train_adapter(
     if team.decides(is_there):
         return folder
     check_trl(recipe.training, recipe.generation)
-    objective = Objective(resolved.scorers, weights)
+    objective = Objective(resolved.scorers, weights, recipe.minimized)
     for remark in resolved.training_examples.remarks("training"):  # what is wrong shows before anything is written
         progress.say(remark)
     with _turn(recipe, name, team, progress):

@@ -13,7 +13,7 @@ from rsoup.files import read_json, sha256_file, sha256_json
 from rsoup.resolve import Resolved
 from rsoup.training.checkpoint import list_checkpoints, read_state
 from rsoup.training.folders import adapter_folder, checkpoint_folder, trajectory_folder
-from rsoup.training.writing import SCHEMA
+from rsoup.training.writing import SCHEMA, lowered_rewards
 
 IMMATERIAL = {"checkpoint_every", "save_every", "prompts_per_pass", "gradient_checkpointing", "report_to"}
 """Settings of a training that decide how it is computed, not what."""
@@ -47,6 +47,7 @@ def training_fingerprint(resolved: Resolved, weights: Mapping[str, float]) -> st
             "posts": resolved.training_rows_sha256,
             "task": resolved.task.identity(),
             "rewards": {name: resolved.rewards[name].identity for name in used},
+            **({"minimized": lowered} if (lowered := lowered_rewards(recipe, used)) else {}),
             "weights": used,
             "training": recipe.training.model_dump(exclude=IMMATERIAL),
             "generation": recipe.generation.model_dump(),

@@ -33,10 +33,14 @@ PATIENCE = 5
 
 @dataclass(frozen=True)
 class Objective:
-    """What a training maximises: the weighted mean of scores; every scorer is logged, also those without weight."""
+    """What a training maximises: the weighted mean of scores, those of ``minimized`` rewards with the opposite sign.
+
+    Every scorer is logged as it is, also those without weight.
+    """
 
     scorers: Mapping[str, Scorer]
     weights: Mapping[str, float]
+    minimized: frozenset[str] = frozenset()
 
 
 def train(
@@ -100,7 +104,7 @@ def _rewards(
     rollout: Rollout, objective: Objective, running: Mapping[str, Running], training: TrainingSection
 ) -> np.ndarray:
     """Return what each of this process's completions earns, before the KL penalty. (P * G,)."""
-    scores = objective_scores(rollout.scores, objective.weights, running, training)
+    scores = objective_scores(rollout.scores, objective.weights, running, training, objective.minimized)
     missing = ~rollout.ended.flatten().cpu().numpy()
     return np.asarray(scores - training.missing_eos_penalty * missing)
 

@@ -21,6 +21,8 @@ from rsoup.training.team import Team
 
 METRICS_FILE = "metrics.jsonl"
 FAILED_FILE = "failed_sample.json"
+UNFINISHED = "unfinished_thoughts"
+"""The share of completions that rewards read as empty because their thought has no end."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +47,17 @@ def see(rollout: Rollout, state: TrainingState, team: Team) -> Seen:
         "entropy": float(entropy),
         "completion_tokens": float(lengths.mean()),
         "ended_by_eos": float(team.gather(rollout.ended.flatten().cpu().numpy().astype(np.float64)).mean()),
+        **unfinished_share(rollout.unfinished, team),
         "prompt": rollout.posts[0],
         "completion": rollout.texts[0],
     }
     running = {name: state.running.get(name, Running()).with_batch(values) for name, values in scores.items()}
     return Seen(metrics, running, kls, int(lengths.sum()))
+
+
+def unfinished_share(unfinished: np.ndarray | None, team: Team) -> dict[str, float]:
+    """Return the share of completions whose thought has no end, under its name; nothing where thoughts are read."""
+    return {} if unfinished is None else {UNFINISHED: float(team.gather(unfinished).mean())}
 
 
 @contextmanager
@@ -78,7 +86,8 @@ def note(metrics: Mapping[str, Any], speed: float) -> str:
     """Return a step in a few words; ``speed`` is in tokens per second."""
     scores = " ".join(f"{name} {value:.2f}" for name, value in metrics["scores"].items())
     kl = "" if metrics["kl"] is None else f" kl {metrics['kl']:.1f}"
-    return f"{scores}{kl} {speed:.0f} tok/s"
+    unfinished = f" unfinished {metrics[UNFINISHED]:.0%}" if metrics.get(UNFINISHED) else ""
+    return f"{scores}{kl}{unfinished} {speed:.0f} tok/s"
 
 
 def shown(step: int, text: str, scores: Mapping[str, np.ndarray]) -> str:

@@ -15,7 +15,7 @@ from rsoup.recipe import GenerationSection, TrainingSection
 from rsoup.rewards.samples import sample_of
 from rsoup.rewards.scoring import Scorer, score_all
 from rsoup.tasks.loading import Example
-from rsoup.tasks.responses import read_responses
+from rsoup.tasks.responses import read_responses, reads_after_thought, unfinished_thoughts
 from rsoup.training.policy import Policy, Thoughts, join
 from rsoup.training.team import Team
 
@@ -32,6 +32,7 @@ class Rollout:
     ids: Tensor
     mask: Tensor
     ended: Tensor  # (P, G), true where a completion ends by itself
+    unfinished: np.ndarray | None  # (P * G,), whether a thought has no end; None where thoughts are read too
     posts: list[str]
     texts: list[str]
     scores: Mapping[str, np.ndarray]
@@ -97,6 +98,7 @@ def collect(
     rows = masked_tokens(completions.ids.flatten(0, 1), completions.mask.flatten(0, 1))
     repeated = [example for example in examples for _ in range(training.completions_per_prompt)]
     texts = read_responses(model.tokenizer, repeated, rows)
+    unfinished = unfinished_thoughts(model.tokenizer, repeated, rows)
     samples = [sample_of(*answer) for answer in zip(repeated, texts, rows, strict=True)]
     scores = score_all(scorers, samples)
     passes = torch.arange(len(examples)).split(training.prompts_per_pass or len(examples))
@@ -117,6 +119,7 @@ def collect(
         ids=completions.ids,
         mask=completions.mask,
         ended=model.ends(completions.ids, completions.mask),
+        unfinished=np.array(unfinished, dtype=np.float64) if reads_after_thought(examples) else None,
         posts=[sample.post for sample in samples],
         texts=texts,
         scores=scores,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,16 +41,24 @@ def objective_scores(
     weights: Mapping[str, float],
     running: Mapping[str, Running],
     training: TrainingSection,
+    minimized: Collection[str] = (),
 ) -> np.ndarray:
     """Return what a training maximises: the weighted mean of scores, scaled and clipped. (P * G,) each -> (P * G,).
 
-    ``running`` holds the statistics of each reward with the present batch taken in.
+    ``running`` holds the statistics of each reward with the present batch taken in. Scores of ``minimized`` rewards
+    count with the opposite sign.
     """
     prepared = {
-        name: _clipped(_scaled(scores[name], running.get(name, Running()), training), training.score_clip)
+        name: sign_of(name, minimized)
+        * _clipped(_scaled(scores[name], running.get(name, Running()), training), training.score_clip)
         for name in weights
     }
     return weighted_score(prepared, weights)
+
+
+def sign_of(reward: str, minimized: Collection[str]) -> float:
+    """Return what turns a reward's scores, or scores scaled and clipped, into something to be maximised."""
+    return -1.0 if reward in minimized else 1.0
 
 
 def _scaled(scores: np.ndarray, running: Running, training: TrainingSection) -> np.ndarray:

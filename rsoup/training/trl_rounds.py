@@ -20,12 +20,12 @@ from rsoup.recipe import TrainingSection
 from rsoup.rewards.samples import sample_of
 from rsoup.rewards.scoring import score_all
 from rsoup.tasks.loading import Example
-from rsoup.tasks.responses import read_responses
+from rsoup.tasks.responses import read_responses, reads_after_thought, unfinished_thoughts
 from rsoup.training.checkpoint import Checkpoint, Keep, TrainingState
 from rsoup.training.loop import SHOW_EVERY, Objective
-from rsoup.training.metrics import note, shown
+from rsoup.training.metrics import note, shown, unfinished_share
 from rsoup.training.policy import Policy
-from rsoup.training.scores import Running, objective_scores
+from rsoup.training.scores import Running, objective_scores, sign_of
 from rsoup.training.team import Team
 from rsoup.training.trl_settings import own_aggregation, passes_per_step
 from rsoup.training.update import diverged
@@ -44,6 +44,7 @@ class Heard:
     lengths: np.ndarray
     ended: np.ndarray
     scores: Mapping[str, np.ndarray]
+    unfinished: np.ndarray | None = None
 
 
 class Judge:
@@ -76,12 +77,15 @@ class Judge:
             self.running[name] = self.running.get(name, Running()).with_batch(self._team.gather(values))
         lengths = np.array([len(row) for row in ids])
         ended = np.array([row[-1] in self._model.stop_ids for row in ids])
-        self.heard = Heard([sample.post for sample in samples], texts, lengths, ended, scores)
+        marks = unfinished_thoughts(self._model.tokenizer, examples, ids)
+        unfinished = np.array(marks, dtype=np.float64) if reads_after_thought(examples) else None
+        self.heard = Heard([sample.post for sample in samples], texts, lengths, ended, scores, unfinished)
         return self.heard
 
     def rewards(self, heard: Heard) -> np.ndarray:
         """Return what each completion earns, before the KL penalty: the same as with PPO."""
-        scores = objective_scores(heard.scores, self._objective.weights, self.running, self._training)
+        objective = self._objective
+        scores = objective_scores(heard.scores, objective.weights, self.running, self._training, objective.minimized)
         return np.asarray(scores - self._training.missing_eos_penalty * ~heard.ended)
 
     def metrics(self, logs: Logs) -> dict[str, Any]:
@@ -99,6 +103,7 @@ class Judge:
             "entropy": mean_of(logs, "entropy"),
             "completion_tokens": length,
             "ended_by_eos": float(self._team.gather(self.heard.ended.astype(np.float64)).mean()),
+            **unfinished_share(self.heard.unfinished, self._team),
             "prompt": self.heard.posts[0],
             "completion": self.heard.texts[0],
             "reward": float(self._team.gather(self.rewards(self.heard)).mean()),
@@ -121,15 +126,18 @@ def reward_functions(
         return [objective_reward], [1.0]
     weights = {name: weight for name, weight in objective.weights.items() if weight}
     total = math.fsum(weights.values())
-    functions = [_score_function(name, judge, first=name == next(iter(weights))) for name in weights]
+    functions = [
+        _score_function(name, judge, sign_of(name, objective.minimized), first=name == next(iter(weights)))
+        for name in weights
+    ]
     return functions, [weight / total for weight in weights.values()]
 
 
-def _score_function(name: str, judge: Judge, *, first: bool) -> RewardFunction:
+def _score_function(name: str, judge: Judge, sign: float, *, first: bool) -> RewardFunction:
     def score(completion_ids: Sequence[Sequence[int]], row: Sequence[int], **_: Any) -> list[float]:
         heard = judge.hear(row, completion_ids) if first else judge.heard
         assert heard is not None
-        scores: list[float] = heard.scores[name].tolist()
+        scores: list[float] = (sign * heard.scores[name]).tolist()
         return scores
 
     return score

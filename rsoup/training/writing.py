@@ -42,6 +42,7 @@ class Notes:
             **provenance(self.recipe, self.policy.language_model, self.kind, self.name),
             "init_sha256": self.start.sha256,
             "rewards": dict(self.weights),
+            **({"minimized": lowered} if (lowered := lowered_rewards(self.recipe, self.weights)) else {}),
             "algo": self.recipe.training.algo,
             "score_scaling": self.recipe.training.score_scaling,
             "score_statistics": {reward: asdict(running) for reward, running in state.running.items()},
@@ -57,6 +58,11 @@ class Notes:
         told = self.of(state)
         card = training_card(self.recipe, told, checkpoints / METRICS_FILE)
         write_adapter(folder, self.policy, told, card, checkpoints)
+
+
+def lowered_rewards(recipe: Recipe, weights: Mapping[str, float]) -> list[str]:
+    """Return the rewards that a training lowers."""
+    return sorted(name for name, weight in weights.items() if weight and name in recipe.minimized)
 
 
 def provenance(recipe: Recipe, model: LanguageModel, kind: str, name: str) -> dict[str, Any]:

@@ -63,7 +63,15 @@ def example() -> tuple[Results, Samples]:
             ),
         ),
     )
-    return results, Samples(("p0", "p1", "p2"), ("one", "two", "three"), points)
+    columns = {
+        "topic": ["tea", None, "tin"],
+        "stars": [1, 2, None],
+        "price": [1, 2.5, None],
+        "mixed": ["1", 2, [3]],
+        "prompt": [{"a": 1}, None, {"b": [True]}],
+        "nothing": [None, None, None],
+    }
+    return results, Samples(("p0", "p1", "p2"), ("one", "two", "three"), points, columns)
 
 
 @pytest.fixture
@@ -101,6 +109,26 @@ def test_what_is_written_comes_back(path):
         assert back.points[name].ended_by_eos.tolist() == point.ended_by_eos.tolist()
 
 
+def test_columns_of_the_data_come_back_beside_everything_else(path):
+    """A column has one type, else its values are texts; its name cannot be taken for one of the file's own."""
+    assert read_samples(path, read_results(path)).columns == {
+        "topic": ["tea", None, "tin"],
+        "stars": [1, 2, None],
+        "price": [1.0, 2.5, None],
+        "mixed": ["1", "2", "[3]"],
+        "prompt": ['{"a": 1}', None, '{"b": [true]}'],
+        "nothing": [None, None, None],
+    }
+    file = pq.read_table(path.parent / "samples.parquet")
+    assert file.column("prompt").to_pylist() == ["one", "two", "three"] * 2
+    assert file.column("column:topic").to_pylist() == ["tea", None, "tin"] * 2
+
+
+def test_a_file_without_columns_is_read(path):
+    edit_samples(path, lambda file: file.drop([name for name in file.column_names if name.startswith("column:")]))
+    assert read_samples(path, read_results(path)).columns == {}
+
+
 def test_the_file_says_lambda_and_schema(path):
     content = json.loads(path.read_text())
     assert content["schema"] == 1
@@ -115,7 +143,7 @@ def test_the_file_says_lambda_and_schema(path):
 def test_samples_have_one_row_for_each_point_and_prompt(path):
     table = pq.read_table(path.parent / "samples.parquet")
     assert table.num_rows == 6
-    assert table.column_names == [
+    assert table.column_names[:9] == [
         "point", "prompt_id", "prompt", "sample", "completion", "score:positive", "score:faithful", "tokens",
         "ended_by_eos",
     ]  # fmt: skip

@@ -40,9 +40,21 @@ VERDICTS = [
 
 
 def write_line(
-    folder: Path, *, prompts: int = 64, seed: int = 0, spread: float = 0.25, hostile: str = "", lambdas: int = 6
+    folder: Path,
+    *,
+    prompts: int = 64,
+    seed: int = 0,
+    spread: float = 0.25,
+    hostile: str = "",
+    lambdas: int = 6,
+    minimized: tuple[str, ...] = (),
+    measures: bool = False,
 ) -> Path:
-    """Write an evaluation of two experts, their soups, one MORL run and the base; return the path of its results."""
+    """Write an evaluation of two experts, their soups, one MORL run and the base; return the path of its results.
+
+    Scores of the ``minimized`` rewards are the opposite of what they would be. With ``measures`` there are the KL, the
+    length and the perplexity of completions too.
+    """
     generator = np.random.default_rng(seed)
     means = {"base": BASE} | {_name(lam): mean for lam, mean in _line(lambdas).items()} | {"morl-0.50-0.50": MORL}
     shift = 0.0 if seed == 0 else 0.02
@@ -58,20 +70,25 @@ def write_line(
             completions=tuple(
                 _completion(generator, name, hostile if number == 0 else "") for number in range(prompts)
             ),
-            scores=dict(zip(rewards, scores.T, strict=True)),
+            scores=_turned(dict(zip(rewards, scores.T, strict=True)), minimized),
             tokens=generator.integers(8, 25, prompts).astype(np.int32),
             ended_by_eos=generator.random(prompts) < 0.9,
+            measures={"kl": generator.gamma(2.0, 3.0, prompts)} if measures else {},
         )
     texts = tuple(" ".join(generator.choice(OPENINGS, 3)) + f". Post {number}." for number in range(prompts))
-    samples = Samples(ids, texts, points)
+    products = [("kettle", "lamp", None, hostile or "sofa")[number % 4] for number in range(prompts)]
+    samples = Samples(ids, texts, points, {"product": products, "stars": [number % 5 for number in range(prompts)]})
     results = Results(
         recipe="quickstart",
         task="reviews",
         seed=seed,
         base_model=Base(name="smollm2-135m-instruct", sha256=None),
-        generation=Generation(max_new_tokens=24, temperature=0.0, dtype="float32"),
+        generation=Generation(
+            max_new_tokens=24, temperature=0.0, dtype="float32", **({"kl_to": "init"} if measures else {})
+        ),
         prompts=Prompts(count=prompts, sha256="ab" * 32, split="test"),
         rewards=rewards,
+        directions=_directions(rewards, minimized),
         adapters={
             "positive": Adapter(path="runs/quickstart/adapters/positive", sha256="01" * 32, kind="expert"),
             "faithful": Adapter(path="runs/quickstart/adapters/faithful", sha256="02" * 32, kind="expert"),
@@ -83,7 +100,7 @@ def write_line(
             ),
         },
         method="factors",
-        points=tuple(_point(name, points[name]) for name in means),
+        points=tuple(_with_extras(_point(name, points[name]), points[name]) for name in means),
         seconds=95.1,
         versions={"rsoup": "0.1.0", "torch": "2.13.0"},
     )
@@ -92,7 +109,9 @@ def write_line(
     return path
 
 
-def write_triangle(folder: Path, *, prompts: int = 40, steps: int = 4, seed: int = 0) -> Path:
+def write_triangle(
+    folder: Path, *, prompts: int = 40, steps: int = 4, seed: int = 0, minimized: tuple[str, ...] = ()
+) -> Path:
     """Write an evaluation of three experts and a lattice of their soups; return the path of its results."""
     generator = np.random.default_rng(seed)
     rewards = ("positive", "faithful", "brief")
@@ -108,7 +127,7 @@ def write_triangle(folder: Path, *, prompts: int = 40, steps: int = 4, seed: int
         noise = generator.normal(0, 0.2, (prompts, 3))
         points[name] = PointSamples(
             completions=tuple(_completion(generator, name, "") for _ in range(prompts)),
-            scores=dict(zip(rewards, (noise - noise.mean(axis=0) + centre).T, strict=True)),
+            scores=_turned(dict(zip(rewards, (noise - noise.mean(axis=0) + centre).T, strict=True)), minimized),
             tokens=generator.integers(8, 25, prompts).astype(np.int32),
             ended_by_eos=np.ones(prompts, dtype=bool),
         )
@@ -125,6 +144,7 @@ def write_triangle(folder: Path, *, prompts: int = 40, steps: int = 4, seed: int
         generation=Generation(max_new_tokens=24, temperature=0.0, dtype="float32"),
         prompts=Prompts(count=prompts, sha256="cd" * 32, split="test"),
         rewards=rewards,
+        directions=_directions(rewards, minimized),
         adapters={name: Adapter(path=f"adapters/{name}", sha256=None, kind="expert") for name in rewards},
         method="factors",
         points=tuple(
@@ -135,6 +155,21 @@ def write_triangle(folder: Path, *, prompts: int = 40, steps: int = 4, seed: int
     path = folder / "eval" / "results.json"
     write_results(path, results, samples)
     return path
+
+
+def _with_extras(point: Point, own: PointSamples) -> Point:
+    extras = {"completion_tokens": float(own.tokens.mean()), "ended_by_eos": float(own.ended_by_eos.mean())}
+    if own.measures:
+        extras |= {"kl": float(own.measures["kl"].mean()), "base_perplexity": 1 + float(own.measures["kl"].mean())}
+    return point.model_copy(update={"extras": extras})
+
+
+def _turned(scores: dict[str, np.ndarray], minimized: tuple[str, ...]) -> dict[str, np.ndarray]:
+    return {name: -values if name in minimized else values for name, values in scores.items()}
+
+
+def _directions(rewards: tuple[str, ...], minimized: tuple[str, ...]) -> dict[str, str]:
+    return {name: "minimize" if name in minimized else "maximize" for name in rewards} if minimized else {}
 
 
 def _line(count: int) -> dict[float, tuple[float, float]]:

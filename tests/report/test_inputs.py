@@ -136,6 +136,6 @@ def test_tables_are_not_pooled_with_results(tmp_path):
         read_inputs([write_line(tmp_path), tmp_path / "a.csv"], {}, {})
 
 
-def test_results_name_their_rewards_themselves(tmp_path):
-    with pytest.raises(ResultsError, match="--objective"):
-        read_inputs([write_line(tmp_path)], {"r": "positive"}, {})
+def test_results_have_no_columns_to_choose_rows_by(tmp_path):
+    with pytest.raises(ResultsError, match="--where"):
+        read_inputs([write_line(tmp_path)], {}, {"kind": "soup"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import json
 import re
@@ -38,6 +39,15 @@ def test_the_data_come_through_whole(parts):
     assert data["texts"]["prompts"] == list(texts.prompts)
     assert data["texts"]["points"]["base"]["completions"] == list(texts.points["base"].completions)
     assert HOSTILE in data["texts"]["points"]["base"]["completions"][0]
+
+
+def test_columns_come_as_texts_and_long_ones_are_cut(parts):
+    report, texts = parts
+    own = dataclasses.replace(
+        texts, columns={"topic": [None, 2, 0.5, True, {"a": ["é"]}, "x" * 401], "again": list(texts.prompts)}
+    )
+    columns = data_of(render_page(report, own))["texts"]["columns"]
+    assert columns == {"topic": ["", "2", "0.5", "true", '{"a": ["é"]}', "x" * 400 + "…"]}
 
 
 def test_a_completion_cannot_leave_its_element(parts):

@@ -27,6 +27,24 @@ def test_search_finds_a_prompt(line):
     assert "Post 137." in text(line, "#prompt")  # as before
 
 
+def test_a_slice_of_the_data_is_found_by_its_columns_and_summed_up(line):
+    one(line, "#search").send_keys("product:lamp stars:3")  # of every fourth and every fifth row
+    assert text(line, "#found") == "10 of 200 prompts"
+    assert text(line, "#prompts div").endswith("Post 13.")
+    assert text(line, "#columns") == "product\nlamp\nstars\n3"
+    point, mean = line.execute_script(
+        "const { points } = JSON.parse(data.textContent).texts, id = slice.textContent.split(' ')[2];"
+        "const rows = [...Array(10).keys()].map((k) => 13 + 20 * k);"
+        "return [id, rows.reduce((sum, row) => sum + points[id].scores.positive[row], 0) / 10]"
+    )
+    told = text(line, "#slice")
+    assert told.startswith(f"Means of {point} over them: positive ")
+    assert abs(float(told.split(": positive ")[1].split(",")[0]) - mean) < 0.01
+    one(line, "#search").clear()
+    one(line, "#search").send_keys(Keys.SPACE)
+    assert text(line, "#slice") == ""
+
+
 def test_an_order_by_gain_follows_the_chosen_point(line, line_page):
     Select(one(line, "#order")).select_by_value("+faithful")
     one(line, "#prompts div").click()

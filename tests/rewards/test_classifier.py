@@ -99,22 +99,23 @@ def test_the_end_of_text_token_of_a_template_is_read(decoder: Path) -> None:
 
 
 def test_an_empty_text_has_a_score_of_its_own(decoder: Path) -> None:
-    scorer = make_scorer("judge", RewardSection(model=str(decoder), template="{completion}"))
-    alone = score_texts("judge", scorer, [""], [""])
-    assert score_texts("judge", scorer, ["", ""], ["", "the lid broke"])[0] == pytest.approx(alone[0], abs=1e-5)
+    section = RewardSection(model=str(decoder), template="{completion}")
+    alone = score_texts("judge", make_scorer("judge", section), [""], [""])
+    both = score_texts("judge", make_scorer("judge", section), ["", ""], ["", "the lid broke"])
+    assert both[0] == pytest.approx(alone[0], abs=1e-5)
 
 
 def test_the_template_is_filled_in_once(folder: Path) -> None:
     template = "{cls}{post} : {completion}{eos}{other}"
     section = RewardSection(model=str(folder)).model_copy(update={"template": template})
-    text = Classifier("judge", section).text(Sample("a {completion} in braces", "the {post}"))
+    (text,) = Classifier("judge", section).read(Sample("a {completion} in braces", "the {post}")).texts
     assert text == "<cls>a {completion} in braces : the {post}<eos>{other}"
 
 
 def test_a_special_token_that_the_model_lacks_is_named(folder: Path) -> None:
     with pytest.raises(RewardError, match="its tokenizer has no bos token") as caught:
         scores_of(folder, template="{bos}{completion}")
-    assert caught.value.hint.endswith("it has {eos}, {sep}, {cls}.")
+    assert caught.value.hint.endswith("its tokenizer has {eos}, {sep}, {cls}.")
 
 
 def test_a_table_of_positions_that_begins_after_the_padding_is_not_overrun(tmp_path: Path) -> None:

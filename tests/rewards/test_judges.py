@@ -33,7 +33,8 @@ from rsoup.errors import RecipeError, RewardError
 from rsoup.recipe import RewardSection
 from rsoup.recipe_file import parse_recipe
 from rsoup.rewards import JUDGES, REWARDS, complete_reward, split_weight
-from rsoup.rewards.classifier import Classifier, parse_format
+from rsoup.rewards.classifier import Classifier
+from rsoup.rewards.heads import describe_outputs, parse_format
 from rsoup.rewards.samples import Sample
 from rsoup.rewards.scoring import make_scorer, weighted_score
 
@@ -166,7 +167,7 @@ def test_a_model_reads_the_papers_text_and_ids(name: str, hub: Path) -> None:
     scorer = make_scorer(name, RewardSection())
     assert isinstance(scorer, Classifier)
     reading = scorer.read(Sample(POST, RESPONSE))
-    assert (reading.text, reading.ids) == READINGS[name]
+    assert (reading.texts, list(reading.ids)) == ((READINGS[name][0],), READINGS[name][1])
     assert reading.cut == 0
 
 
@@ -181,8 +182,8 @@ def test_a_movie_review_is_read_after_a_cls_token_and_its_instruction(name: str,
     section = complete_reward(name, RewardSection(), task="review")
     scorer = Classifier(name, section)
     reading = scorer.read(Sample("Generate a movie review.", RESPONSE))
-    assert reading.text == "[CLS]Generate a movie review.[SEP]a lid"
-    assert reading.ids == ids
+    assert reading.texts == ("[CLS]Generate a movie review.[SEP]a lid",)
+    assert list(reading.ids) == ids
 
 
 @pytest.mark.parametrize("name", READINGS)
@@ -222,7 +223,7 @@ def test_a_recipe_says_what_its_rewards_read() -> None:
     rewards = parse_recipe(content, "r.yaml").rewards
     assert rewards["a"].model == "OpenAssistant/reward-model-deberta-v3-base"
     assert rewards["a"].template == "{cls}{post}{sep}{completion}"
-    assert (rewards["own"].template, rewards["own"].format) == ("{post}{sep}{completion}", "0")
+    assert (rewards["own"].template, rewards["own"].format) == (None, "0")  # as the model says, once it is loaded
     again = parse_recipe({**content, "rewards": {name: one.model_dump() for name, one in rewards.items()}}, "r.yaml")
     assert again.rewards == rewards
 
@@ -246,6 +247,7 @@ def test_what_is_too_long_is_cut_off_the_post(hub: Path) -> None:
 
 
 LABELS = {0: "HALLUCINATED", 1: "FAITHFUL", 2: "not-sure"}
+OUTPUTS = describe_outputs({"logits": torch.zeros(1, 3)}, 1, LABELS)
 
 
 @pytest.mark.parametrize(
@@ -260,7 +262,7 @@ LABELS = {0: "HALLUCINATED", 1: "FAITHFUL", 2: "not-sure"}
     ],
 )
 def test_a_format_names_labels_with_their_signs(text: str, signs: list[tuple[int, int]]) -> None:
-    assert parse_format("r", text, LABELS) == signs
+    assert parse_format("r", text, OUTPUTS) == signs
 
 
 @pytest.mark.parametrize(
@@ -269,7 +271,7 @@ def test_a_format_names_labels_with_their_signs(text: str, signs: list[tuple[int
 )
 def test_a_format_of_no_label_is_refused(text: str, hint: str) -> None:
     with pytest.raises(RewardError, match="names no label") as caught:
-        parse_format("r", text, LABELS)
+        parse_format("r", text, OUTPUTS)
     assert hint in caught.value.hint
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from command import Command, assert_refused
+from rewards.models import CHATS, SHAPE, bert_words, encoder, save
 from rsoup.errors import RecipeError
 from rsoup.progress import Silent
 from rsoup.recipe import RewardSection
@@ -68,6 +69,19 @@ def test_a_reward_that_prefers_its_own_answers_is_told_from_one_that_does_not(tm
     assert "constant gives every answer the same score." in said
 
 
+def test_lower_scores_are_preferred_where_they_are_better(tmp_path: Path, tiny_model: Path) -> None:
+    path = recipe_with(tmp_path, tiny_model)
+    turned = ["rewards.against.direction=minimize", "rewards.same.direction=minimize"]
+    recipe = load_recipe(path, turned)
+    plain, check = check_rewards(load_recipe(path), 10, Silent()), check_rewards(recipe, 10, Silent())
+    assert plain.rewards["against"].preferred == check.rewards["same"].preferred == (0.0, 0.0)
+    assert plain.rewards["same"].preferred == check.rewards["against"].preferred == (1.0, 0.0)
+    assert check.rewards["against"].mean == plain.rewards["against"].mean
+    said = remarks(check, list(recipe.rewards))
+    assert any(remark.startswith("same prefers the answers to other posts") for remark in said)
+    assert not any(remark.startswith("against") for remark in said)
+
+
 def test_the_number_of_rows_is_that_asked_for_or_there_is(tmp_path: Path, tiny_model: Path) -> None:
     recipe = load_recipe(recipe_with(tmp_path, tiny_model))
     assert check_rewards(recipe, 2, Silent()).rows == 2
@@ -81,7 +95,7 @@ def test_without_reference_answers_the_rest_is_told(tmp_path: Path, tiny_model: 
     assert check.references == 0
     assert all(reward.preferred is None for reward in check.rewards.values())
     assert check.rewards["same"].mean == 0.5
-    assert "No row has a reference answer" in remarks(check, list(recipe.rewards))[0]
+    assert "The column 'answer' holds no reference answer" in remarks(check, list(recipe.rewards))[0]
 
 
 def test_correlations_are_of_ranks() -> None:
@@ -111,8 +125,8 @@ def test_a_trial_of_a_classifier_has_its_reading(tmp_path: Path) -> None:
     section = complete_reward("judge", RewardSection(model=str(build_classifier(tmp_path / "judge"))))
     trial = try_reward("judge", section, "the kettle", "good lid")
     assert trial.reading is not None
-    assert trial.reading.text == "the kettle<sep>good lid"
-    assert trial.reading.tokens == ["the", "kettle", "<sep>", "good", "lid"]
+    assert trial.reading.texts == ("the kettle<sep>good lid",)
+    assert trial.reading.tokens == ("the", "kettle", "<sep>", "good", "lid")
     assert trial.score == trial.reading.logits["negative"]
     assert list(trial.reading.logits) == ["negative", "positive"]
     assert try_reward("brief", RewardSection(), "", "two words").reading is None
@@ -132,6 +146,29 @@ def test_a_classifier_is_shown_with_text_tokens_and_logits(rsoup: Command, tmp_p
     assert lines["format"] == "positive-negative"
 
 
+def test_a_classifier_is_shown_with_its_way_of_reading_its_segments_and_what_was_cut(
+    rsoup: Command, tmp_path: Path
+) -> None:
+    tokenizer = bert_words()
+    judge = save(tmp_path / "pair", encoder("Bert", tokenizer, max_position_embeddings=12, **SHAPE), tokenizer)
+    words = ["--prompt", "the kettle boils fast and hot", "--completion", "good lid ."]
+    lines = dict(line.split(maxsplit=1) for line in rsoup("rewards", judge, *words).lines)
+    assert lines["reads"] == "the post and the completion as a pair of texts"
+    assert "template" not in lines
+    assert (lines["text"], lines["and"]) == ("the kettle boils fast and hot", "good lid .")
+    assert lines["segments"] == "0 0 0 0 0 0 0 0 1 1 1 1"
+    assert "cut" not in lines
+    longer = rsoup(
+        "rewards", judge, "--prompt", "the kettle boils fast and hot", "--completion", "good lid . not"
+    ).lines
+    assert "cut         1 token of the post: it reads 12" in longer
+    chat = save(tmp_path / "chat", *CHATS["llama"]())
+    shown = rsoup("rewards", chat, "--prompt", "a lid", "--completion", "good").lines
+    assert "reads       its own chat template" in shown
+    assert "text        <s><start>user a lid<end><start>assistant good<end>" in shown
+    assert "tokens      1:<s> 4:<start> 25:user 13:a 11:lid 5:<end> 4:<start> 26:assistant 19:good 5:<end>" in shown
+
+
 def test_a_reward_is_shown_as_a_recipe_has_it(rsoup: Command, tmp_path: Path, tiny_model: Path) -> None:
     content = recipe_content(tmp_path, tiny_model)
     content |= {"rewards": {"digits": {"use": "regex", "pattern": "[0-9]"}}, "morl": []}
@@ -147,7 +184,8 @@ def test_a_reward_is_shown_as_a_recipe_has_it(rsoup: Command, tmp_path: Path, ti
 def test_a_recipe_is_checked_from_the_command_line(rsoup: Command, tmp_path: Path, tiny_model: Path) -> None:
     called = rsoup("rewards", "check", recipe_with(tmp_path, tiny_model), "--rows", 8)
     assert called.code == 0
-    assert called.lines[0].startswith("8 reference answers")
+    assert called.lines[:2] == ["first prompt  'the kettle' (2 tokens)", "reference     'the'"]
+    assert called.lines[3].startswith("8 reference answers")
     rows = {line.split()[0]: line.split() for line in called.lines if line.strip()}
     assert rows["constant"][1:4] == ["-", "-", "-"]  # its correlations come last
     same = next(line.split() for line in called.lines if line.startswith("same"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from pathlib import Path
 from typing import Any, Literal
@@ -216,7 +217,12 @@ def test_rows_that_cannot_be_used_are_left_out_and_counted(tmp_path: Path) -> No
     ]
     found = rows_of(write_jsonl(tmp_path / "a.jsonl", rows))
     assert [(row.id, row.post) for row in found.rows] == [("2", "a")]
-    assert found.dropped == {"no column 'post'": 2, "no text": 2, "repeated id": 2}
+    assert found.dropped == {
+        "no column 'post'": 2,
+        "no text": 1,
+        "a number in the place of text": 1,
+        "repeated id": 2,
+    }
 
 
 @pytest.mark.parametrize("name", ["absent.jsonl", "absent.csv", "absent", "./a/b", "a/b/c"])
@@ -331,3 +337,48 @@ def test_a_folder_whose_files_have_different_columns_is_refused(tmp_path: Path) 
         read_rows(Task("tiny", str(tmp_path)), "train")
     assert str(tmp_path) in caught.value.message
     assert "same columns" in caught.value.hint
+
+
+def test_rows_keep_their_columns_as_plain_values(tmp_path: Path) -> None:
+    table = pa.table(
+        {"post": ["a"], "when": [dt.date(2026, 1, 2)], "raw": [b"x"], "tags": [["t"]], "score": [float("nan")]}
+    )
+    pq.write_table(table, tmp_path / "a.parquet")
+    (found,) = rows_of(str(tmp_path / "a.parquet")).rows
+    assert found.columns == {"post": "a", "when": "2026-01-02", "raw": "x", "tags": ["t"], "score": None}
+
+
+def test_numbers_are_reference_answers(tmp_path: Path) -> None:
+    rows = [{"post": "a", "answer": 2}, {"post": "b", "answer": 0.5}, {"post": "c", "answer": False}, {"post": "d"}]
+    source = write_jsonl(tmp_path / "a.jsonl", rows)
+    found = read_rows(Task("t", source, eval_data=source, reference="answer"), "train").rows
+    assert [row.reference for row in found] == ["2", "0.5", "false", None]
+
+
+def test_rows_of_no_known_shape_are_told_with_their_columns(tmp_path: Path) -> None:
+    source = write_jsonl(tmp_path / "a.jsonl", [{"body": "a", "title": "b"}])
+    with pytest.raises(DataError, match="have no shape that rsoup knows") as caught:
+        read_rows(Task("t", source, eval_data=source), "train")
+    assert caught.value.hint == "Set task.column to the column that holds the prompt: body, title."
+
+
+def test_lists_that_are_no_conversation_are_told_as_such(tmp_path: Path) -> None:
+    source = write_jsonl(tmp_path / "a.jsonl", [{"post": ["a", "b"]}])
+    with pytest.raises(DataError, match=r"none of its rows is usable: a list in the place of text \(1\)"):
+        rows_of(source)
+
+
+def test_half_a_character_in_a_turn_is_no_text_either(tmp_path: Path) -> None:
+    turns = '[{"role": "system", "content": "\\ud83d"}, {"role": "user", "content": "a"}]'
+    (tmp_path / "a.jsonl").write_text(f'{{"messages": {turns}}}\n')
+    with pytest.raises(DataError, match=r"text that is not Unicode \(1\)"):
+        rows_of(str(tmp_path / "a.jsonl"), "messages")
+
+
+def test_a_dialogue_in_one_text_becomes_turns_for_a_chat_template(tmp_path: Path) -> None:
+    talk = "\n\nHuman: Hot?\n\nAssistant:"
+    source = write_jsonl(tmp_path / "a.jsonl", [{"chosen": f"{talk} Yes.", "rejected": f"{talk} No."}])
+    (text,) = read_rows(Task("t", source, eval_data=source), "train").rows
+    (turns,) = read_rows(Task("t", source, eval_data=source, chat=True), "train").rows
+    assert (text.post, text.reference, text.messages) == (talk.strip(), "Yes.", None)
+    assert (turns.post, turns.reference, turns.messages) == ("Hot?", "Yes.", ({"role": "user", "content": "Hot?"},))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from rsoup.recipe import GenerationSection, LoraSection, PPOSection, TrainingSec
 from rsoup.rewards.functions import Function
 from rsoup.tasks import Task
 from rsoup.tasks.loading import Example, load_examples
+from rsoup.training.checkpoint import TrainingState
+from rsoup.training.metrics import note, see
 from rsoup.training.policy import Policy, fresh_config, read_start
 from rsoup.training.rollout import Rollout, collect, draw_numbers, pick_examples
 from rsoup.training.team import Team
@@ -145,3 +148,17 @@ def test_every_prompt_comes_once_before_any_comes_again(examples: tuple[Example,
 def test_the_order_of_prompts_depends_on_step_and_seed_alone(examples: tuple[Example, ...]) -> None:
     assert pick_examples(examples, 5, 7, seed=0) == pick_examples(examples, 5, 7, seed=0)
     assert pick_examples(examples, 5, 7, seed=0) != pick_examples(examples, 5, 7, seed=1)
+
+
+def test_thoughts_without_an_end_are_counted(language_model: LanguageModel, tmp_path: Path) -> None:
+    posts = str(write_posts(tmp_path / "posts.jsonl"))
+    task = Task("tiny", posts, template="{post} <think>", response="after_think")
+    rows = load_examples(task, language_model.tokenizer, "train").rows
+    policy, state = fresh(language_model), TrainingState(0, 0.1, 0.0, "")
+    rollout = rollout_of(policy, rows)
+    assert set(rollout.texts) == {""}
+    metrics = see(rollout, state, Team()).metrics
+    assert metrics["unfinished_thoughts"] == 1.0
+    assert "unfinished 100%" in note(metrics, 1.0)
+    whole = rollout_of(policy, tuple(replace(row, response="whole") for row in rows))
+    assert "unfinished_thoughts" not in see(whole, state, Team()).metrics

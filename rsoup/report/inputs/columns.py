@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from rsoup.errors import ResultsError
+from rsoup.recipe import Direction
 from rsoup.report.inputs.plain import is_number, labels_of, unknown_label
 
 LAMBDAS = ("lambda", "lambda_paper", "lam")
@@ -45,12 +46,41 @@ _SPREAD = re.compile(
     re.IGNORECASE,
 )
 
+_WAY = re.compile(r"(?P<name>.+?)(?: *\((?P<way>min|max)\)|:(?P<word>min|max))", re.IGNORECASE)
+
 Row = dict[str, str]
 
 
 def is_named(name: str) -> bool:
     """Say whether a column has a name of its own."""
     return _UNNAMED.fullmatch(name) is None
+
+
+def split_way(name: str) -> tuple[str, Direction | None]:
+    """Return a column's name without the mark that says which way it is better, and what that says."""
+    mark = _WAY.fullmatch(name)
+    if mark is None or name.startswith(PREFIXED) or mark["name"] == "score":
+        return name, None
+    return mark["name"], "minimize" if (mark["way"] or mark["word"]).lower() == "min" else "maximize"
+
+
+def ways_of(path: Path, header: list[str]) -> dict[str, Direction]:
+    """Return which way the columns of a header are better that say so, by their names without the mark."""
+    ways: dict[str, Direction] = {}
+    for name in header:
+        bare, way = split_way(name)
+        if way is None:
+            continue
+        twins = [other for other in header if split_way(other)[0] == bare]
+        if len(twins) > 1:
+            raise ResultsError(
+                f"{path}: {twins[0]!r} and {twins[1]!r} would be one reward: the mark says which way it is better.",
+                "Leave a column out, or give it another name.",
+            )
+        if bare in DESCRIBING:
+            raise ResultsError(f"{path}: the column {name!r} is no reward.", f"Write {bare}.")
+        ways[bare] = way
+    return ways
 
 
 def check_header(path: Path, header: list[str]) -> None:

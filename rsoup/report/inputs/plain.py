@@ -11,7 +11,9 @@ import numpy as np
 
 from rsoup.errors import ResultsError, did_you_mean
 from rsoup.evaluation.results import Kind
+from rsoup.pareto.direction import signs_of, turned
 from rsoup.pareto.dominance import Floats
+from rsoup.recipe import Direction
 from rsoup.report.measured import Measured, Model, Source, weights_id
 
 LARGEST = 1e30
@@ -37,20 +39,25 @@ class PlainPoint:
 
 
 def measured_from(
-    points: list[PlainPoint], objectives: Mapping[str, str], source: Source, notes: tuple[str, ...]
+    points: list[PlainPoint],
+    objectives: Mapping[str, str],
+    sources: tuple[Source, ...],
+    notes: tuple[str, ...],
+    minimized: frozenset[str] = frozenset(),
 ) -> Measured:
     """Return the models behind plain points, scored by objectives such as ``{"r2": "LABEL1-LABEL2"}``."""
+    path = sources[0].path
     rewards = tuple(objectives)
     seeds = list(dict.fromkeys(point.seed for point in points))
     by_seed = [[point for point in points if point.seed == seed] for seed in seeds]
     scores = [_scores(own, objectives) for own in by_seed]
-    experts, told = _experts_on_line(by_seed, scores, objectives)
+    experts, told = _experts_on_line(by_seed, scores, objectives, minimized)
     models = [[_model(point, objectives, experts) for point in own] for own in by_seed]
     for own in models:
-        _refuse_twins(source.path, own)
+        _refuse_twins(path, own)
     tables = [{model.id: row for row, model in enumerate(own)} for own in models]
     for own, table in zip(models[1:], tables[1:], strict=True):
-        _refuse_unlike(source.path, {model.id: model for model in models[0]}, own, table)
+        _refuse_unlike(path, {model.id: model for model in models[0]}, own, table)
     pooled = np.stack(
         [own[[table[model.id] for model in models[0]]] for own, table in zip(scores, tables, strict=True)]
     )
@@ -58,21 +65,47 @@ def measured_from(
         rewards=rewards,
         models=tuple(models[0]),
         scores=pooled.mean(axis=0),
-        sources=(source,),
+        sources=sources,
         samples=pooled[:, None] if len(seeds) > 1 else None,
         stderr=_stderrs(points, objectives) if len(seeds) == 1 else None,
         experts=_experts(points, models[0], objectives),
         notes=notes + told,
+        minimized=minimized,
     )
 
 
-def labels_of(expression: str, known: Collection[str]) -> tuple[str, ...]:
-    """Return the label, or both labels of LABEL1-LABEL2, none if it is unknown; a label may itself contain a dash."""
+def terms_of(expression: str, known: Collection[str]) -> tuple[tuple[float, str], ...]:
+    """Return the signed labels of LABEL, -LABEL or LABEL1-LABEL2, none if one is unknown; a label may hold dashes."""
     if expression in known:
-        return (expression,)
+        return ((1.0, expression),)
     dashes = [place for place, letter in enumerate(expression) if letter == "-"]
-    pairs = [(expression[:place], expression[place + 1 :]) for place in dashes]
-    return next((pair for pair in pairs if pair[0] in known and pair[1] in known), ())
+    for place in dashes:
+        first, second = expression[:place].strip(), expression[place + 1 :].strip()
+        if second in known and not first:
+            return ((-1.0, second),)
+        if second in known and first in known:
+            return (1.0, first), (-1.0, second)
+    return ()
+
+
+def labels_of(expression: str, known: Collection[str]) -> tuple[str, ...]:
+    """Return the labels of an objective, none if one is unknown."""
+    return tuple(label for _, label in terms_of(expression, known))
+
+
+def lowered(
+    objectives: Mapping[str, str], known: Collection[str], ways: Mapping[str, Direction], asked: Collection[str]
+) -> frozenset[str]:
+    """Return the objectives of which lower values are better: those ``asked`` for, and what the ``ways`` of labels say.
+
+    A difference goes the way of its first label, and the opposite of a label the opposite way.
+    """
+    found = set(asked)
+    for name, expression in objectives.items():
+        sign, label = next(iter(terms_of(expression, known)), (1.0, expression))
+        if ways.get(label) == ("minimize" if sign > 0 else "maximize"):
+            found.add(name)
+    return frozenset(found)
 
 
 def in_file_order(objectives: Mapping[str, str], labels: list[str]) -> tuple[str, ...]:
@@ -81,12 +114,11 @@ def in_file_order(objectives: Mapping[str, str], labels: list[str]) -> tuple[str
 
 
 def value_of(expression: str, point: PlainPoint) -> float:
-    """Return the value of a label, or of LABEL1-LABEL2."""
-    labels = labels_of(expression, point.values)
-    if not labels:
+    """Return the value of an objective."""
+    terms = terms_of(expression, point.values)
+    if not terms:
         raise unknown_label(point.where, expression, list(point.values))
-    first, *second = (point.values[label] for label in labels)
-    return first - sum(second)
+    return sum(sign * point.values[label] for sign, label in terms) + 0.0
 
 
 def unknown_label(where: str, expression: str, known: list[str]) -> ResultsError:
@@ -112,16 +144,28 @@ def _scores(points: list[PlainPoint], objectives: Mapping[str, str]) -> Floats:
 
 def _stderrs(points: list[PlainPoint], objectives: Mapping[str, str]) -> Floats | None:
     """Return (points, rewards), NaN where an error is not told; a difference of labels has none."""
-    rows = [[point.stderr.get(expression, np.nan) for expression in objectives.values()] for point in points]
+    rows = [
+        [point.stderr.get(_alone(expression, point.values), np.nan) for expression in objectives.values()]
+        for point in points
+    ]
     return np.array(rows) if np.isfinite(rows).any() else None
 
 
+def _alone(expression: str, known: Collection[str]) -> str:
+    """Return the label of an objective that is one label or its opposite, else the expression."""
+    terms = terms_of(expression, known)
+    return terms[0][1] if len(terms) == 1 else expression
+
+
 def _experts_on_line(
-    by_seed: list[list[PlainPoint]], scores: list[Floats], objectives: Mapping[str, str]
+    by_seed: list[list[PlainPoint]],
+    scores: list[Floats],
+    objectives: Mapping[str, str],
+    minimized: frozenset[str],
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the experts in the order of their weights (1 - lambda, lambda), and what to tell about that order.
 
-    The end of the line that scores more on a reward than the other end is that reward's expert; where the ends do not
+    The end of the line that scores better on a reward than the other end is that reward's expert; where the ends do not
     say so, lambda = 0 is the expert of the first reward of the file.
     """
     if len(objectives) != 2:
@@ -133,7 +177,7 @@ def _experts_on_line(
         if 0.0 not in ends or 1.0 not in ends or any(point.weights for point in points):
             return in_file, ()
         rises.append(own[ends[1.0]] - own[ends[0.0]])
-    rise = np.mean(rises, axis=0)
+    rise = turned(np.mean(rises, axis=0), signs_of(rewards, minimized))
     if not rise.any() or rise[0] * rise[1] > 0:
         return in_file, ()
     experts = rewards if rise[1] > rise[0] else rewards[::-1]
@@ -187,8 +231,9 @@ def _mu(point: PlainPoint, objectives: Mapping[str, str]) -> dict[str, float] | 
     if point.mu is None:
         return None
     given = {name: weight for name, weight in point.mu.items() if weight}
-    by_label = set(given) <= set(objectives.values())
-    mu = {name: given.pop(label if by_label else name, 0.0) for name, label in objectives.items()}
+    labels = {name: _alone(expression, point.values) for name, expression in objectives.items()}
+    by_label = set(given) <= set(labels.values())
+    mu = {name: given.pop(label if by_label else name, 0.0) for name, label in labels.items()}
     if given:
         name = next(iter(given))
         raise ResultsError(f"{point.where}: mu of {name!r}, which is no reward.", did_you_mean(name, list(objectives)))

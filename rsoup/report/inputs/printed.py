@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from rsoup.errors import ResultsError
 from rsoup.files import sha256_file
-from rsoup.report.inputs.plain import LARGEST, PlainPoint, as_weight, measured_from, require_path
+from rsoup.report.inputs.plain import LARGEST, PlainPoint, as_weight, lowered, measured_from, require_path
 from rsoup.report.measured import Measured, Source
 
 LINE = re.compile(r"^\s*(?:results|d)\[\s*([-+0-9.eE]+)\s*\]\s*=\s*(.*?)\s*$")
@@ -20,7 +20,7 @@ _SCALAR = re.compile(r"\b(?:(?:np|numpy)\.float\d+|tensor)\(([-+.\deE]+)[^()]*\)
 _MISSING = re.compile(r"\b(?:nan|inf)\b")
 
 
-def read_printed(path: Path, objectives: Mapping[str, str]) -> Measured:
+def read_printed(path: Path, objectives: Mapping[str, str], minimize: Collection[str] = ()) -> Measured:
     """Read every printed line of ``path``; its reward models are named by ``n``, their labels are MODEL.LABEL."""
     points = []
     for number, line in enumerate(require_path(path).splitlines(), start=1):
@@ -43,7 +43,8 @@ def read_printed(path: Path, objectives: Mapping[str, str]) -> Measured:
             f"{path}: does not say which of its labels are rewards: {', '.join(labels)}.",
             f"Name each reward: --objective r1={labels[0]}, or a difference: --objective r2=LABEL1-LABEL2.",
         )
-    return measured_from(points, objectives, Source(str(path), sha256_file(path)), ())
+    minimized = lowered(objectives, list(points[0].values), {}, minimize)
+    return measured_from(points, objectives, (Source(str(path), sha256_file(path)),), (), minimized)
 
 
 def _point(where: str, lam: str, text: str) -> PlainPoint:

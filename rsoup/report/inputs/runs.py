@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from rsoup.errors import ResultsError
-from rsoup.evaluation.results import Results, Samples, read_results, read_samples, results_file
+from rsoup.evaluation.results import Results, read_results, read_samples, results_file
 from rsoup.files import sha256_file
-from rsoup.pareto.dominance import Floats
+from rsoup.report.inputs.figures import Figures, choose_figures, with_measures
 from rsoup.report.inputs.plain import LARGEST
 from rsoup.report.measured import Measured, Model, Source
 
 APART = "Make a report of each, or evaluate them alike."
 
 
-def read_runs(paths: list[Path]) -> Measured:
-    """Read one or several results files into one set of measured models.
+def read_runs(paths: list[Path], objectives: Mapping[str, str], minimize: Collection[str] = ()) -> Measured:
+    """Read one or several results files into one set of measured models, on all rewards or on ``objectives``.
 
-    Refuses to pool runs that differ in anything but their seed.
+    An objective may be a measure of the completions, which then stands beside all rewards unless one is named. Refuses
+    to pool runs that differ in anything but their seed, or in measures that no objective asks for.
     """
     runs = [read_results(path) for path in paths]
-    for path, run in zip(paths[1:], runs[1:], strict=True):
+    for path, run in zip(paths, runs, strict=True):
         _refuse_unlike(paths[0], runs[0], path, run)
     _refuse_same_seed(paths, runs)
-    first = runs[0]
     texts = [read_samples(path, run) for path, run in zip(paths, runs, strict=True) if run.samples is not None]
     if 0 < len(texts) < len(runs):
         bare = next(path for path, run in zip(paths, runs, strict=True) if run.samples is None)
@@ -34,25 +35,39 @@ def read_runs(paths: list[Path]) -> Measured:
     for path, own in zip(paths[1:], texts[1:], strict=False):
         if set(own.prompt_ids) != set(texts[0].prompt_ids):
             raise ResultsError(f"{path}: was evaluated on other prompts than {paths[0]}.", APART)
-    models = tuple(_model(first, row) for row in range(len(first.points)))
-    samples = _scores(first, texts) if len(texts) == len(runs) else None
-    means = np.stack([_means(first, run) for run in runs])  # (seeds, points, rewards)
+    if texts:
+        runs = [with_measures(run, own) for run, own in zip(runs, texts, strict=True)]
+    first = runs[0]
+    figures = choose_figures(paths[0], first, objectives, minimize)
+    for path, run in zip(paths, runs, strict=True):
+        figures.check(path, run)
+        if "kl" in figures.labels and _start(run) != _start(first):
+            raise ResultsError(
+                f"{path}: has the KL to {_start(run)}, {paths[0]} that to {_start(first)}.",
+                "Leave kl out, or evaluate them alike.",
+            )
+    models = tuple(_model(first, row, figures) for row in range(len(first.points)))
+    means = np.stack([figures.means(first, run) for run in runs])  # (seeds, points, rewards)
     if np.abs(means).max(initial=0.0) > LARGEST:
         raise ResultsError(f"{paths[0]}: holds a score beyond {LARGEST:g}.", "Mend the reward, and evaluate again.")
+    samples, known = figures.samples(first, texts, means) if texts else (None, figures.names)
     if samples is None and len(runs) > 1:
         samples = means[:, None]
     return Measured(
-        rewards=first.rewards,
+        rewards=figures.names,
         models=models,
         scores=means.mean(axis=0),
         sources=tuple(_source(path, run) for path, run in zip(paths, runs, strict=True)),
         samples=samples,
-        stderr=_stderr(first),
+        stderr=figures.stderr(first),
         counts=tuple(sum(run.point(model.id).scores[first.rewards[0]].n for run in runs) for model in models),
-        experts=_experts(first),
+        experts=_experts(first, figures),
         adapters={name: _located(adapter.path, paths[0]) for name, adapter in first.adapters.items()},
         method=first.method,
-        texts=texts[0] if texts else None,
+        texts=figures.texts(texts[0]) if texts else None,
+        notes=figures.notes,
+        minimized=figures.minimized,
+        bare=frozenset(figures.names) - frozenset(known),
     )
 
 
@@ -62,46 +77,27 @@ def _located(adapter: str, results: Path) -> str:
     return os.path.normpath(folder / adapter) if (folder / adapter).is_dir() else adapter
 
 
-def _model(results: Results, row: int) -> Model:
+def _model(results: Results, row: int, figures: Figures) -> Model:
     point = results.points[row]
     names = [name for name, weight in point.weights.items() if weight]
     trained = results.adapters[names[0]].rewards if point.kind == "morl" and len(names) == 1 else None
-    total = sum(trained.values()) if trained else 0.0
-    mu = {name: trained.get(name, 0.0) / total for name in results.rewards} if trained and total else None
+    used = {reward: weight for reward, weight in (trained or {}).items() if weight}
+    mu = None
+    if used and set(used) <= set(figures.trained):
+        mu = dict.fromkeys(figures.names, 0.0)
+        mu |= {figures.trained[reward]: weight / sum(used.values()) for reward, weight in used.items()}
     return Model(point.id, point.kind, point.weights, point.lam, mu)
 
 
-def _experts(results: Results) -> dict[str, str]:
+def _experts(results: Results, figures: Figures) -> dict[str, str]:
     """Return the adapter trained on each reward alone; its name is the reward's where the file does not say."""
     experts: dict[str, str] = {}
     for name, adapter in results.adapters.items():
         if adapter.kind == "expert":
-            trained = [reward for reward, weight in (adapter.rewards or {name: 1.0}).items() if weight]
-            if len(trained) == 1 and trained[0] in results.rewards:
-                experts[trained[0]] = name
+            used = [reward for reward, weight in (adapter.rewards or {name: 1.0}).items() if weight]
+            if len(used) == 1 and used[0] in figures.trained:
+                experts[figures.trained[used[0]]] = name
     return experts
-
-
-def _means(first: Results, run: Results) -> Floats:
-    """Return (points, rewards) in the order of the first run."""
-    return np.array([[run.point(p.id).scores[name].mean for name in first.rewards] for p in first.points])
-
-
-def _stderr(run: Results) -> Floats | None:
-    rows = [[point.scores[name].stderr for name in run.rewards] for point in run.points]
-    return None if any(value is None for row in rows for value in row) else np.array(rows, dtype=float)
-
-
-def _scores(first: Results, texts: list[Samples]) -> Floats:
-    """Return (seeds, prompts, points, rewards) with points and prompts in the order of the first run."""
-    return np.stack([_own_scores(first, own, texts[0].prompt_ids) for own in texts])
-
-
-def _own_scores(first: Results, own: Samples, prompt_ids: tuple[str, ...]) -> Floats:
-    place = {prompt_id: row for row, prompt_id in enumerate(own.prompt_ids)}
-    order = [place[prompt_id] for prompt_id in prompt_ids]
-    columns = [[own.points[point.id].scores[name][order] for name in first.rewards] for point in first.points]
-    return np.ascontiguousarray(np.moveaxis(np.array(columns), 2, 0))
 
 
 def _source(path: Path, run: Results) -> Source:
@@ -112,21 +108,28 @@ def _source(path: Path, run: Results) -> Source:
     return Source(str(path), sha256_file(results_file(path)), about)
 
 
+def _start(run: Results) -> str:
+    """Return what the KL divergence of completions was measured to."""
+    return str(run.generation.model_dump().get("kl_to"))
+
+
 def _refuse_unlike(first_path: Path, first: Results, path: Path, run: Results) -> None:
-    """Refuse two runs that cannot be averaged."""
+    """Refuse two runs that cannot be averaged, whatever was measured beside rewards."""
+    one, other = (own.generation.model_dump(exclude={"kl_to"}) for own in (first, run))
     same = {
         "rewards": (sorted(first.rewards), sorted(run.rewards)),
+        "rewards of which lower scores are better": (sorted(first.minimized), sorted(run.minimized)),
         "prompts": (first.prompts.sha256, run.prompts.sha256),
         "task": (first.task, run.task),
         "base model": (first.base_model.name, run.base_model.name),
         "base model's weights": (first.base_model.sha256, run.base_model.sha256),
         "mixing method": (first.method, run.method),
-        "generation": (first.generation.model_dump(), run.generation.model_dump()),
+        "generation": (one, other),
         "points": (sorted(point.id for point in first.points), sorted(point.id for point in run.points)),
     }
-    for what, (one, other) in same.items():
-        if one != other:
-            raise ResultsError(f"{path}: differs from {first_path} in the {what}: {other} against {one}.", APART)
+    for what, (ours, theirs) in same.items():
+        if ours != theirs:
+            raise ResultsError(f"{path}: differs from {first_path} in the {what}: {theirs} against {ours}.", APART)
     for point in first.points:
         if run.point(point.id).weights != point.weights:
             raise ResultsError(f"{path}: point {point.id!r} has other weights than in {first_path}.", APART)

@@ -1,11 +1,12 @@
 """Read a CSV of points.
 
-Columns: ``id``, ``kind`` (base, expert, soup, morl, ensemble, mod, checkpoint) or ``method``, ``lambda`` (weight of the
-second expert) or ``weight:EXPERT`` for each, ``mu`` (weight of the file's second reward in a MORL training) or
-``mu:REWARD`` for each, ``seed``, ``step`` (only the ``final`` one of a training counts). Rewards are the columns
-``score:REWARD``, or pairs such as ``reward1_name`` and ``reward1``, or else every other column; ``stderr:REWARD`` or
-``REWARD_stderr`` is a standard error. Cells are parted by commas, semicolons or tabs; columns without a name are left
-out.
+Columns: ``id`` (or words under ``model`` or ``name``), ``kind`` (base, expert, soup, morl, ensemble, mod, checkpoint,
+model) or ``method``, ``lambda`` (weight of the second expert) or ``weight:EXPERT`` for each, ``mu`` (weight of the
+file's second reward in a MORL training) or ``mu:REWARD`` for each, ``seed``, ``step`` (only the ``final`` one of a
+training counts). Rewards are the columns ``score:REWARD``, or pairs such as ``reward1_name`` and ``reward1``, or else
+every other column; ``stderr:REWARD`` or ``REWARD_stderr`` is a standard error. Lower scores of a reward are better if
+its column is marked ``REWARD (min)`` or ``REWARD:min``; ``(max)`` and ``:max`` say what no mark means. Cells are parted
+by commas, semicolons or tabs; columns without a name are left out.
 """
 
 from __future__ import annotations
@@ -13,14 +14,33 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from rsoup.errors import ResultsError, did_you_mean
 from rsoup.evaluation.results import Kind
 from rsoup.files import sha256_file
-from rsoup.report.inputs.columns import LAMBDAS, Row, check_header, error_columns, is_named, labels, reward_columns
-from rsoup.report.inputs.plain import PlainPoint, as_weight, in_file_order, is_number, measured_from, require_path
+from rsoup.recipe import Direction
+from rsoup.report.inputs.columns import (
+    LAMBDAS,
+    Row,
+    check_header,
+    error_columns,
+    is_named,
+    labels,
+    reward_columns,
+    split_way,
+    ways_of,
+)
+from rsoup.report.inputs.plain import (
+    PlainPoint,
+    as_weight,
+    in_file_order,
+    is_number,
+    lowered,
+    measured_from,
+    require_path,
+)
 from rsoup.report.measured import Measured, Source
 
 KINDS: dict[str, Kind] = {
@@ -33,15 +53,19 @@ KINDS: dict[str, Kind] = {
     "ensemble": "ensemble",
     "mod": "mod",
     "checkpoint": "checkpoint",
+    "model": "model",
 }
 _SEPARATOR = re.compile(r"sep=(.)\r?\n")
 _QUOTED = re.compile(r'"[^"]*"')
 _COMMA = re.compile(r"^([-+]?\d*),(\d+(?:[eE][-+]?\d+)?)$")
 
 
-def read_table(path: Path, objectives: Mapping[str, str], where: Mapping[str, str]) -> Measured:
+def read_table(
+    path: Path, objectives: Mapping[str, str], where: Mapping[str, str], minimize: Collection[str] = ()
+) -> Measured:
     """Read the rows of a CSV whose columns hold the values ``where`` asks for."""
-    rows = _chosen(path, _rows(path), where)
+    rows, ways = _rows(path)
+    rows = _chosen(path, rows, where)
     final = [(number, row) for number, row in rows if row.get("step", "") in ("", "final")]
     notes: tuple[str, ...] = ()
     if not final:
@@ -59,11 +83,24 @@ def read_table(path: Path, objectives: Mapping[str, str], where: Mapping[str, st
         notes += ("Some scores have no standard error.",)
     if "kind" not in rows[0][1] and "method" not in rows[0][1]:
         notes += ("The file has no column kind: rows without lambda or mu are taken for soups of unknown weights.",)
-    return measured_from(points, objectives, Source(str(path), sha256_file(path), dict(where)), notes)
+    by_label = {label: ways[column] for label, column in names.items() if column in ways}
+    minimized = lowered(objectives, list(names), by_label, minimize)
+    return measured_from(points, objectives, (Source(str(path), sha256_file(path), dict(where)),), notes, minimized)
 
 
-def _rows(path: Path) -> list[tuple[int, Row]]:
-    """Return the rows with their line numbers; refuse a row that is longer or shorter than the header."""
+def read_hints(path: Path, rewards: tuple[str, ...]) -> list[PlainPoint]:
+    """Read what the rows of a CSV say that models are, by their ids; scores are left alone."""
+    rows, _ = _rows(path)
+    if not all(row.get("id") for _, row in rows):
+        raise ResultsError(f"{path}: beside results of lm-eval a CSV says what each model is.", "Give a column id.")
+    return [_point(f"{path}: row {number}", row, {}, rewards) for number, row in rows]
+
+
+def _rows(path: Path) -> tuple[list[tuple[int, Row]], dict[str, Direction]]:
+    """Return the rows with their line numbers, and which way columns are better that say so.
+
+    Refuse a row that is longer or shorter than the header.
+    """
     text = require_path(path)
     told = _SEPARATOR.match(text)  # a first line that tells Excel the delimiter
     text = text[told.end() :] if told else text
@@ -72,6 +109,8 @@ def _rows(path: Path) -> list[tuple[int, Row]]:
     rows: list[tuple[int, Row]] = []
     try:
         header = [name.strip() for name in next(reader, [])]
+        ways = ways_of(path, header)
+        header = [split_way(name)[0] for name in header]
         check_header(path, header)
         for cells in reader:
             if not any(map(str.strip, cells)):
@@ -90,6 +129,14 @@ def _rows(path: Path) -> list[tuple[int, Row]]:
         raise ResultsError(f"{path}: row {number}: is not CSV ({problem}).", "Is the file whole?") from problem
     if not rows:
         raise ResultsError(f"{path}: holds no points.", "Give a CSV with a header and one row for each point.")
+    return _with_ids(rows), ways
+
+
+def _with_ids(rows: list[tuple[int, Row]]) -> list[tuple[int, Row]]:
+    """Take words under ``model`` or ``name`` for the ids, where no column has these."""
+    for name in ("model", "name"):
+        if "id" not in rows[0][1] and not all(is_number(row.get(name, "0")) for _, row in rows):
+            return [(number, {"id" if key == name else key: cell for key, cell in row.items()}) for number, row in rows]
     return rows
 
 

@@ -37,12 +37,12 @@ async function copyText(text) {
 }
 function pairSlider() {
   const input = element("input", { type: "range", id: "mu", min: 0, max: 100, step: 1, value: 50,
-    "aria-label": `Preference between ${REWARDS[0]} and ${REWARDS[1]}` });
+    "aria-label": `Preference between ${REWARDS.map((name) => name + wayWords(name)).join(" and ")}` });
   const [left, right] = REWARDS.map((name, k) => element("output", { for: "mu", id: `mu-${k}` }));
   const show = () => {
     const shares = percents(state.mu);
     input.value = shares[1];
-    [left, right].forEach((output, k) => output.replaceChildren(named(REWARDS[k]), ` ${shares[k]} %`));
+    [left, right].forEach((output, k) => output.replaceChildren(named(REWARDS[k]), `${arrowOf(REWARDS[k])} ${shares[k]} %`));
     input.setAttribute("aria-valuetext", `${left.textContent}, ${right.textContent}`);
   };
   input.addEventListener("input", () => change({ mu: [1 - input.value / 100, input.value / 100], picked: null }));
@@ -56,9 +56,9 @@ function ownSlider(name, k) {
   onChange(() => {
     input.value = percents(state.mu)[k];
     shown.textContent = `${input.value} %`;
-    input.setAttribute("aria-valuetext", `${name} ${shown.textContent} of the whole`);
+    input.setAttribute("aria-valuetext", `${name}${wayWords(name)} ${shown.textContent} of the whole`);
   });
-  return element("div", { class: "slider" }, element("label", { for: `mu-${k}` }, named(name)), shown, input);
+  return element("div", { class: "slider" }, element("label", { for: `mu-${k}` }, named(name), arrowOf(name)), shown, input);
 }
 function withShare(k, value) {
   // the others share the rest as before, or equally where they had nothing
@@ -114,7 +114,7 @@ function scoreGauge(name, score) {
   const place = scaler(low, high, 0, 1);
   const ends = spread(score);
   const range = ends ? [["range", ...ends.map(place)]] : [];
-  return gauge(name, withInterval(score, DIGITS[name]), [...range, ["dot", place(score.mean)]]);
+  return gauge(name + arrowOf(name), withInterval(score, DIGITS[name]), [...range, ["dot", place(score.mean)]]);
 }
 
 const quoted = (word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\"'\"'")}'`);

@@ -3,12 +3,18 @@ const DATA = JSON.parse(document.getElementById("data").textContent);
 const { report, texts } = DATA;
 const REWARDS = report.rewards;
 const ONE = REWARDS.length === 1;
+const MINIMIZED = new Set(REWARDS.filter((name) => report.directions[name] === "minimize"));
+const SIGN = Object.fromEntries(REWARDS.map((name) => [name, MINIMIZED.has(name) ? -1 : 1])); // turns a score into a gain
+// Which way a reward is better: said of every one as soon as lower is better for some.
+const wayWords = (name) => (MINIMIZED.size && name in SIGN ? ` (${MINIMIZED.has(name) ? "lower" : "higher"} is better)` : "");
+const arrowOf = (name) => (MINIMIZED.size && name in SIGN ? (MINIMIZED.has(name) ? " ↓" : " ↑") : "");
 const POINTS = report.points;
 const BY_ID = new Map(POINTS.map((point) => [point.id, point]));
 const SOUPS = POINTS.filter((point) => point.kind === "soup" || point.kind === "expert");
 const ADAPTERS = [...new Set(POINTS.flatMap((point) => Object.keys(point.weights)))];
-const CANDIDATES = SOUPS.length ? SOUPS : POINTS;
-const KIND_WORDS = { soup: "soup", expert: "expert", morl: "MORL run", base: "base model", ensemble: "ensemble of predictions", mod: "MOD (mixed logits)", checkpoint: "checkpoint" };
+const MODELS = POINTS.filter((point) => point.kind === "model");
+const CANDIDATES = [SOUPS, MODELS, POINTS].find((points) => points.length);
+const KIND_WORDS = { soup: "soup", expert: "expert", morl: "MORL run", base: "base model", ensemble: "ensemble of predictions", mod: "MOD (mixed logits)", checkpoint: "checkpoint", model: "model" };
 const RANGES = Object.fromEntries(REWARDS.map((name) => {
   const means = POINTS.map((point) => point.scores[name].mean);
   return [name, [Math.min(...means), Math.max(...means)]];
@@ -83,19 +89,20 @@ function percents(mu) {
   for (const k of order.slice(0, missing)) whole[k] += 1;
   return whole;
 }
+// The part of the way from the worst measured score to the best.
 const share = (name, value) => {
   const [low, high] = RANGES[name];
-  return high > low ? (value - low) / (high - low) : 0;
+  return high > low ? (SIGN[name] > 0 ? value - low : high - value) / (high - low) : 0;
 };
 
-// The point a preference recommends: the largest mu . R, or the one whose weights are nearest to the preference.
+// The point a preference recommends: the largest mu . R, minimised rewards taken negative, or the one whose weights are nearest to the preference.
 function recommended() {
   return state.rule === "weights" ? nearestTo(weightsOf(state.mu)) : bestFor(state.mu);
 }
 function bestFor(mu) {
   const value = (point) => REWARDS.reduce((sum, name, k) => {
     const mean = point.scores[name].mean;
-    return sum + mu[k] * (state.scale === "scaled" ? share(name, mean) : mean);
+    return sum + mu[k] * (state.scale === "scaled" ? share(name, mean) : SIGN[name] * mean);
   }, 0);
   return CANDIDATES.reduce((best, point) => (value(point) > value(best) ? point : best));
 }

@@ -17,7 +17,7 @@ function frontWords(point) {
 }
 function startTable() {
   const heads = COLUMNS.map((column) => {
-    const button = element("button", { type: "button" }, named(column.name), element("span", { class: "arrow", "aria-hidden": "true" }));
+    const button = element("button", { type: "button" }, named(column.name), column.reward ? element("small", { class: "quiet" }, wayWords(column.name)) : null, element("span", { class: "arrow", "aria-hidden": "true" }));
     const look = [column.numeric && "number", column.reward && "reward"].filter(Boolean).join(" ");
     const head = element("th", { scope: "col", class: look, "data-column": column.name }, button);
     button.addEventListener("click", () => {
@@ -66,7 +66,7 @@ function markRow() {
 }
 function csv() {
   const head = ["id", "kind", "lambda", ...ADAPTERS.map((name) => `weight:${name}`), ...REWARDS.map((name) => `mu:${name}`),
-    ...REWARDS.flatMap((name) => [`score:${name}`, `stderr:${name}`, `low:${name}`, `high:${name}`]), "on_front", "front_probability"];
+    ...REWARDS.flatMap((name) => [`score:${name}${MINIMIZED.has(name) ? " (min)" : ""}`, `stderr:${name}`, `low:${name}`, `high:${name}`]), "on_front", "front_probability"];
   const rows = POINTS.map((point) => [point.id, point.kind, point.lambda, ...ADAPTERS.map((name) => point.weights[name]), ...REWARDS.map((name) => point.mu?.[name]),
     ...REWARDS.flatMap((name) => {
       const score = point.scores[name];
@@ -115,9 +115,9 @@ function figures() {
     add("area over the curve", `${number(soups.area_over_curve, 3)}: the share of the box from the reference point to the best scores that no soup or expert dominates`);
     if (soups.sparsity !== null) add("soups' front", `sparsity ${number(soups.sparsity, 4)}, spacing ${number(soups.spacing, 4)}, on scaled rewards`);
   }
-  if (report.mean_inner_product !== null) add("mean inner product", `${number(report.mean_inner_product, 4)}, of the weights, read as a preference, with the scores`);
+  if (report.mean_inner_product !== null) add("mean inner product", `${number(report.mean_inner_product, 4)}, of the weights, read as a preference, with the scores${MINIMIZED.size ? ", of which minimised ones count as negative" : ""}`);
   for (const [name, own] of Object.entries(report.lmc)) {
-    if (own.minimum) add(`smallest gap, ${name}`, `${withInterval(own.minimum)} at ${own.minimum.id}`);
+    if (own.minimum) add(`${MINIMIZED.size ? "worst" : "smallest"} gap, ${name}${wayWords(name)}`, `${withInterval(own.minimum)} at ${own.minimum.id}`);
   }
   const comparison = report.comparison;
   if (comparison) {
@@ -129,7 +129,7 @@ function figures() {
     }
   }
   for (const [name, value] of Object.entries(report.controllability)) {
-    if (value !== null) add(`controllability, ${name}`, `${number(value, 2)}, the rank correlation of weight and score`);
+    if (value !== null) add(`controllability, ${name}`, `${number(value, 2)}, the rank correlation of weight and score${MINIMIZED.has(name) ? ", turned round: 1 is best" : ""}`);
   }
   return list;
 }

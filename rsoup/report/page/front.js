@@ -20,7 +20,7 @@ function drawFront() {
   const clip = shape("clipPath", { id: "inside" }, shape("rect", {
     x: box.left, y: box.top, width: box.width - box.left - box.right, height: box.height - box.top - box.bottom }));
   const plot = shape("svg", { viewBox: `0 0 ${box.width} ${box.height}`, role: "group", "aria-labelledby": "front-title" },
-    shape("title", { id: "front-title" }, `${ONE ? state.x : `${state.y} against ${state.x}`}, one mark for each measured model`), shape("defs", {}, clip));
+    shape("title", { id: "front-title" }, `${(ONE ? [state.x] : [state.y, state.x]).map((name) => name + wayWords(name)).join(" against ")}, one mark for each measured model`), shape("defs", {}, clip));
   const [x, y] = axesOf(plot, box, view, state.x, ONE ? null : state.y);
   const inside = shape("g", { "clip-path": "url(#inside)" });
   const px = (point) => x(placeOf(point)[0]), py = (point) => y(placeOf(point)[1]);
@@ -51,7 +51,8 @@ function isoLine(point, x, y) {
 }
 function weight(k) {
   const [low, high] = RANGES[REWARDS[k]];
-  return state.scale === "scaled" ? state.mu[k] / (high - low || 1) : state.mu[k];
+  const gain = SIGN[REWARDS[k]] * state.mu[k];
+  return state.scale === "scaled" ? gain / (high - low || 1) : gain;
 }
 function errorBars(point, x, y, cx, cy, now) {
   if (POINTS.length > 60 && point !== now) return [];

@@ -38,7 +38,7 @@ function bringIntoView(point) {
 
 function showTip(point, x, y) {
   const tip = $("tip");
-  const rows = REWARDS.map((name) => element("div", {}, named(name), ` ${scoreWords(point, name)}`));
+  const rows = REWARDS.map((name) => element("div", {}, named(name), `${arrowOf(name)} ${scoreWords(point, name)}`));
   const sure = point.front_probability === null ? "" : ` (on the front in ${percent(point.front_probability)} of resamples)`;
   tip.replaceChildren(element("b", {}, point.id), element("div", { class: "quiet" }, `${KIND_WORDS[point.kind]}, ${standing(point)}${sure}`), ...rows);
   tip.hidden = hovered = false;

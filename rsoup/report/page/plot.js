@@ -30,6 +30,7 @@ function glyph(point, x, y, size = MARK) {
   if (point.kind === "ensemble") return shape("path", { ...look, d: `M0 ${size + 1}L${size + 0.5} ${-size + 0.5}H${-size - 0.5}Z` });
   if (point.kind === "mod") return shape("path", { ...look, d: `M${-size} 0H${size}M0 ${-size}V${size}` });
   if (point.kind === "checkpoint") return shape("path", { ...look, d: `M${-size} ${-size}L${size} ${size}M${size} ${-size}L${-size} ${size}` });
+  if (point.kind === "model") return shape("path", { ...look, d: `M${[0, 1, 2, 3, 4].map((k) => [Math.sin(1.2566 * k), -Math.cos(1.2566 * k)].map((part) => ((size + 0.8) * part).toFixed(2)).join(" ")).join("L")}Z` });
   return shape("circle", { ...look, r: size });
 }
 function describe(point) {
@@ -65,11 +66,12 @@ function fitted(box, low, high) {
   return { ...box, left: Math.max(box.left, Math.min(32 + words, box.width / 3)) };
 }
 function axisTitle(name, room, place) {
-  const fits = (words) => widthOf(words) <= room;
+  const fits = (words, way) => widthOf(words + way) <= room;
   const letters = [...name];
-  while (letters.length > 1 && !fits(`${letters.join("")}…`)) letters.pop();
-  const words = fits(name) ? name : `${letters.join("")}…`;
-  return shape("text", { class: "name", "text-anchor": "middle", ...place }, words, words === name ? null : shape("title", {}, name));
+  const way = [wayWords(name), arrowOf(name)].find((words) => fits(name, words)) ?? arrowOf(name);
+  while (letters.length > 1 && !fits(`${letters.join("")}…`, way)) letters.pop();
+  const words = fits(name, way) ? name : `${letters.join("")}…`;
+  return shape("text", { class: "name", "text-anchor": "middle", ...place }, words + way, words === name ? null : shape("title", {}, name + wayWords(name)));
 }
 function lineOf() {
   const line = SOUPS.filter((point) => point.lambda !== null && point.lambda >= 0 && point.lambda <= 1);

@@ -1,4 +1,5 @@
 // Prompts, and what the chosen point, the base and the experts wrote to each.
+const SCORED = REWARDS.filter((name) => texts && name in texts.ranges); // not those known by their means alone
 function startTexts() {
   if (!texts) {
     $("reader").hidden = true;
@@ -8,10 +9,14 @@ function startTexts() {
   const { shown, total } = { shown: texts.prompts.length, total: texts.total };
   $("texts-note").textContent = shown < total ? `The first ${shown} of ${total} prompts, so that the page stays small.` : `${total} prompts.`;
   if (report.made_from.length > 1) $("texts-note").textContent += ` Completions of seed ${report.made_from[0].about.seed}.`;
-  const orders = [["", "as evaluated"], ...REWARDS.flatMap((name) => [[`+${name}`, `${name}: most gained on the base`], [`-${name}`, `${name}: most lost`]])];
+  const orders = [["", "as evaluated"], ...SCORED.flatMap((name) => [
+    [`+${name}`, MINIMIZED.has(name) ? `${name}: most lowered, which is better` : `${name}: most gained on the base`],
+    [`-${name}`, MINIMIZED.has(name) ? `${name}: most raised` : `${name}: most lost`]])];
   const base = POINTS.find((point) => point.kind === "base");
   $("order").append(...(base ? orders : orders.slice(0, 1)).map(([value, words]) => element("option", { value }, words)));
   $("beside").append(element("option", { value: "" }, "nothing more"), ...POINTS.map((point) => element("option", { value: point.id }, point.id)));
+  const names = Object.keys(texts.columns);
+  if (names.length) $("search-label").textContent = `Search the prompts and their columns (${names[0]}:...)`;
   $("search").addEventListener("input", drawPrompts);
   $("order").addEventListener("change", drawPrompts);
   $("beside").addEventListener("change", () => change({ beside: $("beside").value }));
@@ -22,15 +27,18 @@ function startTexts() {
   onChange(drawReading);
   addEventListener("resize", () => $("reading").querySelectorAll(".text").forEach(letScroll));
 }
+// What a prompt is found by: its words and those of its row's columns, each value after name:.
+function haystack(row) {
+  const columns = Object.entries(texts.columns).map(([name, values]) => `${name}:${values[row]}`);
+  return [texts.prompts[row], ...columns].join("\n").toLowerCase();
+}
+const haystacks = texts ? [...texts.prompts.keys()].map(haystack) : [];
 function ordered() {
   const wanted = $("search").value.trim().toLowerCase().split(/\s+/).filter(Boolean);
-  const rows = [...texts.prompts.keys()].filter((row) => {
-    const text = texts.prompts[row].toLowerCase();
-    return wanted.every((word) => text.includes(word));
-  });
+  const rows = [...texts.prompts.keys()].filter((row) => wanted.every((word) => haystacks[row].includes(word)));
   const order = $("order").value;
   if (!order) return rows;
-  const name = order.slice(1), sign = order[0] === "+" ? -1 : 1;
+  const name = order.slice(1), sign = (order[0] === "+" ? -1 : 1) * SIGN[name];
   const ours = texts.points[chosen().id].scores[name];
   const base = texts.points[POINTS.find((point) => point.kind === "base").id].scores[name];
   return rows.sort((a, b) => sign * (ours[a] - base[a] - (ours[b] - base[b])));
@@ -52,6 +60,17 @@ function drawPrompts() {
   listPrompts();
   if (listed.length && !listed.includes(state.prompt)) change({ prompt: listed[0] });
   else drawReading();
+}
+// Means over the prompts that were found, where these are a part of all.
+function drawSlice() {
+  const point = chosen(), part = listed.length > 1 && listed.length < texts.prompts.length;
+  const mean = (values) => listed.reduce((sum, row) => sum + values[row], 0) / listed.length;
+  const scores = REWARDS.map((name) => `${name} ${number(mean(texts.points[point.id].scores[name]), DIGITS[name])}`);
+  $("slice").textContent = part ? `Means of ${point.id} over them: ${scores.join(", ")}` : "";
+}
+function drawColumns() {
+  const values = Object.entries(texts.columns).map(([name, own]) => [name, own[state.prompt]]).filter(([, value]) => value);
+  $("columns").replaceChildren(...values.flatMap(([name, value]) => [element("dt", {}, named(name)), element("dd", { dir: "auto" }, value)]));
 }
 function markPrompt() {
   for (const option of $("prompts").children) option.setAttribute("aria-selected", String(Number(option.dataset.row) === state.prompt));
@@ -78,11 +97,13 @@ function drawReading() {
     $("prompts").scrollTop = scrolled;
   }
   markPrompt();
+  drawSlice();
   $("reading").hidden = !listed.length;
   $("no-match").hidden = listed.length > 0;
   if (!listed.length) return;
   const prompt = texts.prompts[state.prompt];
   $("prompt").replaceChildren(wordsOrEmpty(prompt));
+  drawColumns();
   if (read !== null && read !== state.prompt) say(`Prompt: ${prompt.length > 80 ? `${prompt.slice(0, 80)}…` : prompt || "(empty)"}`);
   read = state.prompt;
   const base = POINTS.find((point) => point.kind === "base");
@@ -103,10 +124,10 @@ function answer(point, isChosen, base) {
   const own = texts.points[point.id];
   const written = own.completions[state.prompt];
   const before = base && point !== base && state.marks ? texts.points[base.id].completions[state.prompt] : null;
-  const scores = REWARDS.map((name) => {
+  const scores = SCORED.map((name) => {
     const value = own.scores[name][state.prompt];
     const [low, high] = texts.ranges[name];
-    return gauge(name, number(value, DIGITS[name]), [["range", 0, high > low ? (value - low) / (high - low) : 0]]);
+    return gauge(name + arrowOf(name), number(value, DIGITS[name]), [["range", 0, high > low ? (value - low) / (high - low) : 0]]);
   });
   const kind = isChosen ? `${point.kind} chosen` : point.kind;
   return element("article", { class: `answer ${kind}`, "data-answer": point.id },

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from rsoup.report.pictures.lettering import wrapped
+from rsoup.report.pictures.naming import axis_name
 from rsoup.report.pictures.spread import spread, spread_word
 from rsoup.report.pictures.style import COLUMN_INCHES, FAINT, LOOKS, PANEL_INCHES, drawing, write_legend
 from rsoup.report.schema import Report, ReportPoint
@@ -34,7 +34,7 @@ def draw_line(report: Report, stem: Path) -> None:
         panels = figure.subplots(rows, columns, sharex=True, squeeze=False).ravel()
         for panel, name in zip(panels, report.rewards, strict=False):
             _panel(panel, report, name)
-            panel.set_ylabel(wrapped(figure, name, 42 * side, 8))
+            panel.set_ylabel(axis_name(figure, report, name, 42 * side, 8))
         for panel in panels[len(report.rewards) :]:
             panel.set_axis_off()
         for panel in panels[: len(report.rewards)][-columns:]:  # the lowest of each column

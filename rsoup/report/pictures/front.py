@@ -17,7 +17,8 @@ from matplotlib.textpath import TextPath
 from rsoup.evaluation.results import Kind
 from rsoup.report.pictures.along import on_line
 from rsoup.report.pictures.labels import BAR, LINE, Ink, Label, write_labels
-from rsoup.report.pictures.lettering import printable, shortened, wrapped
+from rsoup.report.pictures.lettering import printable, shortened
+from rsoup.report.pictures.naming import axis_name
 from rsoup.report.pictures.spread import WITH_BARS, bars, spread_word
 from rsoup.report.pictures.style import (
     CHOSEN,
@@ -47,8 +48,8 @@ def draw_front(report: Report, stem: Path) -> None:
         panels = figure.subplots(rows, columns, squeeze=False).ravel()
         for panel, (first, second) in zip(panels, pairs, strict=False):
             _draw_panel(panel, report, first, second)
-            panel.set_xlabel(wrapped(figure, first, 52 * side, 8))
-            panel.set_ylabel(wrapped(figure, second, 40 * side, 8))
+            panel.set_xlabel(axis_name(figure, report, first, 52 * side, 8))
+            panel.set_ylabel(axis_name(figure, report, second, 40 * side, 8))
         for panel in panels[len(pairs) :]:
             panel.set_axis_off()
         write_legend(figure, _entries(report))

@@ -9,9 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from rsoup.evaluation.results import Kind
+from rsoup.pareto.direction import signs_of, turned
 from rsoup.pareto.dominance import Floats
 from rsoup.pareto.indicators import scaled
 from rsoup.report.pictures.lettering import shortened, wrapped
+from rsoup.report.pictures.naming import arrowed, axis_name
 from rsoup.report.pictures.style import CHOSEN, COLUMN_INCHES, FAINT, drawing, write_legend
 from rsoup.report.schema import Report, ReportPoint
 
@@ -24,6 +26,7 @@ DASHES: dict[Kind, str] = {
     "ensemble": "-.",
     "mod": "-.",
     "checkpoint": ":",
+    "model": "-",
 }
 POLYGONS = 2 * len(OKABE_ITO)  # that a radar can show: each colour without and with marks
 MARKED = 200  # soups that a triangle can mark
@@ -33,7 +36,8 @@ CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, np.sqrt(3) / 2]])
 def draw_radar(report: Report, stem: Path) -> None:
     """Draw base, experts, the most even soup and the choices, each reward scaled over all measured points."""
     scores = np.array([[point.scores[name].mean for name in report.rewards] for point in report.points])
-    shares = scaled(scores, scores.min(axis=0), scores.max(axis=0))
+    gains = turned(scores, signs_of(report.rewards, report.minimized))
+    shares = scaled(gains, gains.min(axis=0), gains.max(axis=0))
     angles = np.linspace(0, 2 * np.pi, len(report.rewards), endpoint=False)
     around = np.append(angles, angles[0])
     with drawing(stem, COLUMN_INCHES, 2.6) as figure:
@@ -48,7 +52,7 @@ def draw_radar(report: Report, stem: Path) -> None:
                 panel.fill(around, values, color=colour, alpha=0.1, linewidth=0)
         panel.set_xticks(angles, [""] * len(angles))
         for angle, name in zip(angles, report.rewards, strict=True):
-            _name_axis(panel, angle, wrapped(figure, name, 66, 7, lines=3))
+            _name_axis(panel, angle, wrapped(figure, arrowed(report, name), 66, 7, lines=3))
         panel.set_yticks([0.0, 0.5, 1.0], ["", "", ""])
         panel.set_ylim(-0.25, 1.05)  # the worst score keeps a distance from the centre, so that shapes stay visible
         panel.grid(color=FAINT, linewidth=0.4, alpha=0.6)
@@ -66,17 +70,18 @@ def _name_axis(panel: Axes, angle: float, name: str) -> None:
 
 
 def draw_ternary(report: Report, stem: Path) -> None:
-    """Draw one triangle of weights for each reward, coloured by its score; the front is outlined."""
+    """Draw one triangle of weights for each reward, the brighter the better its score; the front is outlined."""
     names, soups, places = triangle(report)
     with drawing(stem, COLUMN_INCHES * 2, 2.6) as figure:
         for panel, reward in zip(figure.subplots(1, 3), report.rewards, strict=True):
             written = [wrapped(figure, name, 60, 6.5) for name in names]
             _triangle(panel, written)
             values = np.array([point.scores[reward].mean for point in soups])
-            colours = panel.tripcolor(*places.T, values, shading="gouraud", cmap="cividis", zorder=0, rasterized=True)
+            colour_map = "cividis_r" if reward in report.minimized else "cividis"
+            colours = panel.tripcolor(*places.T, values, shading="gouraud", cmap=colour_map, zorder=0, rasterized=True)
             if len(soups) <= MARKED:
-                _mark_soups(panel, soups, places, values)
-            panel.set_title(wrapped(figure, reward, 150, 8), pad=10 * written[2].count("\n") + 2)
+                _mark_soups(panel, soups, places, values, colour_map)
+            panel.set_title(axis_name(figure, report, reward, 150, 8), pad=10 * written[2].count("\n") + 2)
             bar = figure.colorbar(colours, ax=panel, orientation="horizontal", shrink=0.7, aspect=25, pad=0.02)
             bar.outline.set_visible(False)
         if len(soups) <= MARKED:
@@ -132,9 +137,9 @@ def _triangle(panel: Axes, names: list[str]) -> None:
     panel.margins(0.12)
 
 
-def _mark_soups(panel: Axes, soups: list[ReportPoint], places: Floats, values: Floats) -> None:
+def _mark_soups(panel: Axes, soups: list[ReportPoint], places: Floats, values: Floats, colour_map: str) -> None:
     """Mark each measured soup; those on the front have a ring."""
     x, y = places.T
-    panel.scatter(x, y, c=values, cmap="cividis", s=22, edgecolors="white", linewidths=0.6, zorder=3, clip_on=False)
+    panel.scatter(x, y, c=values, cmap=colour_map, s=22, edgecolors="white", linewidths=0.6, zorder=3, clip_on=False)
     x, y = places[[point.on_front for point in soups]].T
     panel.scatter(x, y, s=34, facecolors="none", edgecolors=CHOSEN, linewidths=0.9, zorder=4, clip_on=False)

@@ -45,6 +45,7 @@ LOOKS: dict[Kind, Look] = {
     "ensemble": Look("#009E73", "#2f9f80", "v", 5.0, "ensemble"),
     "mod": Look("#CC79A7", "#c371a0", "P", 5.0, "MOD"),
     "checkpoint": Look("#E69F00", "#b98000", "X", 5.0, "checkpoint"),
+    "model": Look("#7a5195", "#9776ae", "p", 5.0, "model"),
 }
 
 SETTINGS = {

@@ -1,0 +1,278 @@
+"""Read the rows of a task: those of a split that can be used, and why others cannot."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any, Literal
+
+from rsoup.errors import DataError, did_you_mean, first_line
+from rsoup.files import sha256_json
+from rsoup.tasks import Task
+from rsoup.tasks.forms import EXTRA
+from rsoup.tasks.plain import plain
+from rsoup.tasks.rows import Row, RowReader, UnusableRow
+from rsoup.tasks.shapes import MISSING, Shape, answer_of, lookup, recognise
+from rsoup.tasks.sources import is_remote, open_rows
+from rsoup.tasks.turns import spoken, with_system
+
+PATIENCE = 1000
+"""Rows of no shape that the task reads after which the rest is not searched."""
+
+Split = Literal["train", "test"]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The usable rows of one split, each with an id; how many others there are by reason; how rows were read."""
+
+    rows: tuple[Row, ...]
+    dropped: Mapping[str, int]
+    said: str | None = None
+
+
+def posts_sha256(task: Task, split: Split) -> str:
+    """Return a hash of the rows a split is made of: of all that prompts and rewards may read."""
+    rows = [_content(task, row) for row in _read_source(task, split).rows]
+    return sha256_json([task.eval_data is None and task.eval_share, *rows])
+
+
+def _content(task: Task, row: Row) -> list[Any]:
+    """Return what a row holds; what it has beside the id and the post comes last, if there is any."""
+    known = (row.id, row.post)
+    rest = {name: value for name, value in row.columns.items() if value not in known}
+    beside = [[row.reference, (row.messages or ())[:-1], rest]] if rest or row.messages else []
+    return [row.id, row.post, row.reference if task.prefix else None, *beside]
+
+
+def read_rows(task: Task, split: Split) -> Rows:
+    """Return the usable rows of a split; without held-out data, both splits come from the training rows."""
+    found = _read_source(task, split)
+    if task.eval_data is not None:
+        return found
+    held_out = max(1, round(len(found.rows) * task.eval_share))
+    if held_out >= len(found.rows):
+        left_out = f"; left out: {listed(found.dropped)}" if found.dropped else ""
+        raise DataError(
+            f"{task.data}: too few usable rows ({len(found.rows)}) to hold some out{left_out}.",
+            "Add rows, or give task.eval_data.",
+        )
+    return replace(found, rows=found.rows[:-held_out] if split == "train" else found.rows[-held_out:])
+
+
+def check_alike(task: Task, held_out: Rows) -> None:
+    """Raise DataError if held-out rows of another source are texts where the training rows are conversations."""
+    if task.chat is not None or task.eval_data in (None, task.data) or is_remote(task.data):
+        return
+    first = _read_now(replace(task, train=replace(task.train, limit=1)), task.data, "train").rows[0]
+    if (first.messages is None) != (held_out.rows[0].messages is None):
+        one, other = ("texts", "conversations") if first.messages is None else ("conversations", "texts")
+        raise DataError(
+            f"{task.eval_data}: holds {other}, and the training rows are {one}.",
+            "Give held-out rows like the training rows, or set task.chat to true for both.",
+        )
+
+
+def _read_source(task: Task, split: Split) -> Rows:
+    """Return the rows that a split is made of."""
+    if split == "test" and task.eval_data is not None:
+        return _read(task, task.eval_data, "test")
+    return _read(task, task.data, "train")
+
+
+def _read(task: Task, source: str, split: Split) -> Rows:
+    """Return the rows of a source; those of the hub are read once, since a run asks for them several times."""
+    return _read_once(task, source, split) if is_remote(source) else _read_now(task, source, split)
+
+
+@cache
+def _read_once(task: Task, source: str, split: Split) -> Rows:
+    return _read_now(task, source, split)
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """What reads the rows of a source, and what is said of it."""
+
+    read: RowReader
+    said: str | None = None
+
+
+def _read_now(task: Task, source: str, split: Split) -> Rows:
+    """Read the rows of a source; those that cannot be used are counted by the reason."""
+    part = task.train if split == "train" else task.test
+    rows: list[Row] = []
+    dropped: Counter[str] = Counter()
+    columns: dict[str, None] = {}
+    there = {name: False for name in (task.column, task.reference, task.id) if name is not None}
+    seen: dict[str, set[str]] = {key: set() for key in ("id", *task.unique)}
+    reading: _Reading | None = None
+    for number, raw in enumerate(_mappings(source, open_rows(source, part)), start=1):
+        if not columns.keys() >= raw.keys():
+            columns.update((str(name), None) for name in raw if name != EXTRA)
+        for name in [name for name, found in there.items() if not found]:
+            there[name] = lookup(raw, name) is not MISSING
+        try:
+            _check_cells(raw)
+            reading = reading or _reading(task, raw)
+            row = _read_row(reading.read, raw)
+            row = replace(row, id=str(number) if row.id is None else str(row.id), columns=plain(raw))
+            _check_kind(row, rows)
+            _check_unique(row, seen)
+            rows.append(row)
+        except UnusableRow as problem:
+            dropped[str(problem)] += 1
+        if len(rows) == part.limit or (reading is None and number == PATIENCE):
+            break
+    _check_found(task, source, rows, dropped, list(columns), there, recognised=reading is not None)
+    return Rows(tuple(rows), dropped, reading.said if reading else None)
+
+
+def _check_found(
+    task: Task,
+    source: str,
+    rows: Sequence[Row],
+    dropped: Mapping[str, int],
+    columns: Sequence[str],
+    there: Mapping[str, bool],
+    *,
+    recognised: bool,
+) -> None:
+    """Raise DataError if no row of a source is usable, or none has a column that the recipe names."""
+    if not columns:
+        raise DataError(f"{source}: has no rows.", "Give a data set with at least one row.")
+    if not rows and not recognised:
+        _refuse_shape(task, source, dropped, columns, there)
+    for key, column in (("reference", task.reference), ("id", task.id if task.id != "id" else None)):
+        if column is not None and not there[column]:
+            raise DataError(f"{source}: has no column {column!r}.", f"Set task.{key}. {did_you_mean(column, columns)}")
+    if not rows:
+        raise DataError(
+            f"{source}: none of its rows is usable: {listed(dropped)}.",
+            "Give a data set with at least one row that the task can use.",
+        )
+
+
+def _refuse_shape(
+    task: Task, source: str, dropped: Mapping[str, int], columns: Sequence[str], there: Mapping[str, bool]
+) -> None:
+    """Raise DataError if the rows of a source lack the column that is asked, or have no shape that is known."""
+    if task.column is not None and there[task.column]:
+        return
+    if task.read is None and task.column is None:
+        if NO_SHAPE not in dropped:
+            return
+        raise DataError(
+            f"{source}: its rows have no shape that rsoup knows, such as messages or prompt.",
+            f"Set task.column to the column that holds the prompt: {', '.join(columns)}.",
+        )
+    what = f", and not the shape that the task {task.name} reads" if task.read else ""
+    raise DataError(
+        f"{source}: has no column {task.column or 'post'!r}{what}.",
+        f"Set task.column. {did_you_mean(task.column or 'post', columns)}",
+    )
+
+
+def _mappings(source: str, rows: Any) -> Iterator[Mapping[str, Any]]:
+    number = 0
+    try:
+        for number, row in enumerate(rows, start=1):
+            if not isinstance(row, Mapping):
+                raise DataError(
+                    f"{source}, row {number}: is not a mapping of columns.", "Write one JSON object per line."
+                )
+            yield row
+    except ValueError as problem:  # of datasets, whose files do not agree on their columns
+        raise DataError(
+            f"{source}: cannot be read after row {number}: {first_line(problem)}.",
+            "Give a folder whose files are rows with the same columns.",
+        ) from problem
+
+
+def _read_row(reader: RowReader, raw: Mapping[str, Any]) -> Row:
+    try:
+        row = reader(raw)
+        talk = "".join(turn["content"] for turn in row.messages or ())
+        f"{row.id}{row.post}{row.reference}{talk}".encode()  # fails on half of a surrogate pair, as tokenizers would
+        return row
+    except UnicodeEncodeError as problem:
+        raise UnusableRow("text that is not Unicode") from problem
+    except (KeyError, TypeError, AttributeError, IndexError) as problem:
+        missing = problem.args[0] if isinstance(problem, KeyError) else None
+        raise UnusableRow(f"no column {missing!r}" if missing else "another shape than the rest") from problem
+
+
+def _check_cells(raw: Mapping[str, Any]) -> None:
+    """Leave out a row of a CSV file with more cells than the header: a comma without quotes cut its text."""
+    if EXTRA in raw:
+        raise UnusableRow("more cells than columns")
+
+
+def _check_kind(row: Row, rows: Sequence[Row]) -> None:
+    """Leave out a text among conversations and the reverse: their prompts would be made in different ways."""
+    if rows and (row.messages is None) != (rows[0].messages is None):
+        talks = row.messages is not None
+        raise UnusableRow("a conversation among texts" if talks else "a text among conversations")
+
+
+def _check_unique(row: Row, seen: Mapping[str, set[str]]) -> None:
+    for key, values in seen.items():
+        if getattr(row, key) in values:
+            raise UnusableRow(f"repeated {key}")
+    for key, values in seen.items():
+        values.add(getattr(row, key))
+
+
+NO_SHAPE = "no shape that is known"
+
+
+def _reading(task: Task, row: Mapping[str, Any]) -> _Reading:
+    """Return what reads rows like this one: the data set's reader, or that of its shape; UnusableRow if none can."""
+    missing = task.column
+    if task.read is not None:
+        try:
+            task.read(row)
+        except KeyError as problem:
+            missing = str(problem.args[0])
+        except (UnusableRow, TypeError, AttributeError, IndexError):
+            return _Reading(task.read)
+        else:
+            return _Reading(task.read)
+    shape = recognise(row, task.column)
+    if shape is None:
+        raise UnusableRow(f"no column {missing!r}" if missing else NO_SHAPE)
+    if shape.system and not shape.talks and task.chat is False:
+        shape = replace(shape, system=None)
+    return _Reading(lambda other: _read_shape(task, shape, other), shape.said(task.reference))
+
+
+def _read_shape(task: Task, shape: Shape, row: Mapping[str, Any]) -> Row:
+    """Read a row of a known shape, with what the recipe says of its columns."""
+    question = shape.read(row)
+    prompt, reference = question.prompt, question.reference
+    if task.reference is not None:
+        given = lookup(row, task.reference)
+        reference = None if given is MISSING else answer_of(given)
+    identifier = lookup(row, task.id)
+    identifier = None if identifier in (None, "", MISSING) else str(identifier)
+    if task.post is not None:  # the same in every row; what differs is the answer
+        if not isinstance(prompt, str):
+            raise UnusableRow("a conversation in the place of an answer")
+        return Row(identifier, task.post, prompt)
+    if isinstance(prompt, str) and task.chat:
+        prompt = spoken(prompt) or prompt
+    if isinstance(prompt, str):
+        if shape.system is None:
+            return Row(identifier, prompt, reference)
+        prompt = ({"role": "user", "content": prompt},)
+    own = row.get(shape.system) if shape.system else None
+    messages = with_system(prompt, own if isinstance(own, str) and own.strip() else None, replace=False)
+    messages = with_system(messages, task.system, replace=True)
+    return Row(identifier, messages[-1]["content"].strip(), reference and reference.strip(), messages)
+
+
+def listed(dropped: Mapping[str, int]) -> str:
+    """Return reasons with how many rows each left out."""
+    return ", ".join(f"{reason} ({count})" for reason, count in sorted(dropped.items()))

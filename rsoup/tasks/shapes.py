@@ -1,0 +1,273 @@
+"""The shapes that data sets come in, recognised by the columns of a row: pure functions of mappings.
+
+They are those of TRL (messages, prompt and completion, preferences with the prompt in both answers), of ShareGPT
+(conversations), verl (prompt, reward_model), Alpaca (instruction, input, output) and plain questions with answers.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rsoup.tasks.plain import as_text, plain
+from rsoup.tasks.rows import UnusableRow
+from rsoup.tasks.turns import Messages, parted, turns
+
+CONVERSATIONS = ("messages", "conversations", "conversation")
+QUESTIONS = ("question", "problem", "query", "input")
+ANSWERS = ("answer", "solution", "response", "output", "completion", "ground_truth", "reference")
+SYSTEMS = ("system", "system_prompt")
+SPEAKER = "\n\nAssistant:"
+"""Where an answer begins in dialogues that are one text, as those of Anthropic/hh-rlhf."""
+
+MISSING = object()
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked in a row, a text or the turns of a conversation up to the user's, and its answer."""
+
+    prompt: str | Messages
+    reference: str | None = None
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How rows are read, what they are called in a remark, and where their reference comes from.
+
+    ``prompts`` are the columns whose name asks for this shape; ``usual`` is one of which nothing has to be said.
+    """
+
+    rows: str
+    read: Callable[[Mapping[str, Any]], Question]
+    prompts: tuple[str, ...]
+    reference: str | None = None
+    system: str | None = None
+    talks: bool = False
+    usual: bool = False
+
+    def said(self, reference: str | None) -> str | None:
+        """Return a remark on how rows are read; ``reference`` is the column that the recipe names for it."""
+        if self.usual:
+            return None
+        source = reference or self.reference
+        answer = f"the reference is {source}" if source else "they have no reference answer"
+        system = f" The column {self.system} is the system message where it is filled." if self.system else ""
+        return f"Rows are {self.rows}; {answer}.{system}"
+
+
+def lookup(row: Mapping[str, Any], name: str) -> Any:
+    """Return the value of a column, or of a.b within the column a; MISSING if there is none."""
+    if name in row:
+        return row[name]
+    head, dot, rest = name.partition(".")
+    inner = row.get(head) if dot else None
+    return lookup(inner, rest) if isinstance(inner, Mapping) else MISSING
+
+
+def text_of(value: Any) -> str:
+    """Return a text, UnusableRow if the value is none or an empty one."""
+    if isinstance(value, str):
+        if value.strip():
+            return value.strip()
+    elif value is not None:
+        kinds = {bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "an object"}
+        raise UnusableRow(f"{kinds.get(type(value), type(value).__name__)} in the place of text")
+    raise UnusableRow("no text")
+
+
+def answer_of(value: Any) -> str | None:
+    """Return a reference answer as a text: numbers as JSON writes them, of turns what the assistant says."""
+    if isinstance(value, str):
+        return value.strip() or None
+    if isinstance(value, (list, tuple)):
+        if len(value) == 1 and isinstance(value[0], str):
+            return value[0].strip() or None
+        if (messages := turns(value)) is not None:
+            return next((turn["content"].strip() for turn in messages if turn["role"] == "assistant"), None)
+    return None if value in ([], (), {}) else as_text(plain(value)) or None
+
+
+def prompt_of(value: Any) -> Question:
+    """Return what a column asks: a conversation up to the user's last turn, or a text."""
+    messages = turns(value)
+    if messages is None:
+        return Question(text_of(value))
+    return Question(*parted(messages))
+
+
+def recognise(row: Mapping[str, Any], column: str | None) -> Shape | None:
+    """Return the shape of a row, None if it has none that is known; ``column`` is the one that has to be asked."""
+    shapes = (_verl, _pairs, _answered, _conversations, _instructions, _prompts, _questions, _texts)
+    if column is None and "post" in row:
+        return _of_column(row, "post")
+    for recogniser in shapes:
+        shape = recogniser(row)
+        if shape is not None and (column is None or column in shape.prompts):
+            plainly = column is not None and not (shape.reference or shape.system or shape.talks)
+            return replace(shape, usual=plainly)
+    return None if column is None or lookup(row, column) is MISSING else _of_column(row, column)
+
+
+def _of_column(row: Mapping[str, Any], name: str) -> Shape:
+    def read(row: Mapping[str, Any]) -> Question:
+        return prompt_of(_value(row, name))
+
+    talks = _is_conversation(row.get(name))
+    answer = "the assistant's turn after the prompt" if talks else None
+    rows = f"conversations ({name})" if talks else f"texts ({name})"
+    return Shape(rows, read, (name,), answer, _system(row, talks=talks), talks, usual=not talks)
+
+
+def _value(row: Mapping[str, Any], name: str) -> Any:
+    value = lookup(row, name)
+    if value is MISSING:
+        raise UnusableRow(f"no column {name!r}")
+    return value
+
+
+def _is_conversation(value: Any) -> bool:
+    try:
+        return turns(value) is not None
+    except UnusableRow:
+        return True
+
+
+def _system(row: Mapping[str, Any], *, talks: bool) -> str | None:
+    """Return the column of system messages; a text has one only if the column is filled: it then is a conversation."""
+    columns = [name for name in SYSTEMS if name in row and isinstance(row[name], (str, type(None)))]
+    return next((name for name in columns if talks or (row[name] or "").strip()), None)
+
+
+def _verl(row: Mapping[str, Any]) -> Shape | None:
+    if not isinstance(row.get("reward_model"), Mapping) or "prompt" not in row:
+        return None
+
+    def read(row: Mapping[str, Any]) -> Question:
+        truth = lookup(row, "reward_model.ground_truth")
+        return Question(_open_prompt(_value(row, "prompt")), None if truth is MISSING else answer_of(truth))
+
+    return Shape("verl's (prompt, reward_model)", read, ("prompt",), "reward_model.ground_truth")
+
+
+def _open_prompt(value: Any) -> str | Messages:
+    """Return a prompt that has its answer elsewhere, and so has to end with the user's turn."""
+    messages = turns(value)
+    if messages is None:
+        return text_of(value)
+    question, _ = parted(messages)
+    if len(question) < len(messages):
+        raise UnusableRow("a prompt that does not end with the user's turn")
+    return question
+
+
+def _pairs(row: Mapping[str, Any]) -> Shape | None:
+    if "chosen" not in row or "rejected" not in row:
+        return None
+    if "prompt" in row and (_is_conversation(row["prompt"]) or not _is_conversation(row["chosen"])):
+        return Shape("pairs of answers (prompt, chosen, rejected)", _read_pair, ("prompt",), "the chosen answer")
+    talks = _is_conversation(row["chosen"])
+    rows = "pairs of answers (chosen, rejected) that begin with their prompt"
+    system = _system(row, talks=talks) if talks else None
+    return Shape(rows, _read_implicit, ("chosen", "rejected"), "the rest of the chosen one", system, talks)
+
+
+def _read_pair(row: Mapping[str, Any]) -> Question:
+    prompt, chosen = _open_prompt(_value(row, "prompt")), row.get("chosen")
+    if isinstance(chosen, str) and isinstance(prompt, str):
+        chosen = chosen.strip().removeprefix(prompt)
+    if isinstance(prompt, tuple) and (whole := turns(chosen)) is not None and whole[: len(prompt)] == prompt:
+        chosen = list(whole[len(prompt) :])
+    return Question(prompt, answer_of(chosen))
+
+
+def _read_implicit(row: Mapping[str, Any]) -> Question:
+    chosen, rejected = row.get("chosen"), row.get("rejected")
+    one, other = turns(chosen), turns(rejected)
+    if one is None or other is None:
+        return _common_text(text_of(chosen), text_of(rejected))
+    shared = next((place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), None)
+    shared = min(len(one), len(other)) if shared is None else shared
+    prompt, _ = parted(one[:shared])
+    rest = one[len(prompt) :]
+    return Question(prompt, rest[0]["content"] if rest and rest[0]["role"] == "assistant" else None)
+
+
+def _common_text(chosen: str, rejected: str) -> Question:
+    """Return what two texts begin with, up to the answers; both may begin with the same words."""
+    same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(chosen, rejected, strict=False))
+    shared = chosen[: sum(1 for _ in same)]
+    if SPEAKER in shared:
+        end = shared.rindex(SPEAKER) + len(SPEAKER)
+    elif shared in (chosen, rejected) and chosen != rejected:  # one is the other and more
+        end = len(shared)
+    else:
+        end = max(shared.rfind(" "), shared.rfind("\n")) + 1
+    if not chosen[:end].strip():
+        raise UnusableRow("answers that begin with no common prompt")
+    return Question(chosen[:end].strip(), chosen[end:].strip() or None)
+
+
+def _answered(row: Mapping[str, Any]) -> Shape | None:
+    if "prompt" not in row or "completion" not in row:
+        return None
+
+    def read(row: Mapping[str, Any]) -> Question:
+        unwanted = row.get("label") is False  # of TRL's unpaired preferences
+        return Question(_open_prompt(_value(row, "prompt")), None if unwanted else answer_of(_value(row, "completion")))
+
+    return Shape("prompts with answers (prompt, completion)", read, ("prompt",), "completion")
+
+
+def _conversations(row: Mapping[str, Any]) -> Shape | None:
+    name = next((name for name in CONVERSATIONS if name in row and _is_conversation(row[name])), None)
+    if name is None and "prompt" not in row and any(row.get(name, "") is None for name in CONVERSATIONS):
+        raise UnusableRow("no text")  # another row tells the shape
+    return None if name is None else _of_column(row, name)
+
+
+def _instructions(row: Mapping[str, Any]) -> Shape | None:
+    if "instruction" not in row:
+        return None
+    context = next((name for name in ("input", "context") if name in row), None)
+    answer = next((name for name in ("output", "response") if name in row), None)
+
+    def read(row: Mapping[str, Any]) -> Question:
+        if row.get("history"):
+            raise UnusableRow("turns before the instruction (history)")
+        added = (row.get(context) or "") if context else ""
+        text = text_of(row.get("instruction"))
+        if isinstance(added, str) and added.strip():
+            text = f"{text}\n\n{added.strip()}"
+        return Question(text, answer_of(row.get(answer)) if answer else None)
+
+    columns = ", ".join(name for name in ("instruction", context, answer) if name)
+    return Shape(f"instructions ({columns})", read, ("instruction",), answer, _system(row, talks=False))
+
+
+def _prompts(row: Mapping[str, Any]) -> Shape | None:
+    return _asked(row, "prompt", "prompts") if "prompt" in row else None
+
+
+def _questions(row: Mapping[str, Any]) -> Shape | None:
+    name = next((name for name in QUESTIONS if name in row), None)
+    return None if name is None else _asked(row, name, "questions")
+
+
+def _asked(row: Mapping[str, Any], name: str, what: str) -> Shape:
+    answer = next((other for other in ANSWERS if other in row and other != name), None)
+
+    def read(row: Mapping[str, Any]) -> Question:
+        question = prompt_of(_value(row, name))
+        return question if answer is None else Question(question.prompt, answer_of(row.get(answer)))
+
+    columns = name if answer is None else f"{name}, {answer}"
+    talks = _is_conversation(row[name])
+    own = answer or ("the assistant's turn after the prompt" if talks else None)
+    return Shape(f"{what} ({columns})", read, (name,), own, _system(row, talks=talks), talks)
+
+
+def _texts(row: Mapping[str, Any]) -> Shape | None:
+    return Shape("texts (text)", lambda row: prompt_of(_value(row, "text")), ("text",)) if "text" in row else None
