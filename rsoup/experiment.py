@@ -50,7 +50,7 @@ def run(resolved: Resolved, progress: Progress, *, overwrite: bool = False) -> R
     if not team.leads:
         return None
     evaluation = recipe.folder / "eval"
-    evaluate(resolved, adapters_of(recipe), evaluation, progress)
+    evaluate(resolved, ingredients_of(recipe), evaluation, progress)
     progress.start("report", 1)
     report = make_report([evaluation / RESULTS], recipe.folder / "report", Options(seed=recipe.seed))
     progress.advance()
@@ -97,10 +97,19 @@ class Training:
 
 
 def trainings_of(recipe: Recipe) -> list[Training]:
-    """Return what a recipe trains, in order."""
+    """Return what a recipe trains, in order; nothing, if it mixes whole models."""
+    if recipe.models:
+        return []
     experts = [Training(reward, {reward: 1.0}, "expert") for reward in recipe.rewards]
     baselines = [Training(morl_name(weights, recipe.rewards), weights, "morl") for weights in recipe.morl]
     return [*experts, *baselines]
+
+
+def ingredients_of(recipe: Recipe, *, needed: bool = True) -> list[str | Path]:
+    """Return what a run mixes: the models of its recipe as NAME=SOURCE, else its trained adapters."""
+    if recipe.models:
+        return [f"{name}={source}" for name, source in recipe.models.items()]
+    return [*adapters_of(recipe, needed=needed)]
 
 
 def adapters_of(recipe: Recipe, *, needed: bool = True) -> list[Path]:

@@ -135,6 +135,11 @@ def sha256_file(path: Path) -> str:
 
 @cache
 def weights_sha256(folder: Path) -> str:
+    """Return one hash over the weight files of a model folder, computed once in the life of the process."""
+    return hash_weights(folder)
+
+
+def hash_weights(folder: Path) -> str:
     """Return one hash over the weight files of a model folder, in the order of their names."""
     files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")])
     if len(files) == 1:

@@ -341,8 +341,9 @@ class EvaluationSection(Section):
     """So many more mixes where a model of the rewards expects the largest gain in hypervolume."""
     compare: list[Literal["ensemble", "mod"]] = []
     """At the weights of each soup, also: ensemble (average of the experts' predictions), mod (of their logits)."""
-    method: Literal["factors", "cat"] = "factors"
-    """How adapters are mixed (see ``rsoup mix``)."""
+    method: Literal["factors", "cat", "linear", "slerp", "task_arithmetic", "ties", "dare"] | None = None
+    """How ingredients are mixed (see ``rsoup mix``): adapters by factors (the default) or cat, whole models by linear
+    (the default), slerp, task_arithmetic, ties or dare."""
     max_new_tokens: Count = 32
     """The longest completion; if left out, that of generation."""
     temperature: NonNegative = 0.0
@@ -407,6 +408,8 @@ class Recipe(Section):
     """Registry names, or a mapping from a name to where the reward comes from."""
     training: TrainingSection = TrainingSection()
     generation: GenerationSection = GenerationSection()
+    models: dict[Annotated[str, Field(pattern=NAME_PATTERN)], str] = {}
+    """Whole models to mix in the place of trained experts, by name: folders or hub ids. Nothing is trained then."""
     morl: list[Weights] = []
     """The baselines: for each, the weights of the rewards in one training."""
     evaluation: EvaluationSection = EvaluationSection()
@@ -426,6 +429,15 @@ class Recipe(Section):
     def _penalty_can_be_avoided(self) -> Recipe:
         if self.training.missing_eos_penalty and not self.generation.stop_at_eos:
             raise ValueError("training.missing_eos_penalty would hit every completion: generation.stop_at_eos is off")
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_to_train(self) -> Recipe:
+        if self.models and self.morl:
+            raise ValueError("models are mixed as they are, and morl describes trainings\nLeave one of them out.")
+        for name in self.models:
+            if name in RESERVED_NAMES or name.startswith(RESERVED_PREFIXES):
+                raise ValueError(f"a model cannot be called {name}: rsoup uses the name itself")
         return self
 
     @model_validator(mode="after")

@@ -112,7 +112,9 @@ class Resolved:
 
     def check(self) -> None:
         """Raise RsoupError if a training or an evaluation would later miss rows, room in the context, or a reward."""
-        _ = self.training_examples, self.held_out_examples, self.scorers
+        _ = self.held_out_examples, self.scorers
+        if not self.recipe.models:
+            _ = self.training_examples
 
     def _examples(self, split: Split, new_tokens: int, setting: str) -> Examples:
         if self.base.context is not None and new_tokens >= self.base.context:

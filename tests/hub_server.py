@@ -115,6 +115,7 @@ def fill_shelf(folder: Path) -> None:
 def fetch() -> dict[str, list[str]]:
     """Return what came of each repository and of the folder that it is a copy of."""
     from rsoup.adapters import read_adapter
+    from rsoup.mixing.checkpoints import kind_of, read_model
     from rsoup.models.load import load_language_model
     from rsoup.recipe import RewardSection
     from rsoup.rewards import reward_identity
@@ -144,6 +145,9 @@ def fetch() -> dict[str, list[str]]:
     found = {}
     for name, read in readers.items():
         found[name], found[f"{name}'s folder"] = read(f"someone/{name}"), read(str(SHELF[f"someone/{name}"]))
+    model_folder = str(SHELF["someone/a-model"])
+    found["weights"], found["weights's folder"] = ([read_model(n).sha256] for n in ("someone/a-model", model_folder))
+    found["kinds"] = [str(kind_of(f"someone/{name}")) for name in ("a-model", "an-adapter")]
     found["commit"] = [reward_identity("judge", RewardSection(model="someone/a-judge"))["revision"]]
     return found
 

@@ -55,6 +55,7 @@ def test_help_is_quick() -> None:
         "mix {run}/adapters/positive {run}/adapters/brief -w 0.5 -w 0.5 -o {out}",
         "mix {run}/adapters/positive {run}/adapters/brief --lambda 0.3 --into {model} -o {out}",
         "mix {run}/adapters/positive {run}/adapters/brief --grid 4 -o {out}",
+        "mix {model} {model} --lambda 0.3 -o {out}",
         "pareto {run}/eval/results.json -o {out} --bootstrap 100",
     ],
 )

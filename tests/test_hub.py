@@ -87,5 +87,10 @@ def test_what_the_hub_hands_out_is_what_lies_in_the_folder(name: str, said: dict
     assert found[name]
 
 
+def test_the_hub_tells_models_to_be_mixed_from_adapters(said: dict[str, dict[str, list[str]]]) -> None:
+    assert said["whole"]["kinds"] == ["model", "adapter"]
+    assert said["whole"]["weights"] == said["whole"]["weights's folder"]
+
+
 def test_a_reward_model_of_the_hub_is_known_by_its_commit(said: dict[str, dict[str, list[str]]]) -> None:
     assert said["whole"]["commit"] == ["0" * 40]

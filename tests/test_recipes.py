@@ -113,9 +113,10 @@ def test_a_recipe_trains_and_evaluates_with_small_stand_ins(name: str, tmp_path:
     resolve(recipe).check()
     for training in experiment.trainings_of(recipe):
         train_adapter(resolve(recipe), training.name, training.weights, training.kind, Silent())
-    results = evaluate(resolve(recipe), experiment.adapters_of(recipe), tmp_path / "run/eval", Silent())
+    results = evaluate(resolve(recipe), experiment.ingredients_of(recipe), tmp_path / "run/eval", Silent())
     assert results.rewards == tuple(whole.rewards)
-    assert {point.id for point in results.points} >= {"base", *whole.rewards}
+    experts = whole.models or {"base": None, **whole.rewards}
+    assert {point.id for point in results.points} >= set(experts)
     assert len(whole.morl) == sum(point.kind == "morl" for point in results.points)
     assert Recipe.model_validate(yaml.safe_load(dump_recipe(recipe))) == recipe
 

@@ -19,6 +19,8 @@ from rsoup.errors import MissingPackageError, RsoupError, first_line
 
 INTERRUPTED = 130
 CONTINUING = ("run", "train", "morl", "eval")
+SPREAD = ("--adapters", "--models")
+"""Options that take several values at once."""
 HEAVY = ("torch", "transformers", "peft", "datasets")
 """What the extra [train] brings."""
 
@@ -68,7 +70,8 @@ def main() -> None:
     signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
     warnings.simplefilter("ignore", FutureWarning)  # libraries speaking of each other, not to our users
-    sys.argv[1:] = spread("--adapters", sys.argv[1:])
+    for option in SPREAD:
+        sys.argv[1:] = spread(option, sys.argv[1:])
     try:
         app()
     except RsoupError as problem:

@@ -29,6 +29,7 @@ from rsoup.cli.options import (
     make_recipe,
 )
 from rsoup.cli.training import parse_weights
+from rsoup.errors import RecipeError
 
 WHERE, HOW = "Which mixes", "How they are measured"
 
@@ -41,6 +42,15 @@ def evaluate(
             "--adapters",
             metavar="A B ...",
             help="Adapter folders, or NAME=FOLDER; baselines (morl) are recognised. Default: those of the run.",
+            show_default=False,
+        ),
+    ] = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--models",
+            metavar="A B ...",
+            help="Whole models to mix in the place of adapters: folders, hub ids, or NAME=FOLDER.",
             show_default=False,
         ),
     ] = None,
@@ -152,7 +162,13 @@ def evaluate(
         ),
     ] = None,
     method: Annotated[
-        str | None, typer.Option("--method", help="factors or cat.", show_default=False, rich_help_panel=WHERE)
+        str | None,
+        typer.Option(
+            "--method",
+            help="Adapters: factors (default) or cat. Models: linear (default), slerp, task_arithmetic, ties, dare.",
+            show_default=False,
+            rich_help_panel=WHERE,
+        ),
     ] = None,
     allow_different_starts: Annotated[
         bool,
@@ -188,6 +204,10 @@ def evaluate(
     json: JsonOption = False,
 ) -> None:
     """Score every lambda on every reward: the base, the experts, the soups between them, the baselines."""
+    if adapters and models:
+        raise RecipeError("--adapters and --models are both given, and do not mix.", "Give one of them.")
+    if models and model is None and recipe is None:
+        model = source_of(models[0])
     flags = {
         "output": output,
         "seed": seed,
@@ -226,10 +246,10 @@ def evaluate(
     from rsoup.evaluation.results import RESULTS
     from rsoup.evaluation.sweep import evaluate as sweep
     from rsoup.evaluation.timing import read_timing
-    from rsoup.experiment import adapters_of
+    from rsoup.experiment import ingredients_of
     from rsoup.resolve import resolve
 
-    sources = list(adapters) if adapters else adapters_of(made, needed=trajectory is None)
+    sources = [*(adapters or models or ingredients_of(made, needed=trajectory is None))]
     if names:
         made = made.model_copy(update={"rewards": {name: made.rewards[name] for name in names}})
     folder = made.folder / "eval"
@@ -249,6 +269,12 @@ def evaluate(
     else:
         out.print(results_table(results, read_timing(folder)))
         out.print(folder / RESULTS, soft_wrap=True)
+
+
+def source_of(named: str) -> str:
+    """Return the folder or hub id of what may be given as NAME=FOLDER."""
+    _, equals, source = named.partition("=")
+    return source if equals and not Path(named).exists() else named
 
 
 def _same_path(one: str, other: str | None) -> bool:

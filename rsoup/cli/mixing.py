@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json as jsonlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from rsoup.cli.display import out, say
+from rsoup.cli.mixing_models import Asked, extract_adapter, mix_whole_models, model_folder, show_path, warn
 from rsoup.errors import AdapterError
 
 if TYPE_CHECKING:
@@ -20,20 +21,22 @@ if TYPE_CHECKING:
 
 
 def mix(
-    adapters: Annotated[list[str], typer.Argument(metavar="A B ...", help="Adapter folders or hub ids.")],
+    ingredients: Annotated[
+        list[str], typer.Argument(metavar="A B ...", help="Folders or hub ids of adapters, or of whole models.")
+    ],
     weights: Annotated[
         list[float] | None,
-        typer.Option("--weight", "-w", help="One per adapter, in their order; they sum to 1.", show_default=False),
+        typer.Option("--weight", "-w", help="One per ingredient, in their order; they sum to 1.", show_default=False),
     ] = None,
     lam: Annotated[
         float | None,
-        typer.Option("--lambda", help="For two adapters: weights 1 - lambda and lambda.", show_default=False),
+        typer.Option("--lambda", help="For two: weights 1 - lambda and lambda.", show_default=False),
     ] = None,
     grid: Annotated[
         int | None, typer.Option("--grid", metavar="K", help="Write every multiple of 1/K.", show_default=False)
     ] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Only tell whether and how the adapters fit together.", show_default=False)
+        bool, typer.Option("--check", help="Only tell whether and how they fit together.", show_default=False)
     ] = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="DIR", help="Folder to write.", show_default=False)
@@ -42,16 +45,33 @@ def mix(
         str | None,
         typer.Option("--into", metavar="BASE", help="Write the base model with the mix merged in.", show_default=False),
     ] = None,
-    method: Annotated[str, typer.Option("--method", help="factors, cat, svd, slerp, ties or dare.")] = "factors",
-    rank: Annotated[int | None, typer.Option("--rank", help="Cut the mix to this rank.", show_default=False)] = None,
+    base: Annotated[
+        str | None,
+        typer.Option("--base", metavar="BASE", help="Models: what all were made from.", show_default=False),
+    ] = None,
+    extract: Annotated[
+        bool,
+        typer.Option("--extract", help="Write the model's difference from --base as an adapter.", show_default=False),
+    ] = False,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            "--method",
+            help="Adapters: factors (default), cat, svd, slerp, ties, dare. Models: linear (default), slerp, "
+            "task_arithmetic, ties, dare.",
+            show_default=False,
+        ),
+    ] = None,
+    rank: Annotated[int | None, typer.Option("--rank", help="Cut to this rank.", show_default=False)] = None,
     energy: Annotated[
-        float | None, typer.Option("--energy", help="svd: keep this share of the energy.", show_default=False)
+        float | None,
+        typer.Option("--energy", help="Cut to the rank that keeps this share.", show_default=False),
     ] = None,
     density: Annotated[
         float | None, typer.Option("--density", help="ties, dare: share of entries kept (0.5).", show_default=False)
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="dare: which entries are dropped.")] = 0,
-    base_weight: Annotated[float, typer.Option("--base-weight", help="Weight on the base without adapter.")] = 0.0,
+    base_weight: Annotated[float, typer.Option("--base-weight", help="Weight on the base itself.")] = 0.0,
     dtype: Annotated[str | None, typer.Option("--dtype", help="F32, F16 or BF16.", show_default=False)] = None,
     allow_extrapolation: Annotated[
         bool, typer.Option("--allow-extrapolation", help="Take weights outside the simplex.", show_default=False)
@@ -60,81 +80,109 @@ def mix(
         bool,
         typer.Option("--allow-different-starts", help="Mix adapters that began elsewhere.", show_default=False),
     ] = False,
+    common_vocabulary: Annotated[
+        bool,
+        typer.Option(
+            "--common-vocabulary", help="Models: of a resized vocabulary, mix what all have.", show_default=False
+        ),
+    ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an adapter or model at -o.", show_default=False)
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON for a program.", show_default=False)] = False,
 ) -> None:
-    """Adapters in, one adapter out (or a merged model, or a whole grid). Needs no base model, no torch, no GPU."""
+    """Adapters in, one adapter out (or a merged model, or a grid); or models in, one model out. No torch, no GPU."""
+    from rsoup import mixing
+    from rsoup.mixing import checkpoints
+
+    ingredients = [model_folder(name) for name in ingredients]
+    options = mixing.Options(rank=rank, energy=energy, density=density, seed=seed)
+    asked = Asked(
+        ingredients=ingredients,
+        weights=weights or _line(lam, len(ingredients)),
+        given=bool(weights),
+        lam=lam,
+        grid=grid,
+        output=output,
+        into=into,
+        base=model_folder(base) if base is not None else None,
+        check=check,
+        overwrite=overwrite,
+        json=json,
+    )
+    settings: dict[str, Any] = {
+        "options": options,
+        "base_weight": base_weight,
+        "allow_extrapolation": allow_extrapolation,
+        "dtype": dtype,
+    }
+    if extract:
+        extract_adapter(asked, method=method, settings=settings)
+    elif checkpoints.are_models(ingredients):
+        if allow_different_starts:
+            raise AdapterError("--allow-different-starts speaks of adapters.", "Leave it out: models need no start.")
+        own = {**settings, "base": asked.base, "common_vocabulary": common_vocabulary}
+        mix_whole_models(asked, {**own, "method": method or "linear"})
+    else:
+        if base is not None or common_vocabulary:
+            raise AdapterError(
+                f"--{'base' if base is not None else 'common-vocabulary'} speaks of whole models, and these are "
+                "adapters.",
+                "Leave it out; --into BASE merges the mix into a base.",
+            )
+        own = {**settings, "allow_different_starts": allow_different_starts}
+        _mix_adapters(asked, {**own, "method": method or "factors"})
+
+
+def _mix_adapters(asked: Asked, settings: dict[str, Any]) -> None:
     from rsoup import mixing
 
-    chosen = weights or _line(lam, len(adapters))
-    if check and into is not None:
+    if asked.check and asked.into is not None:
         raise AdapterError("--check compares adapters, and reads no base.", "Leave --into out, or leave --check out.")
-    if check:
-        report = mixing.check(adapters, chosen)
-        if json:
+    if asked.check:
+        report = mixing.check(asked.ingredients, asked.weights)
+        if asked.json:
             typer.echo(jsonlib.dumps(report.to_json(), indent=2))
         else:
             _show_check(report)
         return
-    if output is None:
-        raise AdapterError("No output folder is given.", "Add -o DIR, or --check to look without writing.")
-    settings: dict[str, Any] = {
-        "method": method,
-        "options": mixing.Options(rank=rank, energy=energy, density=density, seed=seed),
-        "base_weight": base_weight,
-        "allow_extrapolation": allow_extrapolation,
-        "allow_different_starts": allow_different_starts,
-        "dtype": dtype,
-    }
-    if grid is not None:
-        if weights or lam is not None or into is not None:
+    output = asked.place()
+    if asked.grid is not None:
+        if asked.given or asked.lam is not None or asked.into is not None:
             raise AdapterError(
                 "--grid goes with neither weights nor --into.", "Leave them out: the grid sets the weights."
             )
-        _show_grid(mixing.write_grid(adapters, grid, output, overwrite=overwrite, **settings), json=json)
+        grid = mixing.write_grid(asked.ingredients, asked.grid, output, overwrite=asked.overwrite, **settings)
+        _show_grid(grid, json=asked.json)
         return
-    if chosen is None:
-        raise AdapterError(
-            f"No weights are given for {len(adapters)} adapters.", "Give one -w per adapter, or --lambda, or --grid."
-        )
-    if weights and lam is not None:
-        raise AdapterError("Both weights and --lambda are given.", "Give one of them.")
-    soup = mixing.mix(adapters, chosen, **settings)
-    _warn(soup.warnings)
+    soup = mixing.mix(asked.ingredients, asked.needed_weights("adapters"), **settings)
+    warn(soup.warnings)
     _say_discarded(soup.discarded)
-    if into is None:
-        path = mixing.write(soup, output, overwrite=overwrite)
-        _print(path, {"warnings": soup.warnings, "discarded": dict(soup.discarded)}, json=json)
+    if asked.into is None:
+        path = mixing.write(soup, output, overwrite=asked.overwrite)
+        show_path(path, {"warnings": soup.warnings, "discarded": dict(soup.discarded)}, json=asked.json)
         return
-    merged = mixing.merge(soup, _base(into), output, overwrite=overwrite)
-    _warn(merged.warnings)
+    merged = mixing.merge(soup, model_folder(asked.into), output, overwrite=asked.overwrite)
+    warn(merged.warnings)
     where = f" at {merged.rounding_at}" if merged.rounding_at else ""
     say(f"{merged.changed} tensors changed, {merged.copied} copied")
     say(f"largest rounding error {merged.rounding:.2e}{where}; {merged.lost:.2%} of the update (norm) rounded away")
     facts = {key: value for key, value in dataclasses.asdict(merged).items() if key not in ("folder", "warnings")}
     warnings = [*soup.warnings, *merged.warnings]
-    _print(merged.folder, {"warnings": warnings, "discarded": dict(soup.discarded), **facts}, json=json)
+    show_path(merged.folder, {"warnings": warnings, "discarded": dict(soup.discarded), **facts}, json=asked.json)
 
 
 def _show_grid(grid: Grid, *, json: bool) -> None:
-    _warn(grid.warnings)
+    warn(grid.warnings)
     _say_discarded(grid.discarded)
     if json:
         points = [str(point) for point in grid.points]
-        _print(grid.folder, {"points": points, "warnings": grid.warnings, "discarded": dict(grid.discarded)}, json=True)
+        show_path(
+            grid.folder, {"points": points, "warnings": grid.warnings, "discarded": dict(grid.discarded)}, json=True
+        )
         return
     for point in grid.points:
         out.print(point, soft_wrap=True, markup=False)
-
-
-def _print(path: Path, facts: Mapping[str, Any], *, json: bool) -> None:
-    """Print the path of what was written, or with ``--json`` the path and what there is to say about it."""
-    if json:
-        typer.echo(jsonlib.dumps({"path": str(path), **facts}, indent=2))
-    else:
-        out.print(path, soft_wrap=True, markup=False)
 
 
 def _say_discarded(discarded: Mapping[str, float]) -> None:
@@ -143,26 +191,14 @@ def _say_discarded(discarded: Mapping[str, float]) -> None:
         say(f"cut to a rank: at most {share:.2%} of an update's energy is discarded, at {module}")
 
 
-def _base(name: str) -> str:
-    """Return where the base model lies: a bundled one in its folder, any other where its name says."""
-    from rsoup.models.bundled import BUNDLED, bundled_folder
-
-    return str(bundled_folder(name)) if name in BUNDLED else name
-
-
-def _warn(warnings: Sequence[str]) -> None:
-    for warning in warnings:
-        say(f"warning: {warning}")
-
-
 def _line(lam: float | None, count: int) -> list[float] | None:
-    """Return the weights of ``--lambda``; one adapter alone has the weight 1."""
+    """Return the weights of ``--lambda``; one ingredient alone has the weight 1."""
     from rsoup.mixing import line_weights
 
     if lam is None:
         return [1.0] if count == 1 else None
     if count != 2:
-        raise AdapterError(f"--lambda is for two adapters; there are {count}.", "Give one -w per adapter.")
+        raise AdapterError(f"--lambda is for two ingredients; there are {count}.", "Give one -w for each.")
     return list(line_weights(lam))
 
 
@@ -187,7 +223,7 @@ def _show_check(report: CheckReport) -> None:
     out.print("\n[bold]method[/]")
     for method, reason in report.methods.items():
         out.print(f"{method:<8}{'fits' if reason is None else reason}", markup=False, soft_wrap=True)
-    _warn(report.warnings)
+    warn(report.warnings)
 
 
 def _cosines(report: CheckReport) -> Table:

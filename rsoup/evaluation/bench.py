@@ -12,12 +12,14 @@ import numpy as np
 from rsoup.adapters import Adapter
 from rsoup.evaluation.cache import SCHEMA, Completion, Kept, kept
 from rsoup.evaluation.generation import Resident
+from rsoup.evaluation.ingredients import adapters_in
 from rsoup.evaluation.plan import Plan, PlannedPoint
 from rsoup.evaluation.records import Floats
 from rsoup.evaluation.samples import MEASURES, PointSamples
 from rsoup.evaluation.scoring import score_or_recall
 from rsoup.evaluation.vllm import Vllm
 from rsoup.files import sha256_json
+from rsoup.mixing.checkpoints import Mixture
 from rsoup.models.load import pick_device, pick_dtype
 from rsoup.progress import Progress
 from rsoup.recipe import Recipe
@@ -133,25 +135,26 @@ class Bench:
         def on_prompt() -> None:
             self._progress.advance(point.id)
 
+        mixed = self._plan.mixed(point) if point.kind not in ("ensemble", "mod") else None
         if self._recipe.evaluation.engine == "vllm":
             assert self._vllm is not None
-            return self._vllm.complete(self._plan.mixed(point), examples, on_prompt)
+            assert not isinstance(mixed, Mixture)
+            return self._vllm.complete(mixed, examples, on_prompt)
         resident = self._resident
         assert resident is not None
         if point.kind in ("ensemble", "mod"):
-            return resident.complete(
-                resident.ensemble(point.kind, self._plan.adapters, point.used), examples, on_prompt
-            )
-        soup = self._plan.mixed(point)
-        return resident.complete(resident.subject(soup.adapter if soup else None), examples, on_prompt)
+            adapters = adapters_in(self._plan.adapters)
+            return resident.complete(resident.ensemble(point.kind, adapters, point.used), examples, on_prompt)
+        return resident.complete(resident.subject(mixed), examples, on_prompt)
 
     def _load(self) -> None:
         """Load what generates, the first time; it is not part of any point's time."""
         settings = self._recipe.evaluation
         if settings.engine == "vllm":
             if self._vllm is None:
-                ranks = [layer.rank for adapter in self._plan.adapters.values() for layer in adapter.layers.values()]
-                count = len(self._plan.ingredients) if settings.method == "cat" else 1
+                adapters = adapters_in(self._plan.adapters).values()
+                ranks = [layer.rank for adapter in adapters for layer in adapter.layers.values()]
+                count = len(self._plan.ingredients) if self._plan.method == "cat" else 1
                 self._vllm = Vllm(self._recipe, self._base, self.dtype, count * max(ranks, default=1))
         elif self._resident is None:
             self._resident = Resident(
@@ -161,6 +164,7 @@ class Bench:
                 self._start,
                 self._examples,
                 self._progress.say,
+                second=self._plan.base is not None and settings.measures,
             )
 
     def _kept(self, point: PlannedPoint) -> Kept:

@@ -16,6 +16,9 @@ from rsoup.evaluation.decoding import Chooser
 from rsoup.evaluation.ensembles import Rule, ensemble_of
 from rsoup.evaluation.measures import Reference, divergence, surprise
 from rsoup.evaluation.memory import Batches, automatic_batch_size, free_bytes
+from rsoup.evaluation.whole import turned_into
+from rsoup.mixing import Soup
+from rsoup.mixing.checkpoints import Mixture
 from rsoup.models.language_model import LanguageModel, masked_tokens
 from rsoup.models.sampling import Completions, generator_for, sample
 from rsoup.recipe import EvaluationSection
@@ -50,22 +53,30 @@ class Resident:
         start: Adapter | None,
         examples: Sequence[Example],
         say: Callable[[str], None],
+        *,
+        second: bool = False,
     ) -> None:
+        """Make room for the prompts, and beside the base for a ``second`` model of its size."""
         self.model, self._settings, self._seed = model, settings, seed
         longest = max(len(example.tokens) for example in examples)
         self._shared = shared_tokens([example.tokens for example in examples])
         size = settings.batch_size
         if size == "auto":
-            free = free_bytes(model.device)
+            free = free_bytes(model.device) - (model.model.get_memory_footprint() if second else 0)
             size = automatic_batch_size(model, longest, settings.max_new_tokens, settings.samples, free)
         self._batches = Batches(size, say)
         budget = int(KEPT_SHARE * free_bytes(model.device))
         self._start = Reference(model, applied(model, start), settings.max_new_tokens, budget)
         self._base = Reference(model, Change(), settings.max_new_tokens, budget) if start is not None else self._start
 
-    def subject(self, adapter: Adapter | None) -> Subject:
-        """Return base plus adapter."""
-        return Subject(self.model, applied(self.model, adapter))
+    def subject(self, mixed: Soup | Mixture | None) -> Subject:
+        """Return base plus mixed adapter, or a mixed model.
+
+        Where nothing is measured against the base, the mix takes its place in memory, until another does.
+        """
+        if isinstance(mixed, Mixture):
+            return Subject(self.model, turned_into(self.model, mixed, keep_base=self._settings.measures))
+        return Subject(self.model, applied(self.model, mixed.adapter if mixed else None))
 
     def ensemble(self, rule: Rule, adapters: Mapping[str, Adapter], weights: Mapping[str, float]) -> Subject:
         """Return the mix of what several adapters predict."""

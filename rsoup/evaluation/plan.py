@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rsoup import mixing
-from rsoup.adapters import Adapter
-from rsoup.errors import AdapterError, RecipeError
+from rsoup.errors import RecipeError
+from rsoup.evaluation.ingredients import (
+    BASE,
+    Ingredient,
+    adapters_in,
+    kind_of,
+    method_for,
+    models_in,
+    read_ingredients,
+)
 from rsoup.evaluation.layout import Weights, lay_out, name_of, rounded
 from rsoup.evaluation.records import AdapterKind, Kind
 from rsoup.evaluation.trajectory import Checkpoint
 from rsoup.files import sha256_json
+from rsoup.mixing.checkpoints import RULES, Mixture, Model, mix_models, read_model
 from rsoup.mixing.compatibility import check_compatible
 from rsoup.recipe import EvaluationSection
 
-BASE = "base"
-"""The id of the point without adapter, and the name of the base as an ingredient."""
 MANY = 200
 """Mixes beyond which other ways to choose them are worth a word."""
 
@@ -45,36 +52,65 @@ class PlannedPoint:
 
 @dataclass(frozen=True)
 class Plan:
-    """The adapters of a sweep by name, its points, and what could not be verified of the adapters.
+    """The adapters or models of a sweep by name, its points, and what could not be verified of them.
 
-    ``ingredients`` are the names that mixes are made of, the base's among them if it takes part.
+    ``ingredients`` are the names that mixes are made of, the base's among them if it takes part. ``base`` is the base
+    as a model, where models are mixed.
     """
 
-    adapters: dict[str, Adapter]
+    adapters: dict[str, Ingredient]
     ingredients: tuple[str, ...]
     points: tuple[PlannedPoint, ...]
     settings: EvaluationSection
+    method: str
     warnings: tuple[str, ...] = ()
     allow_different_starts: bool = False
+    base: Model | None = None
 
     def identity(self, point: PlannedPoint) -> str:
         """Return a hash of what decides a point's model, beside the base."""
         parts = sorted([str(self.adapters[name].identity), round(weight, 12)] for name, weight in point.used.items())
         mixed = len(parts) > 1 or bool(parts and point.base_weight)
-        how = self.settings.method if point.kind not in ("ensemble", "mod") else point.kind
-        return sha256_json([how if mixed else None, parts])
+        how = self.method if point.kind not in ("ensemble", "mod") else point.kind
+        if self.base is None:
+            return sha256_json([how if mixed else None, parts])
+        dtypes = sorted({info.dtype for shard in self._models[0].base.shards for info in shard.tensors.values()})
+        return sha256_json(["models", how if mixed or RULES[self.method].base == "needed" else None, parts, dtypes])
 
-    def mixed(self, point: PlannedPoint) -> mixing.Soup | None:
-        """Return the mix of a point, or None for the base."""
+    def mixed(self, point: PlannedPoint) -> mixing.Soup | Mixture | None:
+        """Return the mix of a point, or None for the base as it is in memory.
+
+        Of models it is the mix that ``rsoup mix`` writes for all of them, those of weight 0 included.
+        """
+        if self.base is not None:
+            return self._mixed_models(point, self.base)
         if not point.used:
             return None
+        adapters = adapters_in(self.adapters)
         return mixing.mix(
-            [self.adapters[name] for name in point.used],
+            [adapters[name] for name in point.used],
             list(point.used.values()),
-            method=self.settings.method,
+            method=self.method,
             base_weight=point.base_weight,
             allow_extrapolation=True,  # the layout has checked the weights
             allow_different_starts=self.allow_different_starts,
+        )
+
+    @property
+    def _models(self) -> list[Model]:
+        return list(models_in(self.adapters).values())
+
+    def _mixed_models(self, point: PlannedPoint, base: Model) -> Mixture | None:
+        if not point.used:  # which the base in memory is, unless a mix has been written over it
+            return None if self.settings.measures else mix_models([base], [1.0])
+        needed = RULES[self.method].base == "needed" or point.base_weight
+        return mix_models(
+            self._models,
+            [point.weights.get(name, 0.0) for name in self.adapters],
+            method=self.method,
+            base=base if needed else None,
+            base_weight=point.base_weight,
+            allow_extrapolation=True,
         )
 
     def point_at(self, weights: Weights) -> PlannedPoint:
@@ -91,13 +127,6 @@ class Plan:
         return tuple(share if name == BASE else point.weights.get(name, 0.0) for name in self.ingredients)
 
 
-def kind_of(adapter: Adapter) -> AdapterKind:
-    """Return what an adapter is; one made elsewhere, or of a kind not known here, is an expert."""
-    kind = adapter.provenance.kind if adapter.provenance else None
-    known: dict[str | None, AdapterKind] = {"init": "init", "morl": "morl", "soup": "soup"}
-    return known.get(kind, "expert")
-
-
 def plan_sweep(
     sources: Sequence[str | Path],
     settings: EvaluationSection,
@@ -105,24 +134,38 @@ def plan_sweep(
     seed: int = 0,
     trajectory: Sequence[Checkpoint] = (),
     allow_different_starts: bool = False,
+    base: str | None = None,
 ) -> Plan:
-    """Read adapters (folders, hub ids, or NAME=FOLDER) and lay out a sweep: mixes, baselines, checkpoints."""
-    adapters = _read(sources)
+    """Read adapters or models (folders, hub ids, or NAME=FOLDER) and lay out a sweep: mixes, baselines, checkpoints.
+
+    ``base`` is the folder or the hub id of the base, which models are mixed with or compared to.
+    """
+    adapters = read_ingredients(sources)
+    method = method_for(adapters.values(), settings)
+    models = models_in(adapters)
+    if models and trajectory:
+        raise RecipeError("A trajectory holds adapters, and these are whole models.", "Leave --trajectory out.")
     mixable = [name for name, adapter in adapters.items() if settings.mix_morl or kind_of(adapter) != "morl"]
     ingredients = (*mixable, BASE) if settings.with_base and mixable else tuple(mixable)
     if settings.refine and len(ingredients) < 2:
         raise RecipeError("evaluation.refine chooses mixes, and there is one ingredient.", "Give two adapters or more.")
-    warnings = check_compatible(
-        [adapters[name] for name in mixable], settings.method, allow_different_starts=allow_different_starts
-    )
+    root = read_model(base) if models and base is not None else None
+    if models:
+        warnings = _check_models(list(models.values()), root, method, settings)
+    else:
+        own = adapters_in(adapters)
+        warnings = check_compatible(
+            [own[name] for name in mixable], method, allow_different_starts=allow_different_starts
+        )
     if settings.mix_morl and not any(kind_of(adapter) == "morl" for adapter in adapters.values()):
         warnings.append("There is no baseline to mix (--mix-morl): rsoup morl trains one.")
-    plan = Plan(adapters, ingredients, (), settings, (), allow_different_starts)
+    plan = Plan(adapters, ingredients, (), settings, method, (), allow_different_starts, root)
     places = lay_out(ingredients, settings, seed)
     if len(places) > MANY and not settings.at:
         warnings.append(f"There are {len(places):,} mixes to measure; --random K or --refine K measures fewer.")
     mixes = [plan.point_at(weights) for weights in places if ingredients]
-    points = [PlannedPoint(BASE, "base", {}), *(point for point in mixes if point.id != BASE)]
+    first = [] if root is not None and _is_one_of(root, models) else [PlannedPoint(BASE, "base", {})]
+    points = [*first, *(point for point in mixes if point.id != BASE)]
     points += [PlannedPoint(name, "morl", {name: 1.0}) for name in adapters if name not in ingredients]
     points += [compared for point in mixes for compared in compared_with(point, settings)]
     for checkpoint in trajectory:
@@ -142,25 +185,27 @@ def compared_with(point: PlannedPoint, settings: EvaluationSection) -> list[Plan
     ]
 
 
-def _read(sources: Sequence[str | Path]) -> dict[str, Adapter]:
-    adapters: dict[str, Adapter] = {}
-    for source in sources:
-        name, equals, folder = str(source).partition("=")
-        named = bool(equals) and not Path(source).exists()
-        adapter = mixing.read(folder if named else source)
-        if named:
-            adapter = replace(adapter, name=name)
-        if adapter.name in adapters:
-            raise AdapterError(
-                f"Two adapters are called {adapter.name}.", "Name them: --adapters first=FOLDER second=FOLDER."
-            )
-        if adapter.name == BASE:
-            raise AdapterError(f"{source}: an adapter called {BASE} would be taken for the base.", "Rename the folder.")
-        adapters[adapter.name] = adapter
-    return adapters
+def _check_models(models: Sequence[Model], base: Model | None, method: str, settings: EvaluationSection) -> list[str]:
+    """Raise RsoupError if models do not go together, or with the base; return what differs."""
+    assert base is not None
+    if settings.with_base and _is_one_of(base, {model.name: model for model in models}):
+        raise RecipeError(
+            f"evaluation.with_base: the base {base.source} is one of the models already.", "Leave --with-base out."
+        )
+    if settings.with_base and RULES[method].base == "refused":
+        raise RecipeError(f"evaluation.with_base: {method} takes no base.", "Use linear, or leave --with-base out.")
+    even, needed = [1.0 / len(models)] * len(models), RULES[method].base == "needed"
+    mix_models([base, models[0]], [0.5, 0.5])  # the resident base becomes each mix
+    return list(mix_models(models, even, method=method, base=base if needed else None).warnings)
 
 
-def _mix_point(shares: dict[str, float], adapters: dict[str, Adapter], settings: EvaluationSection) -> PlannedPoint:
+def _is_one_of(base: Model, models: Mapping[str, Model]) -> bool:
+    return any(model.path.resolve() == base.path.resolve() for model in models.values())
+
+
+def _mix_point(
+    shares: dict[str, float], adapters: Mapping[str, Ingredient], settings: EvaluationSection
+) -> PlannedPoint:
     """Return the point of a mix; an ingredient alone goes by its own name and kind."""
     weights = {name: weight for name, weight in shares.items() if name != BASE}
     share = dict(zip(shares, rounded(list(shares.values())), strict=True)).get(BASE, 0.0)

@@ -17,7 +17,7 @@ SAMPLES_NAME = "samples.parquet"
 
 Kind = Literal["base", "expert", "soup", "morl", "ensemble", "mod", "checkpoint", "model"]
 """What a point is; a model is one of which nothing more is known."""
-AdapterKind = Literal["init", "expert", "morl", "soup", "checkpoint"]
+AdapterKind = Literal["init", "expert", "morl", "soup", "checkpoint", "model"]
 Floats = NDArray[np.float64]
 
 
@@ -47,7 +47,7 @@ class Point(Record):
 
 
 class Adapter(Record):
-    """Where an evaluated adapter lay, what its bytes were, and the rewards it was trained on, with their weights."""
+    """Where an evaluated adapter or model lay, what its bytes were, and the rewards that it was trained on."""
 
     path: str
     sha256: str | None

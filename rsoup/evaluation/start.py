@@ -14,9 +14,11 @@ from rsoup.recipe import START
 def start_of(adapters: Iterable[Adapter]) -> tuple[Adapter | None, str | None]:
     """Return the adapter that training began from, None for the base itself, and what is to be said about it.
 
-    It is looked for beside the adapters, under the name init. A fresh adapter changes nothing: the start is the base.
+    It is looked for beside the adapters, under the name init. A fresh adapter changes nothing: the start is the base,
+    as it is of an adapter that was extracted from a model.
     """
     named = {own.provenance.init_sha256: own for own in adapters if own.provenance and own.provenance.init_sha256}
+    named = {sha256: own for sha256, own in named.items() if own.provenance and own.provenance.base_sha256 != sha256}
     if len(named) > 1:
         return None, "The adapters began from different starts: KL is measured to the base."
     for sha256, adapter in named.items():

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from rsoup import __version__, adapters, resolve
-from rsoup.errors import AdapterError
+from rsoup import __version__, resolve
+from rsoup.errors import AdapterError, RecipeError
 from rsoup.evaluation.bench import Bench, Measured
+from rsoup.evaluation.ingredients import Ingredient, adapters_in, kind_of
 from rsoup.evaluation.measures import distinct, perplexity
-from rsoup.evaluation.plan import Plan, PlannedPoint, kind_of, plan_sweep
+from rsoup.evaluation.plan import Plan, PlannedPoint, plan_sweep
 from rsoup.evaluation.refining import next_point
 from rsoup.evaluation.results import (
     RESULTS,
@@ -30,6 +31,8 @@ from rsoup.evaluation.start import start_of
 from rsoup.evaluation.timing import write_timing
 from rsoup.evaluation.trajectory import read_trajectory
 from rsoup.evaluation.vllm import require_vllm
+from rsoup.mixing.checkpoints import Model
+from rsoup.models.load import model_source
 from rsoup.pareto.direction import signs_of
 from rsoup.progress import Progress
 from rsoup.recipe import START, EvaluationSection, Recipe
@@ -63,12 +66,18 @@ def evaluate(
         seed=recipe.seed,
         trajectory=read_trajectory(trajectory) if trajectory is not None else (),
         allow_different_starts=allow_different_starts,
+        base=model_source(resolved.base.name),
     )
+    if plan.base is not None and recipe.model.revision is not None:
+        raise RecipeError(
+            "model.revision: whole models are read at the hub's newest revision, and the base would not be.",
+            "Leave it out, or give a folder that holds that revision.",
+        )
     for warning in (*plan.warnings, *_trained_otherwise(plan, recipe)):
         progress.say(f"warning: {warning}")
     _check_base(plan, resolved.base)
     examples, left_out = _held_out(resolved, progress)
-    start, remark = start_of(plan.adapters.values()) if settings.measures else (None, None)
+    start, remark = start_of(adapters_in(plan.adapters).values()) if settings.measures else (None, None)
     if remark is not None:
         progress.say(remark)
     bench = Bench(resolved, plan, examples, start, out, progress)
@@ -85,7 +94,7 @@ def evaluate(
         rewards=tuple(recipe.rewards),
         directions={name: recipe.rewards[name].direction for name in recipe.rewards} if recipe.minimized else {},
         adapters={name: _adapter(adapter, out, plan) for name, adapter in plan.adapters.items()},
-        method=settings.method,
+        method=plan.method,
         points=tuple(_point(point, own, thinks=thinks) for point, own in measured.items()),
         versions={"rsoup": __version__, **{name: version(name) for name in ("torch", "transformers")}},
     )
@@ -175,7 +184,7 @@ def _in_order(plan: Plan, measured: dict[PlannedPoint, Measured]) -> dict[Planne
 def _trained_otherwise(plan: Plan, recipe: Recipe) -> list[str]:
     """Say of which adapters a training took a reward the other way than the recipe does."""
     warnings = []
-    for adapter in plan.adapters.values():
+    for adapter in adapters_in(plan.adapters).values():
         told = adapter.provenance.raw if adapter.provenance is not None else {}
         trained = told.get("rewards")
         for name, weight in trained.items() if isinstance(trained, dict) else ():
@@ -187,7 +196,7 @@ def _trained_otherwise(plan: Plan, recipe: Recipe) -> list[str]:
 
 
 def _check_base(plan: Plan, base: resolve.Base) -> None:
-    for adapter in plan.adapters.values():
+    for adapter in adapters_in(plan.adapters).values():
         trained_on = adapter.provenance.base_sha256 if adapter.provenance else None
         if trained_on is not None and trained_on != base.sha256:
             assert adapter.provenance is not None
@@ -219,10 +228,14 @@ def _point(point: PlannedPoint, measured: Measured, *, thinks: bool) -> Point:
     )
 
 
-def _adapter(adapter: adapters.Adapter, out: Path, plan: Plan) -> Adapter:
-    checkpoint = any(point.kind == "checkpoint" and adapter.name in point.weights for point in plan.points)
-    rewards = adapter.provenance.raw.get("rewards") if adapter.provenance and not checkpoint else None
-    assert adapter.path is not None
-    path = os.path.relpath(adapter.path, out)  # a run may be moved as a whole
-    kind = "checkpoint" if checkpoint else kind_of(adapter)
-    return Adapter(path=path, sha256=adapter.sha256, kind=kind, rewards=rewards)
+def _adapter(ingredient: Ingredient, out: Path, plan: Plan) -> Adapter:
+    if isinstance(ingredient, Model):
+        local = Path(ingredient.source).is_dir()
+        path = os.path.relpath(ingredient.path, out) if local else ingredient.source
+        return Adapter(path=path, sha256=ingredient.sha256, kind=kind_of(ingredient))
+    checkpoint = any(point.kind == "checkpoint" and ingredient.name in point.weights for point in plan.points)
+    rewards = ingredient.provenance.raw.get("rewards") if ingredient.provenance and not checkpoint else None
+    assert ingredient.path is not None
+    path = os.path.relpath(ingredient.path, out)  # a run may be moved as a whole
+    kind = "checkpoint" if checkpoint else kind_of(ingredient)
+    return Adapter(path=path, sha256=ingredient.sha256, kind=kind, rewards=rewards)

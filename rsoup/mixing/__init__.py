@@ -8,7 +8,8 @@
     mixing.write_grid(["runs/a", "runs/b"], 10, "runs/grid")   # eleven mixes along the line
     mixing.check(["runs/a", "runs/b"])                         # do they fit, how alike are they
 
-The methods, each with its formula and source, are in ``METHODS``. Every failure is an RsoupError with a hint.
+The methods, each with its formula and source, are in ``METHODS``. Every failure is an RsoupError with a hint. Whole
+models are mixed by ``rsoup.mixing.checkpoints``.
 """
 
 from rsoup.adapters import read_adapter as read

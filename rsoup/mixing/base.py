@@ -20,8 +20,8 @@ INPUT_EMBEDDINGS = ("embed_tokens", "wte", "shared", "word_embeddings", "embed_i
 OUTPUT_EMBEDDINGS = ("lm_head", "embed_out", "output", "decoder")
 _MAX_JSON = 64 << 20
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".gguf", ".onnx", ".index.json")
-_WANTED = (f"{TEMPLATE_FOLDER}/*", "*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.py", "*.tiktoken")
-_CONV1D_MODELS = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer", "clvp")
+WANTED = (f"{TEMPLATE_FOLDER}/*", "*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.py", "*.tiktoken")
+CONV1D_MODELS = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer", "clvp")
 _CONV1D_LAYERS = ("c_attn", "c_proj", "c_fc", "q_attn")
 _TURNED_EXPERTS = ("gpt_oss", "openai_privacy_filter", "aria", "aria_text", "qwen3_vl_moe", "qwen3_vl_moe_text")
 """The models whose files hold experts as (experts, in, out)."""
@@ -65,7 +65,7 @@ class BaseModel:
 
 def read_base(source: str | Path) -> BaseModel:
     """Read the layout of a base model from a folder or a hub id; a quantised or pickled one is refused."""
-    folder = find_folder(source, _WANTED)
+    folder = find_folder(source, WANTED)
     config = _read_json(folder / "config.json")
     if config.get("quantization_config"):
         raise ModelError(
@@ -91,7 +91,7 @@ def layout_of(base: BaseModel, *, fan_in_fan_out: bool, more: Mapping[str, tuple
     in PEFT. ModelError where only a model's own code could tell.
     """
     types = [config.get("model_type") for config in base.configs]
-    conv1d = any(kind in _CONV1D_MODELS for kind in types)
+    conv1d = any(kind in CONV1D_MODELS for kind in types)
     turned_experts = any(kind in _TURNED_EXPERTS for kind in types)
 
     def turned(tensor: str) -> bool:

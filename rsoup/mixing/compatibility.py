@@ -147,6 +147,13 @@ def _expert_counts(adapter: Adapter) -> dict[str, int]:
 
 
 def _check_factors(one: Adapter, other: Adapter) -> None:
+    for adapter in (one, other):
+        if adapter.provenance and adapter.provenance.kind == "extracted":
+            raise AdapterError(
+                f"{_path(adapter)} was extracted from a model: its factors are of a decomposition of its own, so that "
+                "averages of them with others mean nothing.",
+                _EXACT,
+            )
     missing = one.layers.keys() ^ other.layers.keys()
     if missing:
         module = min(missing)

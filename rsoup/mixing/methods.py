@@ -107,7 +107,7 @@ def slerp(of: Ingredients) -> Update:
     if total == 0:
         raise AdapterError("Under slerp the weights of the adapters must not sum to 0.", "Use --method cat or svd.")
     products = gram([part.layer for part in of.parts])
-    coefficients = _spherical_coefficients(products, [weight / total for weight in of.weights])
+    coefficients = spherical_coefficients(products, [weight / total for weight in of.weights])
     update = stack(of.parts, [total * coefficient for coefficient in coefficients])
     if of.options.rank is None and of.options.energy is None:
         return update
@@ -195,7 +195,7 @@ def _cut_dense(matrix: Array, of: Ingredients) -> Update:
     return cut_matrix(matrix, rank, of.options.energy, of.options.seed)
 
 
-def _spherical_coefficients(products: Array, weights: Sequence[float]) -> list[float]:
+def spherical_coefficients(products: Array, weights: Sequence[float]) -> list[float]:
     """Return c such that sum_i c_i D_i is the spherical weighted average of the D_i, from their inner products.
 
     The average m = sum_i a_i u_i of the unit vectors u_i = D_i / |D_i| solves sum_i w_i log_m(u_i) = 0; each step

@@ -16,7 +16,7 @@ from rsoup.mixing.compatibility import base_of, start_of
 from rsoup.mixing.soup import Soup
 
 PAPER = "https://arxiv.org/abs/2306.04488"
-_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _PIPELINES = {"CAUSAL_LM": "text-generation", "SEQ_CLS": "text-classification", "TOKEN_CLS": "token-classification"}
 
 
@@ -57,7 +57,7 @@ def model_card(soup: Soup, name: str, *, merged_into: str | None = None) -> str:
     """Return a README.md with the front matter that the Hugging Face hub reads."""
     base = merged_into or base_of(soup.parents[0])[0]
     rows = "\n".join(
-        f"| {_cell(parent.name)} | {weight:g} | `{(parent.sha256 or 'in memory')[:16]}` |"
+        f"| {cell(parent.name)} | {weight:g} | `{(parent.sha256 or 'in memory')[:16]}` |"
         for parent, weight in zip(soup.parents, soup.weights, strict=True)
     )
     if soup.base_weight:
@@ -67,7 +67,7 @@ def model_card(soup: Soup, name: str, *, merged_into: str | None = None) -> str:
 {_front_matter(soup, base, merged=merged_into is not None)}
 ---
 
-# {_cell(name)}
+# {cell(name)}
 
 {what} by [rewarded soups]({PAPER}), with rsoup {__version__}.
 
@@ -75,7 +75,7 @@ def model_card(soup: Soup, name: str, *, merged_into: str | None = None) -> str:
 |---|---|---|
 {rows}
 
-Base model: {_cell(base or "not named")}. Method: `{soup.method}`{_options_text(soup)}.{_discarded_text(soup)}
+Base model: {cell(base or "not named")}. Method: `{soup.method}`{_options_text(soup)}.{_discarded_text(soup)}
 """
 
 
@@ -99,7 +99,7 @@ def _shared_start(parents: Sequence[Adapter]) -> str | None:
 def _front_matter(soup: Soup, base: str | None, *, merged: bool) -> str:
     """Return YAML; every value is a JSON string, which YAML reads as it is."""
     lines = []
-    if base and _HUB_ID.fullmatch(base) and not Path(base).exists():
+    if base and HUB_ID.fullmatch(base) and not Path(base).exists():
         lines += [f"base_model: {json.dumps(base)}", f"base_model_relation: {'merge' if merged else 'adapter'}"]
     lines.append(f"library_name: {'transformers' if merged else 'peft'}")
     pipeline = _PIPELINES.get(str(soup.adapter.config.raw.get("task_type")))
@@ -119,6 +119,6 @@ def _discarded_text(soup: Soup) -> str:
     return f" The cut to a rank leaves out at most {max(soup.discarded.values()):.2%} of an update's energy."
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
     """Return text that cannot leave its table cell or become markup."""
     return re.sub(r"[^\w./ @+=:-]", "_", text)

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import math
-import os
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from rsoup.adapters.tensorfile import DTYPES, Array, Header, TensorInfo, all_finite, encode_header, raw_bytes
+from rsoup.adapters.tensorfile import DTYPES, Array, Header, TensorInfo, all_finite, encode_header
 from rsoup.errors import AdapterError
+from rsoup.mixing.casting import narrow, widen
 from rsoup.mixing.changes import Addition, Change, Replacement
+from rsoup.mixing.chunks import ELEMENTS, PAGE, THREADS, Memory, Sink, read_into, whole_pages
 from rsoup.mixing.parallel import parallel
 
-_ELEMENTS = 1 << 19  # computed at a time: few enough for the processor's cache, enough for few steps of Python
 _COPY_BYTES = 4 << 20
-_THREADS = 8  # as they write in turns, more would take memory and save no time
-_WRITE_BYTES = 1 << 16  # at a time, as larger writes make the kernel look for larger free pieces of memory
-_PAGE = 4096  # bytes; a write of whole pages is the cheapest
 
 
 class Rounding(NamedTuple):
@@ -37,59 +33,29 @@ def write_shard(
     """Write a shard with its changes to ``path``, and return the rounding of every chunk that was added to."""
     header = _new_header(shard, metadata)
     with shard.path.open("rb") as source, path.open("wb") as target:
-        _reserve(target.fileno(), len(header) + max(info.end for info in shard.tensors.values()) - shard.data_start)
+        sink = Sink(target.fileno())
+        sink.reserve(len(header) + max(info.end for info in shard.tensors.values()) - shard.data_start)
         target.write(header)
         target.flush()
-        files = _Files(source.fileno(), target.fileno(), shift=len(header) - shard.data_start)
-        results = parallel(lambda job: job(files), _jobs(shard, changes), at_most=_THREADS)
+        files = _Files(source.fileno(), sink, shift=len(header) - shard.data_start)
+        results = parallel(lambda job: job(files), _jobs(shard, changes), at_most=THREADS)
     return [result for result in results if result]
 
 
-def _reserve(target: int, size: int) -> None:
-    """Reserve a file's space on the disk at once, which makes writing it cheaper, and a lack of it known before."""
-    if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(target, 0, size)
-
-
 class _Files:
-    """The old and the new shard; offsets are the old one's.
+    """The old and the new shard, and working memory; offsets are the old one's."""
 
-    Each thread has its own working memory, as fresh pages cost more than the arithmetic. One thread writes at a time:
-    the kernel locks the file for a write, and the others would spin.
-    """
-
-    def __init__(self, source: int, target: int, shift: int) -> None:
-        self._source, self._target, self._shift = source, target, shift
-        self._writing = threading.Lock()
-        self._memory = threading.local()
-
-    def buffer(self, role: str, count: int, dtype: np.dtype[Any]) -> Array:
-        """Return this thread's working memory for a role: ``count`` elements, with whatever they held before."""
-        size = count * dtype.itemsize
-        memory: Array | None = getattr(self._memory, role, None)
-        if memory is None or memory.nbytes < size:
-            memory = np.empty(size, np.uint8)
-            setattr(self._memory, role, memory)
-        return memory[:size].view(dtype)
+    def __init__(self, source: int, sink: Sink, shift: int) -> None:
+        self._source, self._sink, self._shift = source, sink, shift
+        self.memory = Memory()
 
     def read(self, offset: int, count: int, dtype: np.dtype[Any]) -> Array:
         """Read ``count`` elements into this thread's working memory."""
-        array = self.buffer("old", count, dtype)
-        view = raw_bytes(array)
-        while view:
-            size = os.preadv(self._source, [view], offset)
-            if not size:
-                raise OSError(0, "the base's shard became shorter while it was read")
-            view, offset = view[size:], offset + size
-        return array
+        return read_into(self._source, offset, self.memory.take("old", count, dtype))
 
     def write(self, offset: int, array: Array) -> None:
         """Write an array's bytes."""
-        view, offset = raw_bytes(array), offset + self._shift
-        with self._writing:
-            while view:
-                size = os.pwrite(self._target, view[:_WRITE_BYTES], offset)
-                view, offset = view[size:], offset + size
+        self._sink.write(offset + self._shift, array)
 
 
 _Job = Callable[[_Files], Rounding | None]
@@ -100,7 +66,7 @@ def _new_header(shard: Header, metadata: Mapping[str, str]) -> bytes:
     for name, info in shard.tensors.items():
         offsets = [info.start - shard.data_start, info.end - shard.data_start]
         entries[name] = {"dtype": info.dtype, "shape": list(info.shape), "data_offsets": offsets}
-    return encode_header(entries, align=_PAGE)
+    return encode_header(entries, align=PAGE)
 
 
 def _jobs(shard: Header, changes: Mapping[str, Change]) -> Iterator[_Job]:
@@ -111,24 +77,17 @@ def _jobs(shard: Header, changes: Mapping[str, Change]) -> Iterator[_Job]:
             for start in range(info.start, info.end, _COPY_BYTES):
                 yield _copy(start, min(_COPY_BYTES, info.end - start))
         elif isinstance(change, Addition):
-            step = _rows_at_a_time(info)
+            step = whole_pages(info.shape[-1], DTYPES[info.dtype].itemsize)
             rows = math.prod(info.shape[:-1])
             for row in range(0, rows, step):
                 yield _add(name, info, change, slice(row, min(row + step, rows)))
         elif change.rows is not None:
-            step = _rows_at_a_time(info)
+            step = whole_pages(info.shape[-1], DTYPES[info.dtype].itemsize)
             for row in range(0, info.shape[0], step):
                 yield _set_rows(name, info, change, slice(row, min(row + step, info.shape[0])))
         else:
-            for start in range(0, change.value.size, _ELEMENTS):
+            for start in range(0, change.value.size, ELEMENTS):
                 yield _replace(name, info, change.value, start)
-
-
-def _rows_at_a_time(info: TensorInfo) -> int:
-    """Return how many rows make a chunk: whole pages of the file, where a chunk holds that many."""
-    columns = info.shape[-1]
-    rows, whole = _ELEMENTS // columns, _PAGE // math.gcd(_PAGE, columns * DTYPES[info.dtype].itemsize)
-    return max(1, rows - rows % whole if rows >= whole else rows)
 
 
 def _copy(start: int, size: int) -> _Job:
@@ -143,7 +102,7 @@ def _replace(name: str, info: TensorInfo, value: Array, start: int) -> _Job:
 
     def job(files: _Files) -> None:
         with np.errstate(over="ignore"):
-            new = value.reshape(-1)[start : start + _ELEMENTS].astype(dtype)
+            new = value.reshape(-1)[start : start + ELEMENTS].astype(dtype)
         if not all_finite(new):
             raise _not_finite(name, dtype)
         files.write(info.start + start * dtype.itemsize, new)
@@ -175,14 +134,12 @@ def _add(name: str, info: TensorInfo, change: Addition, rows: slice) -> _Job:
     start = info.start + rows.start * shape[1] * dtype.itemsize
 
     def job(files: _Files) -> Rounding:
-        exact, other = files.buffer("exact", count, single), files.buffer("other", count, single)
-        new = files.buffer("new", count, dtype)
-        np.copyto(exact, files.read(start, count, dtype))
+        exact, other = files.memory.take("exact", count, single), files.memory.take("other", count, single)
+        new = files.memory.take("new", count, dtype)
+        widen(files.read(start, count, dtype), exact)
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused below
             exact += change.product(rows, out=other.reshape(shape)).reshape(-1)
-            np.copyto(new, exact, casting="same_kind")
-            np.copyto(other, new)
-            exact -= other
+            exact -= narrow(exact, new, rounded=other)
         largest = max(float(exact.max()), -float(exact.min()))
         if not math.isfinite(largest):
             raise _not_finite(name, dtype)

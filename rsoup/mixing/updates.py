@@ -12,6 +12,7 @@ from rsoup.adapters.tensorfile import Array
 
 _OVERSAMPLES = 16
 _POWER_ITERATIONS = 4
+_ELEMENTS = 1 << 18
 
 
 class Part(NamedTuple):
@@ -97,7 +98,7 @@ def cut_product(update: Update, rank: int, energy: float | None) -> Update:
 
 def cut_matrix(matrix: Array, rank: int, energy: float | None, seed: int) -> Update:
     """Cut a full matrix back to a rank by a randomised SVD (Halko, Martinsson, Tropp 2011, algorithms 4.4 and 5.1)."""
-    total = float(np.sum(np.square(matrix, dtype=np.float64)))
+    total = squared_norm(matrix)
     if (rank + _OVERSAMPLES) * 2 >= min(matrix.shape):
         u, s, vt = np.linalg.svd(matrix, full_matrices=False)
     else:
@@ -107,6 +108,13 @@ def cut_matrix(matrix: Array, rank: int, energy: float | None, seed: int) -> Upd
     kept, discarded = _kept(s, total, rank, energy)
     root = np.sqrt(s[:kept])
     return Update(root[:, None] * vt[:kept], u[:, :kept] * root, discarded=discarded)
+
+
+def squared_norm(matrix: Array) -> float:
+    """Return the squared Frobenius norm, summed in float64 a few rows at a time."""
+    rows = max(1, _ELEMENTS // max(1, matrix.shape[-1]))
+    parts = (matrix[start : start + rows].astype(np.float64).ravel() for start in range(0, len(matrix), rows))
+    return float(sum(part @ part for part in parts))
 
 
 def _range_of(matrix: Array, size: int, rng: np.random.Generator) -> Array:

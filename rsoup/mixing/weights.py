@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 from rsoup.errors import AdapterError
 
@@ -13,14 +14,21 @@ _TOLERANCE = 1e-6
 _ALLOW = "allow it with --allow-extrapolation"
 
 
-def check_weights(weights: Sequence[float], count: int, base_weight: float = 0.0, *, extrapolate: bool = False) -> None:
-    """Raise AdapterError unless there is one finite weight per adapter, on the simplex unless ``extrapolate``."""
+def check_weights(
+    weights: Sequence[float],
+    count: int,
+    base_weight: float = 0.0,
+    *,
+    extrapolate: bool = False,
+    what: Literal["adapter", "model"] = "adapter",
+) -> None:
+    """Raise AdapterError unless there is one finite weight per ingredient, on the simplex unless ``extrapolate``."""
     if count == 0:
-        raise AdapterError("There is no adapter to mix.", "Give at least one adapter.")
+        raise AdapterError(f"There is no {what} to mix.", f"Give at least one {what}.")
     if len(weights) != count:
         raise AdapterError(
-            f"There are {len(weights)} weights for {count} adapters.",
-            "Give one weight (-w) per adapter, in their order.",
+            f"There are {len(weights)} weights for {count} {what}s.",
+            f"Give one weight (-w) per {what}, in their order.",
         )
     everything = [*weights, base_weight]
     if not all(abs(weight) <= _LARGEST for weight in everything):

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from rsoup.errors import ResultsError
+from rsoup.mixing.checkpoints import RULES
 from rsoup.pareto.choice import best_at_least, best_for, halves, knee, nearest, regret, simplex_lattice
 from rsoup.pareto.direction import turned
 from rsoup.pareto.dominance import Floats
@@ -50,6 +51,8 @@ def mix_command(measured: Measured, weights: Mapping[str, float]) -> str:
     parts = {name: weight for name, weight in weights.items() if weight}
     if not parts:
         return "# The weights of this point are not known: no command makes it."
+    rule = RULES.get(measured.method or "")  # of whole models, whose first gives tokenizer and dtypes at any weight
+    parts = dict(weights) if rule else parts
     words = ["rsoup", "mix", *(measured.adapters.get(name, name) for name in parts)]
     for weight in parts.values():
         words += ["-w", f"{weight:.10g}"]
@@ -61,6 +64,8 @@ def mix_command(measured: Measured, weights: Mapping[str, float]) -> str:
         words.append("--allow-extrapolation")
     if measured.method is not None:
         words += ["--method", measured.method]
+    if rule and (rule.base == "needed" or "--base-weight" in words):
+        words += ["--base", str(measured.sources[0].about["base model"])]
     return shlex.join([*words, "-o", weights_id("soup", weights)])
 
 

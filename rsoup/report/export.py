@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rsoup import mixing
 from rsoup.errors import ResultsError
+from rsoup.mixing.checkpoints import RULES
 from rsoup.report.schema import Choice, Report
 
 
@@ -27,6 +28,10 @@ def chosen_soups(report: Report, folder: Path) -> dict[Path, mixing.Soup]:
 
 
 def _soup(report: Report, choice: Choice) -> mixing.Soup:
+    if report.method in RULES:
+        raise ResultsError(
+            "--export: writes adapters, and the chosen mix is one of whole models.", "Run the printed command."
+        )
     used = {name: weight for name, weight in choice.weights.items() if weight}
     unknown = [name for name in used if name not in report.adapters]
     if unknown or not used:

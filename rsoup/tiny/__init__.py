@@ -28,6 +28,10 @@ def shrink(recipe: Recipe, output: Path | None = None) -> Recipe:
     small = recipe.model_copy(update={"name": name, "output": str(output) if output else None})
     folder = small.folder / "tiny"
     policy = build_policy(folder / "policy", recipe.model.base, recipe.task, recipe.seed)
+    models = {
+        name: policy if source == recipe.model.base else _model(folder / "models" / name, source, recipe, index)
+        for index, (name, source) in enumerate(recipe.models.items(), 1)
+    }
     lora = recipe.model.lora
     start = build_adapter(folder / "start", policy, lora, recipe.seed) if recipe.model.start else None
     model = recipe.model.model_copy(
@@ -48,8 +52,14 @@ def shrink(recipe: Recipe, output: Path | None = None) -> Recipe:
         else section
         for name, section in recipe.rewards.items()
     }
-    changed = {"model": model, "task": _small_task(recipe.task, folder / "rows"), "rewards": rewards}
+    own = {name: str(path) for name, path in models.items()}
+    changed = {"model": model, "models": own, "task": _small_task(recipe.task, folder / "rows"), "rewards": rewards}
     return small.model_copy(update={**changed, **_short(recipe)})
+
+
+def _model(folder: Path, source: str, recipe: Recipe, index: int) -> Path:
+    """Make a stand-in for one of the models that are mixed, with random numbers of its own."""
+    return build_policy(folder, source, recipe.task, recipe.seed + index)
 
 
 def _small_task(section: TaskSection, folder: Path) -> TaskSection:

@@ -44,16 +44,19 @@ def write_adapter_folder(folder: Path, seed: int, *, rank: int = 16, dtype: str 
     (folder / "adapter_config.json").write_text(json.dumps(config))
 
 
-def write_base_folder(folder: Path) -> None:
-    """Write the base model in bfloat16 (2.2 GB)."""
+def write_base_folder(folder: Path, *, seed: int | None = None, layers: int = LAYERS) -> None:
+    """Write the base model in bfloat16 (2.2 GB), or with a ``seed`` a model that was made from it."""
     rng = np.random.default_rng(0)
     shapes = {"model.embed_tokens.weight": (VOCABULARY, HIDDEN), "lm_head.weight": (VOCABULARY, HIDDEN)}
-    for layer in range(LAYERS):
+    for layer in range(layers):
         prefix = f"model.layers.{layer}"
         shapes |= {f"{prefix}.{name}.weight": shape for name, shape in LINEAR.items()}
         shapes |= {f"{prefix}.{name}.weight": (HIDDEN,) for name in ("input_layernorm", "post_attention_layernorm")}
     shapes["model.norm.weight"] = (HIDDEN,)
-    block = (rng.standard_normal(VOCABULARY * HIDDEN, dtype=np.float32) * 0.02).astype(DTYPES["BF16"])
+    values = rng.standard_normal(VOCABULARY * HIDDEN, dtype=np.float32) * 0.02
+    if seed is not None:
+        values += np.random.default_rng(seed).standard_normal(len(values), dtype=np.float32) * 0.002
+    block = values.astype(DTYPES["BF16"])
     tensors = {name: block[: int(np.prod(shape))].reshape(shape) for name, shape in shapes.items()}
     folder.mkdir(parents=True)
     write_tensors(folder / "model.safetensors", tensors, {"format": "pt"})
@@ -62,7 +65,7 @@ def write_base_folder(folder: Path) -> None:
         "model_type": "llama",
         "hidden_size": HIDDEN,
         "intermediate_size": INTERMEDIATE,
-        "num_hidden_layers": LAYERS,
+        "num_hidden_layers": layers,
         "num_attention_heads": 32,
         "num_key_value_heads": 4,
         "vocab_size": VOCABULARY,

@@ -29,11 +29,15 @@ def run_python(code: str, *arguments: str | Path) -> Cost:
     return run([sys.executable, "-W", "ignore", "-c", code, *arguments])
 
 
+def environment() -> dict[str, str]:
+    """Return the environment in which a program finds rsoup and the benchmarks' own modules."""
+    return {**os.environ, "PYTHONPATH": f"{ROOT}:{Path(__file__).parent}", "TQDM_DISABLE": "1"}
+
+
 def run(command: Sequence[str | Path]) -> Cost:
     """Return the cost of a command; a failure ends the benchmark."""
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{Path(__file__).parent}", "TQDM_DISABLE": "1"}
     start = time.perf_counter()
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - start
     process.returncode = os.waitstatus_to_exitcode(status)
