@@ -107,8 +107,8 @@ def row_weighted(model: LanguageModel, adapters: list[Adapter], method: Method) 
         first = adapters[next(iter(own))].name
         if "experts" in name.split("."):
             raise AdapterError(
-                f"The adapter {first} changes {name}, an expert of a mixture, which sees tokens of several rows at once: "
-                "rows cannot have weights of their own there.",
+                f"The adapter {first} changes {name}, an expert of a mixture, which sees tokens of several rows at "
+                "once: rows cannot have weights of their own there.",
                 "Use adapters of the attention alone, or evaluate one mix at a time.",
             )
         module = module_of(model, name, first)

@@ -6,8 +6,8 @@ of N experts of scale s gets, beside W x,
     cat:      B_cat (w . (A_cat x)),              the exact sum of the updates w_j s_j B_j A_j x
     factors:  s B_cat [w_1 h; ...; w_N h]         with h = sum_j a_j A_j x, the product of the averaged factors,
 
-where . scales each expert's part of the vector, and a = w unless the base takes part (``mixing.methods``). All rows share
-both products, so that N experts cost what one adapter of their summed rank does.
+where . scales each expert's part of the vector, and a = w unless the base takes part (``mixing.methods``). All rows
+share both products, so that N experts cost what one adapter of their summed rank does.
 
 Axes: R rows that have weights, N experts, K the sum of their ranks at a module, r the rank they share under factors.
 """
@@ -43,8 +43,8 @@ class Mix:
 class RowWeights:
     """The weights of B (R, N), and those of A, which differ under factors where the base takes part."""
 
-    ups_RN: Tensor
-    downs_RN: Tensor
+    ups: Tensor  # (R, N)
+    downs: Tensor  # (R, N)
 
     @classmethod
     def of(cls, mixes: Sequence[Mix], device: torch.device) -> RowWeights:
@@ -54,7 +54,7 @@ class RowWeights:
 
     def at(self, rows: Tensor) -> RowWeights:
         """Return the weights of some rows."""
-        return RowWeights(self.ups_RN[rows], self.downs_RN[rows])
+        return RowWeights(self.ups[rows], self.downs[rows])
 
 
 def _downs(mix: Mix) -> list[float]:
@@ -126,8 +126,8 @@ class RowExperts:
     @contextmanager
     def rows(self, weights: RowWeights) -> Iterator[None]:
         """Give the rows of the batches in the block their weights. (R, N)."""
-        if weights.ups_RN.shape[-1] != self.count:
-            raise ValueError(f"{weights.ups_RN.shape[-1]} weights a row for {self.count} experts")
+        if weights.ups.shape[-1] != self.count:
+            raise ValueError(f"{weights.ups.shape[-1]} weights a row for {self.count} experts")
         before, self._rows = self._rows, weights
         try:
             yield
@@ -143,7 +143,7 @@ class RowExperts:
                 low = nn.functional.embedding(given, own.down.T)
             else:
                 low = given.to(own.down.dtype) @ own.down.T  # (B, ..., K)
-            weights = self._rows.at(_served(name, len(self._rows.ups_RN), len(given), own.owners.device))
+            weights = self._rows.at(_served(name, len(self._rows.ups), len(given), own.owners.device))
             return output + (self._weigh(low, weights, own) @ own.up.T).to(output.dtype)
 
         return hook
@@ -161,14 +161,14 @@ def _served(name: str, rows: int, size: int, device: torch.device) -> Tensor:
 
 def _weigh_sums(low: Tensor, weights: RowWeights, own: Stack) -> Tensor:
     """Return w . (A_cat x). (B, ..., K), (B, N) -> (B, ..., K)."""
-    return low * _spread(weights.ups_RN[:, own.owners], low)
+    return low * _spread(weights.ups[:, own.owners], low)
 
 
 def _weigh_factors(low: Tensor, weights: RowWeights, own: Stack) -> Tensor:
     """Return s [w_1 h; ...; w_N h] with h = sum_j a_j A_j x. (B, ..., N * r), (B, N) -> (B, ..., N * r)."""
-    each = low.unflatten(-1, (weights.ups_RN.shape[-1], -1))  # (B, ..., N, r)
-    mixed = (each * _spread(weights.downs_RN[..., None], each)).sum(-2, keepdim=True)
-    return own.scale * (mixed * _spread(weights.ups_RN[..., None], each)).flatten(-2)
+    each = low.unflatten(-1, (weights.ups.shape[-1], -1))  # (B, ..., N, r)
+    mixed = (each * _spread(weights.downs[..., None], each)).sum(-2, keepdim=True)
+    return own.scale * (mixed * _spread(weights.ups[..., None], each)).flatten(-2)
 
 
 def _spread(weights: Tensor, values: Tensor) -> Tensor:
