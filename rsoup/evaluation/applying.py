@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -73,6 +74,42 @@ def applied(model: LanguageModel, adapter: Adapter | None) -> Change:
         else:
             change.hook(module, _adding(model, layer))
     return change
+
+
+@contextmanager
+def applied_in_passing(model: LanguageModel, adapter: Adapter | None) -> Iterator[None]:
+    """Be base plus adapter within the block, computing what ``applied`` computes, with one layer folded at a time.
+
+    For a pass now and then, where a second copy of the weights would be too much.
+    """
+    handles: list[Any] = []
+    folded: list[tuple[nn.Parameter, Tensor]] = []
+
+    def fold(name: str, layer: Layer) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def hook(module: nn.Module, _inputs: tuple[Tensor, ...]) -> None:
+            assert adapter is not None
+            weight, update = _update(model, name, module, layer, adapter)
+            folded.append((weight, weight.data))
+            weight.data = weight.data + update
+
+        return hook
+
+    def unfold(_module: nn.Module, _inputs: tuple[Tensor, ...], _output: Tensor) -> None:
+        weight, original = folded.pop()
+        weight.data = original
+
+    try:
+        for name, layer in adapter.layers.items() if adapter is not None else ():
+            assert adapter is not None
+            module = module_of(model, name, adapter.name)
+            handles += [
+                module.register_forward_pre_hook(fold(name, layer)),
+                module.register_forward_hook(unfold, always_call=True),
+            ]
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 @torch.no_grad()
