@@ -43,7 +43,7 @@ class Engine:
         self.settled = 0  # tokens that were computed again by themselves
         self._waiting: deque[Job] = deque()
         self._lock = threading.Condition()
-        self._stopping = False
+        self._stopping = self._at_once = False
         self._rows: list[Row] = []
         self._cache = RowsCache(cache_tokens)
         self._weights: RowWeights | None = None
@@ -90,15 +90,20 @@ class Engine:
         with self._lock:
             return self._lock.wait_for(lambda: bool(self._waiting or self._rows or self._stopping), seconds)
 
-    def stop(self) -> None:
-        """Take no more requests, and tell those that wait; those that run go on."""
+    def stop(self, *, at_once: bool = False) -> None:
+        """Take no more requests, and tell those that wait; those that run go on, unless it is to be ``at_once``."""
         with self._lock:
-            self._stopping = True
+            self._stopping, self._at_once = True, at_once
             waiting = list(self._waiting)
             self._waiting.clear()
             self._lock.notify_all()
         for job in waiting:
             job.deliver(StoppingError())
+
+    @property
+    def stopping(self) -> bool:
+        """Whether no more requests are taken."""
+        return self._stopping
 
     def abandon(self, problem: RequestError) -> None:
         """End every answer on its way with a problem."""
@@ -110,6 +115,8 @@ class Engine:
     @torch.no_grad()
     def step(self) -> None:
         """Do the next piece of work."""
+        if self._at_once:
+            self.abandon(StoppingError())
         self._leave([place for place, row in enumerate(self._rows) if row.job.cancelled])
         if jobs := self._next():
             self._admit(jobs)

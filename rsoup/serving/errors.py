@@ -57,3 +57,11 @@ class FailedError(RequestError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, "The server's log says more; other requests go on.", code="failed")
+
+
+class RefusedError(RequestError):
+    """This client may not ask, or not here."""
+
+    def __init__(self, status: int, message: str, hint: str) -> None:
+        super().__init__(message, hint, code="invalid_api_key" if status == 401 else "forbidden")
+        self.status = status
