@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -47,6 +48,7 @@ def serve(source: Source, settings: Settings, on_ready: Callable[[str], None], s
     ``on_ready`` gets the URL. RsoupError before anything is loaded if the port is taken or the key is missing.
     """
     key = _key(settings.api_key_env)
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns of every client that went away
     with _bound(settings) as listener:
         opened = open_run(source)
         for warning in opened.warnings:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from models.test_rowwise import build, experts_of
 from rsoup.adapters import Adapter
 from rsoup.errors import ModelError
 from rsoup.models.language_model import LanguageModel
@@ -56,9 +57,7 @@ def test_64_mixes_at_once_are_64_materialised_mixes_alone(
     assert len(set(texts)) > 40
 
 
-def test_close_calls_are_those_of_the_materialised_mix(
-    torn_model: Path, adapters: dict[str, Adapter]
-) -> None:
+def test_close_calls_are_those_of_the_materialised_mix(torn_model: Path, adapters: dict[str, Adapter]) -> None:
     """With two words for everything rounding would decide at every token; the batch must not."""
     model = load_language_model(str(torn_model), revision=None, dtype="float32")
     served = Served(model, adapters, "factors", 128)
@@ -233,12 +232,27 @@ def test_stopping_tells_those_that_wait_and_lets_the_others_end(served: Served) 
     assert (first.finish(), first.problem()) == ("length", None)
 
 
-def test_a_model_whose_rows_cannot_be_told_apart_is_refused(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_whose_rows_cannot_be_told_apart_is_refused(served: Served) -> None:
     served.probe()
     mlp = served.model.model.get_submodule("model.layers.0.mlp")
-    with pytest.raises(ModelError, match="rows of a batch get other logits"):
-        handle = mlp.register_forward_hook(lambda _module, _inputs, output: output - output.mean(0, keepdim=True))
-        try:
+    handle = mlp.register_forward_hook(lambda _module, _inputs, output: output - output.mean(0, keepdim=True))
+    try:
+        with pytest.raises(ModelError, match="rows of a batch get other logits"):
             served.probe()
-        finally:
-            handle.remove()
+    finally:
+        handle.remove()
+
+
+@pytest.mark.parametrize("kind", ["qwen3", "gemma2", "gpt2", "bloom", "mixtral"])
+@pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`")
+def test_models_with_windows_alibi_and_other_positions(tmp_path: Path, kind: str) -> None:
+    """Rows that end at one column look to every kind of attention like a batch padded on the left."""
+    model = build(tmp_path, kind)
+    adapters = {adapter.name: adapter for adapter in experts_of(tmp_path, kind)}
+    served = Served(model, adapters, "factors", 64)
+    served.probe()
+    requests = requests_of(12, seed=6)
+    with served.experts:
+        engine = make_engine(served, rows=5)
+        found = answers(engine, requests)
+        assert [own.text() for own in found] == [shown(served, greedy_alone(served, own)) for own in requests]

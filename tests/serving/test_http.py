@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from typing import Any
 
 import pytest
@@ -76,9 +78,12 @@ def test_a_preference_is_read_through_the_report(client: Client) -> None:
         weights = next(choice.weights for choice in chosen if choice.rule == "validation")
         name = "prefer:" + ",".join(f"{reward}={share}" for reward, share in mu.items())
         found = client.http.get(f"/v1/models/{name}").json()["id"]
-        assert found == client.http.get(
-            "/v1/models/soup:" + ",".join(f"{expert}={weight}" for expert, weight in weights.items())
-        ).json()["id"]
+        assert (
+            found
+            == client.http.get(
+                "/v1/models/soup:" + ",".join(f"{expert}={weight}" for expert, weight in weights.items())
+            ).json()["id"]
+        )
 
 
 def test_models_are_listed_and_any_mix_is_one(client: Client) -> None:
@@ -171,7 +176,9 @@ def test_broken_bodies_are_refused(client: Client, content: bytes) -> None:
 def test_only_json_of_a_sensible_size_is_read(client: Client) -> None:
     refused(client.http.post("/v1/completions", content=b"{}"), 400, "The Content-Type is missing")
     form = {"Content-Type": "application/x-www-form-urlencoded"}
-    refused(client.http.post("/v1/completions", content=b"{}", headers=form), 400, "Send Content-Type: application/json")
+    refused(
+        client.http.post("/v1/completions", content=b"{}", headers=form), 400, "Send Content-Type: application/json"
+    )
     refused(client.complete(prompt="a " * (3 << 20)), 400, "more than 4 MiB", code="too_large")
 
 
@@ -196,7 +203,7 @@ def test_a_stream_is_the_answer_in_pieces(client: Client) -> None:
         assert own[-1]["finish_reason"] == choice["finish_reason"]
         scored = [piece["logprobs"] for piece in own if piece["logprobs"]]
         for key in ("tokens", "token_logprobs", "text_offset"):
-            assert sum((part[key] for part in scored), []) == choice["logprobs"][key]
+            assert [value for part in scored for value in part[key]] == choice["logprobs"][key]
         offsets = choice["logprobs"]["text_offset"]
         for token, start in zip(choice["logprobs"]["tokens"], offsets, strict=True):
             assert choice["text"][start:].strip().startswith(token)
@@ -338,23 +345,24 @@ def test_a_full_queue_asks_to_come_later(client: Client) -> None:
     assert client.complete().status_code == 200  # the ones that had a place gave it back
 
 
-def test_a_failure_inside_is_told_and_the_next_request_is_answered(
-    client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failure_inside_is_told_and_the_next_request_is_answered(client: Client) -> None:
     decoder = client.opened.served.model.model.get_decoder()
 
-    def fail(_module: Any, _inputs: Any, kwargs: Any) -> None:
-        if kwargs["input_ids"].shape[1] == broken:
-            raise RuntimeError("a bit fell over")
+    def failing_at(width: int) -> Any:
+        def fail(_module: Any, _inputs: Any, kwargs: Any) -> None:
+            if kwargs["input_ids"].shape[1] == width:
+                raise RuntimeError("a bit fell over")
 
-    handle = decoder.register_forward_pre_hook(fail, with_kwargs=True)
-    try:
-        for broken, message in ((3, "The prompt could not be encoded"), (1, "Computing the answer failed")):
+        return decoder.register_forward_pre_hook(fail, with_kwargs=True)
+
+    for width, message in ((3, "The prompt could not be encoded"), (1, "Computing the answer failed")):
+        handle = failing_at(width)
+        try:
             refused(client.complete(), 500, f"{message}: a bit fell over", code="failed")
             told = events(client.complete(stream=True))
             assert message in told[-1]["error"]["message"]
-    finally:
-        handle.remove()
+        finally:
+            handle.remove()
     assert client.complete().status_code == 200
     assert client.said[-1] == "error: RuntimeError: a bit fell over"
     assert client.idle()
@@ -380,3 +388,31 @@ def test_a_key_and_a_host_name_are_asked_for(chat_model: Any) -> None:
         assert client.http.get("/health").status_code == 503
     finally:
         client.close()
+
+
+def test_answers_that_outlast_the_server_are_told(chat_model: Any) -> None:
+    """Streams end with the error, whole answers with 503; what waits is told as well."""
+    client = Client(Source(model=str(chat_model)), rows=1, queue=8)
+    decoder = client.opened.served.model.model.get_decoder()
+    slowly = decoder.register_forward_hook(lambda *_: time.sleep(0.05))
+    found: dict[bool, Any] = {}
+
+    def ask(stream: bool) -> None:
+        found[stream] = client.complete(max_tokens=100, temperature=1, seed=1, stream=stream)
+
+    threads = [threading.Thread(target=ask, args=(stream,)) for stream in (True, False)]
+    try:
+        threads[0].start()
+        while not client.engine.running:
+            time.sleep(0.01)
+        threads[1].start()
+        while not client.engine.waiting:
+            time.sleep(0.01)
+        client.stop()
+        for thread in threads:
+            thread.join(10)
+    finally:
+        slowly.remove()
+        client.close()
+    refused(found[False], 503, "The server is stopping", code="stopping")
+    assert events(found[True])[-1]["error"]["code"] == "stopping"
