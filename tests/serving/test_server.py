@@ -27,6 +27,7 @@ from rsoup.serving.jobs import Request
 from rsoup.serving.served import Served
 from serving.asking import greedy_alone, random_mixes, random_prompts
 from serving.conftest import NAMES
+from serving.storm import storm
 
 KEY = "a key of this test"
 ROWS = 8
@@ -170,6 +171,15 @@ def test_clients_that_go_away_free_their_places(server: Running) -> None:
         time.sleep(0.05)
     assert server.metric("clients_gone_total") >= gone + 4
     assert server.client.completions.create(model="base", prompt="the", max_tokens=1).choices
+
+
+def test_a_storm_leaves_no_place_taken(server: Running) -> None:
+    """Random weights and lengths, broken bodies, cut streams, requests given up (more in tests/benchmarks)."""
+    outcome = asyncio.run(storm(server.url, KEY, NAMES, count=60, at_once=16, longest=30))
+    assert outcome.wrong == []
+    assert len(outcome.seconds) == outcome.kinds["whole"] + outcome.kinds["stream"]
+    assert len(outcome.kinds) == 5
+    assert server.idle()
 
 
 def test_sigterm_ends_the_answers_and_then_the_server(server: Running) -> None:
