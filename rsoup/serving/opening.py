@@ -18,7 +18,7 @@ from rsoup.mixing.compatibility import check_compatible
 from rsoup.models.load import context_length, load_language_model, model_sha256, pick_device
 from rsoup.models.rowwise import Method
 from rsoup.recipe import EvaluationSection, Recipe, RewardSection
-from rsoup.recipe_file import find_recipe, load_recipe
+from rsoup.recipe_file import bundled_recipes, find_recipe, load_recipe
 from rsoup.report.choices import choose
 from rsoup.report.evidence import Evidence, gather
 from rsoup.report.fronts import report_points
@@ -103,12 +103,14 @@ def open_run(source: Source) -> Opened:
     recipe = None if source.run is None else _recipe(source.run)
     base = source.model or (recipe.model.base if recipe is not None else None)
     if base is None:
-        raise RecipeError("There is nothing to serve.", "Give the folder of a run, or --model BASE --adapters A B.")
+        what = "The base model of the adapters is not given." if source.adapters else "There is nothing to serve."
+        raise RecipeError(what, "Give the folder of a run, or --model BASE --adapters A B.")
     settings = recipe.evaluation if recipe is not None else EvaluationSection()
     method: Method = source.method or settings.method
     sources: Sequence[str | Path] = source.adapters or (adapters_of(recipe) if recipe is not None else ())
-    adapters = plan_sweep(sources, EvaluationSection(lambdas=2)).adapters if sources else {}
-    warnings = check_compatible(list(adapters.values()), method, allow_different_starts=source.allow_different_starts)
+    corners, different = EvaluationSection(lambdas=2, method=method), source.allow_different_starts
+    adapters = plan_sweep(sources, corners, allow_different_starts=different).adapters if sources else {}
+    warnings = check_compatible(list(adapters.values()), method, allow_different_starts=different)
     revision = recipe.model.revision if recipe is not None and source.model is None else None
     _check_base(adapters, base, model_sha256(base, revision))
     model = load_language_model(base, revision=revision, dtype=_dtype(source, recipe), exact=True)
@@ -126,6 +128,8 @@ def _recipe(run: str) -> Recipe:
     """Return the recipe of a run's folder (which may have been moved since), or of a recipe's file or name."""
     folder = Path(run)
     if not folder.is_dir():
+        if not (folder.is_file() or run in bundled_recipes()):
+            raise RecipeError(f"{run}: is neither the folder of a run nor a recipe.", "Give the one rsoup run wrote.")
         return load_recipe(find_recipe(run))
     if (folder / RECIPE).is_file():
         return load_recipe(folder / RECIPE, flags={"output": str(folder)})

@@ -94,7 +94,7 @@ def all_of_one_mix(served: Served, requests: Sequence[Request]) -> list[str]:
 def _generated(served: Served, requests: Sequence[Request]) -> list[str]:
     ids, mask = served.model.pad([request.prompt for request in requests])
     done = sample(served.model, ids, mask, max_new_tokens=TOKENS, temperature=0.0)
-    return list(served.model.tokenizer.batch_decode(done.ids[:, 0]))
+    return list(served.model.tokenizer.batch_decode(done.ids[:, 0], skip_special_tokens=True))
 
 
 class Peft:
@@ -124,7 +124,7 @@ class Peft:
             do_sample=False,
             pad_token_id=0,
         )
-        return list(self.tokenizer.batch_decode(output[:, PROMPT:]))
+        return list(self.tokenizer.batch_decode(output[:, PROMPT:], skip_special_tokens=True))
 
 
 def compare(name: str) -> None:
