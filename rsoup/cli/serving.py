@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Literal
 
 import typer
@@ -122,14 +124,10 @@ def serve(
     ] = 30.0,
 ) -> None:
     """An OpenAI-compatible server: any trade-off per request, all in one batch."""
-    try:
+    with serving_packages("rsoup serve"):
         from rsoup.serving.opening import Source
         from rsoup.serving.server import Settings
         from rsoup.serving.server import serve as run_server
-    except ModuleNotFoundError as problem:
-        if problem.name not in PACKAGES:
-            raise
-        raise MissingPackageError(problem.name, "rsoup serve", 'pip install "rewarded-soups[serve]"') from problem
 
     source = Source(run, model, adapters or (), method, dtype, allow_different_starts)
     settings = Settings(
@@ -144,3 +142,14 @@ def serve(
         extrapolate=allow_extrapolation,
     )
     run_server(source, settings, lambda url: out.print(url, soft_wrap=True), say)
+
+
+@contextmanager
+def serving_packages(command: str) -> Iterator[None]:
+    """Say what to install if an import in the block misses what the extra [serve] brings."""
+    try:
+        yield
+    except ModuleNotFoundError as problem:
+        if problem.name not in PACKAGES:
+            raise
+        raise MissingPackageError(problem.name, command, 'pip install "rewarded-soups[serve]"') from problem

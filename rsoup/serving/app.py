@@ -29,7 +29,7 @@ from rsoup.serving.errors import BusyError, FailedError, RefusedError, RequestEr
 from rsoup.serving.jobs import Piece, Request
 from rsoup.serving.metrics import Metrics
 from rsoup.serving.opening import Opened
-from rsoup.serving.prompts import Prompter
+from rsoup.serving.prompts import Prompter, room_for
 from rsoup.serving.scores import Scores
 from rsoup.serving.tradeoff import Chosen, Tradeoffs
 from rsoup.serving.wire import EventStream, GoneError, read_body, unless_gone
@@ -184,15 +184,14 @@ class Api:
         return await run_in_threadpool(self._tradeoffs.choose, body.model, body.weights, lora)
 
     def _request(self, body: ChatBody | CompletionBody, chosen: Chosen, prompt: tuple[int, ...], param: str) -> Request:
-        context, limit = self._opened.served.context, self._worker.engine.limits["cache_tokens"]
-        wanted = body.most_tokens or max(1, min(self._max_tokens, (context or limit) - len(prompt)))
-        if context is not None and len(prompt) + wanted > context:
-            raise RequestError(
-                f"The model reads {context} tokens; the prompt has {len(prompt)}, and {wanted} are to be added.",
-                "Shorten the prompt, or ask for fewer tokens.",
-                param=param,
-                code="context_length_exceeded",
-            )
+        wanted = room_for(
+            prompt,
+            body.most_tokens,
+            usual=self._max_tokens,
+            context=self._opened.served.context,
+            limit=self._worker.engine.limits["cache_tokens"],
+            param=param,
+        )
         return Request(
             prompt=prompt,
             mix=chosen.mix,

@@ -119,3 +119,21 @@ def _not_empty(tokens: Sequence[int]) -> tuple[int, ...]:
     if not tokens:
         raise RequestError("The prompt is empty.", "Give at least one token.", param="prompt")
     return tuple(tokens)
+
+
+def room_for(
+    prompt: Sequence[int], wanted: int | None, *, usual: int, context: int | None, limit: int, param: str
+) -> int:
+    """Return how many tokens to add to a prompt: those ``wanted``, else the ``usual``, as far as there is room.
+
+    RequestError if the context has none, or less than is wanted; ``limit`` stands for a context that is not known.
+    """
+    count = wanted or max(1, min(usual, (context or limit) - len(prompt)))
+    if context is not None and len(prompt) + count > context:
+        raise RequestError(
+            f"The model reads {context} tokens; the prompt has {len(prompt)}, and {count} are to be added.",
+            "Shorten the prompt, or ask for fewer tokens.",
+            param=param,
+            code="context_length_exceeded",
+        )
+    return count

@@ -87,10 +87,15 @@ def make_engine(served: Served, settings: Settings, say: Callable[[str], None]) 
     )
 
 
+def make_tradeoffs(opened: Opened, settings: Settings) -> Tradeoffs:
+    """Return the mixes of an opened run."""
+    names, rewards = list(opened.adapters), list(opened.rewards)
+    return Tradeoffs(names, rewards, opened.prefer, extrapolate=settings.extrapolate)
+
+
 def make_api(opened: Opened, worker: Worker, access: Access, settings: Settings, say: Callable[[str], None]) -> Api:
     """Return the endpoints of an opened run."""
-    tradeoffs = Tradeoffs(list(opened.adapters), list(opened.rewards), opened.prefer, extrapolate=settings.extrapolate)
-    return Api(opened, worker, tradeoffs, access, max_tokens=settings.max_tokens, say=say)
+    return Api(opened, worker, make_tradeoffs(opened, settings), access, max_tokens=settings.max_tokens, say=say)
 
 
 class _Server(uvicorn.Server):

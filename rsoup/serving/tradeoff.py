@@ -82,9 +82,9 @@ class Tradeoffs:
         if kind == EXPERT and rest in self.names:
             return self.of({rest: 1.0})
         if kind == SOUP:
-            return self.of(_pairs(rest))
+            return self.of(read_pairs(rest))
         if kind == PREFER:
-            return self.of(self._preferred(_pairs(rest)), measured=True)
+            return self.of(self._preferred(read_pairs(rest)), measured=True)
         return None
 
     def _given(self, weights: Mapping[str, float] | None, lora: Sequence[tuple[int, float]] | None) -> Chosen:
@@ -155,7 +155,7 @@ def _written(weights: Mapping[str, float]) -> str:
     return ",".join(f"{name}={weight:.10g}" for name, weight in weights.items())
 
 
-def _pairs(text: str) -> dict[str, float]:
+def read_pairs(text: str) -> dict[str, float]:
     """Return {"positive": 0.7, "faithful": 0.3} for positive=0.7,faithful=0.3."""
     found: dict[str, float] = {}
     for part in text.split(","):
