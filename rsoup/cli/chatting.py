@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import readline
 import select
 import signal
 import sys
@@ -198,6 +197,8 @@ def _rest_of(key: bytes, handle: int) -> bytes:
 
 def _line_from(key: str, prompt: str) -> str | None:
     """Return the line that begins with a key, edited as the terminal's lines are."""
+    import readline  # some builds of Python have none
+
     sys.stderr.write("\r\x1b[K")
     sys.stderr.flush()
     readline.set_startup_hook(lambda: readline.insert_text(key))

@@ -24,6 +24,8 @@ class Sampling:
 
 
 GREEDY = Sampling()
+HEAD, MARGIN = 256, 0.01
+"""Tokens that are put in order first, and by how much of the mass they have to go beyond the nucleus."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +51,11 @@ def drawn(logits: Tensor, sampling: Sampling, noise: Tensor) -> Pick:
     """Return the token of one row that wins the race with ``noise`` in the nucleus. (V,), (V,)."""
     scores = logits.float() / sampling.temperature
     rounding = _rounding(logits) / sampling.temperature
-    possible = inside(scores, sampling.top_p, rounding)
-    best = torch.where(possible, scores + noise, -math.inf).topk(2)
+    nucleus = Nucleus(scores, sampling.top_p)
+    best = torch.where(nucleus.inside(rounding), scores + noise, -math.inf).topk(2)
     token, lead = int(best.indices[0]), float(best.values[0] - best.values[1])
-    if lead >= rounding and (sampling.top_p == 1 or bool(inside(scores, sampling.top_p, -rounding)[token])):
-        return Pick(token)
-    return Pick(token, doubtful=True)
+    surely = float(scores[token]) >= nucleus.threshold(-rounding)
+    return Pick(token, doubtful=lead < rounding or not surely)
 
 
 def settled(logits: Tensor, sampling: Sampling, noise: Tensor | None) -> int:
@@ -62,24 +63,39 @@ def settled(logits: Tensor, sampling: Sampling, noise: Tensor | None) -> int:
     if noise is None:
         return int(logits.argmax())
     scores = logits.float() / sampling.temperature
-    race = torch.where(inside(scores, sampling.top_p, 0.0), scores + noise, -math.inf)
-    return int(race.argmax())
+    return int(torch.where(Nucleus(scores, sampling.top_p).inside(0.0), scores + noise, -math.inf).argmax())
 
 
-def inside(scores: Tensor, top_p: float, slack: float) -> Tensor:
-    """Tell which tokens are in the nucleus: less than ``top_p`` lies in likelier ones (Holtzman et al. 2020). (V,).
+class Nucleus:
+    """The tokens such that less than ``top_p`` lies in likelier ones (Holtzman et al. 2020), from scores (V,).
 
-    With rounding of up to ``slack`` in the scores: those that may be in, or with a negative one, those that surely are.
+    With rounding of up to ``slack`` in the scores, these are the tokens that may be in; with a negative one, those that
+    surely are. Only the head of the vocabulary is put in order if the nucleus is within.
     """
-    if top_p == 1:
-        return torch.ones_like(scores, dtype=torch.bool)
-    odds = scores.double().softmax(-1)
-    falling, order = scores.sort(descending=True)
-    mass = torch.cat([odds.new_zeros(1), odds[order].cumsum(-1)])  # of the first 0, 1, ... tokens
-    likelier = mass[torch.searchsorted(-falling, -(scores + slack))]
-    if slack < 0:
-        likelier = likelier - odds  # the token itself is counted among those that may be likelier
-    return likelier < max(top_p + slack, 1e-12)
+
+    def __init__(self, scores: Tensor, top_p: float) -> None:
+        self._scores, self._top_p = scores, top_p
+        total = scores.logsumexp(-1)
+        for count in (min(HEAD, len(scores)), len(scores)):
+            self._falling = scores.topk(count).values  # (n,)
+            self._odds = (self._falling - total).exp()
+            self._mass = torch.cat([self._odds.new_zeros(1), self._odds.cumsum(-1)])  # of the first 0, 1, ... tokens
+            if float(self._mass[-1]) > top_p + MARGIN:
+                break
+
+    def threshold(self, slack: float) -> float:
+        """Return the least score of a token that is in."""
+        if self._top_p == 1:
+            return -math.inf
+        likelier = self._mass[torch.searchsorted(-self._falling, -(self._falling + slack))]
+        if slack < 0:
+            likelier = likelier - self._odds  # a token is counted among those that may be likelier than it
+        found = self._falling[likelier < max(self._top_p + slack, 1e-6)]
+        return float(found[-1]) if len(found) else math.inf
+
+    def inside(self, slack: float) -> Tensor:
+        """Tell which tokens are in. (V,)."""
+        return self._scores >= self.threshold(slack)
 
 
 def noise_of(random: torch.Generator, size: int, device: torch.device) -> Tensor:

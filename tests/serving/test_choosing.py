@@ -7,7 +7,7 @@ import torch
 from scipy.stats import chisquare
 from torch import Tensor
 
-from rsoup.serving.choosing import Pick, Sampling, drawn, inside, likeliest, noise_of, settled
+from rsoup.serving.choosing import Nucleus, Pick, Sampling, drawn, likeliest, noise_of, settled
 
 LOGITS = torch.tensor([2.0, 0.0, 1.0, -3.0, 1.5])
 
@@ -58,10 +58,24 @@ def test_a_winner_at_the_edge_of_the_nucleus_is_doubtful() -> None:
     assert drawn(logits, Sampling(1.0, 0.81), push) == Pick(2)
     assert drawn(logits, Sampling(1.0, 0.79), push) == Pick(0)  # out of it, whatever its luck
     assert drawn(logits, edge, torch.tensor([9.0, 0.0, 0.0])) == Pick(0)  # whether the third is in plays no part
-    assert [bool(inside(logits, 0.8, slack)[2]) for slack in (1e-3, -1e-3)] == [True, False]
+    assert [bool(Nucleus(logits, 0.8).inside(slack)[2]) for slack in (1e-3, -1e-3)] == [True, False]
 
 
 def test_equally_likely_tokens_are_in_the_nucleus_together() -> None:
     """Which of them comes first in an order is of no meaning."""
-    assert inside(torch.tensor([1.0, 0.0, 1.0, 0.0]), 0.5, 0.0).tolist() == [True, False, True, False]
-    assert inside(torch.tensor([0.0, 0.0, 0.0]), 0.01, 0.0).tolist() == [True, True, True]
+    for scores, top_p, expected in (
+        ([1.0, 0.0, 1.0, 0.0], 0.5, [True, False, True, False]),
+        ([0.0, 0.0, 0.0], 0.01, [True, True, True]),
+    ):
+        assert Nucleus(torch.tensor(scores), top_p).inside(0.0).tolist() == expected
+
+
+@pytest.mark.parametrize("spread", [0.1, 1.0, 5.0])
+@pytest.mark.parametrize("top_p", [0.001, 0.5, 0.9, 0.999])
+def test_a_nucleus_of_any_size_is_that_of_all_tokens_in_order(spread: float, top_p: float) -> None:
+    """Of one token to nearly all of a vocabulary, against the definition for each token by itself."""
+    scores = spread * torch.randn(700, generator=torch.Generator().manual_seed(0))
+    odds = scores.double().softmax(-1)
+    likelier = torch.stack([odds[scores > score].sum() for score in scores])
+    clear = (likelier - top_p).abs() > 1e-5
+    assert torch.equal(Nucleus(scores, top_p).inside(0.0)[clear], (likelier < top_p)[clear])
