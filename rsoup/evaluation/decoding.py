@@ -74,5 +74,9 @@ class Chooser:
             for prompt in prompts.tolist()
             for random in self._randoms[prompt]
         ]
-        tiny = torch.finfo(torch.float32).tiny
-        return -torch.log(-torch.log(torch.stack(rows).clamp_(min=tiny)))
+        return gumbel(torch.stack(rows))
+
+
+def gumbel(uniforms: Tensor) -> Tensor:
+    """Return what is added to log-probabilities to race for a token, from numbers in [0, 1)."""
+    return -torch.log(-torch.log(uniforms.clamp(min=torch.finfo(torch.float32).tiny)))

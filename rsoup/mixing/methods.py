@@ -70,7 +70,7 @@ def factors(of: Ingredients) -> Update:
     Source: Rewarded soups (arXiv 2306.04488) with theta = (A, B), as the authors' code does.
     """
     return Update(
-        down=weighted_sum([part.layer.down for part in of.parts], _down_weights(of.weights, of.base_weight)),
+        down=weighted_sum([part.layer.down for part in of.parts], down_weights(of.weights, of.base_weight)),
         up=weighted_sum([part.layer.up for part in of.parts], of.weights),
         scale=of.parts[0].layer.scale,
     )
@@ -173,7 +173,7 @@ def check_method(method: str, options: Options) -> None:
         raise AdapterError(f"The seed {options.seed} is negative.", "Give --seed 0 or more.")
 
 
-def _down_weights(weights: Sequence[float], base_weight: float) -> list[float]:
+def down_weights(weights: Sequence[float], base_weight: float) -> list[float]:
     """Return the weights of A when the base takes part with the mean of the others' A."""
     share = math.fsum(weights)
     if base_weight == 0:

@@ -1,0 +1,155 @@
+"""``rsoup serve``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Literal
+
+import typer
+
+from rsoup.cli.display import out, say
+from rsoup.errors import MissingPackageError
+
+PACKAGES = ("starlette", "uvicorn", "prometheus_client")
+"""What the extra [serve] brings."""
+MODELS, LIMITS = "What is served", "Limits"
+
+RunArgument = Annotated[
+    str | None,
+    typer.Argument(metavar="[RUN]", help="Folder of a run, or the recipe of one.", show_default=False),
+]
+BaseOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model", help="Base model: bundled name, folder or hub id.", show_default=False, rich_help_panel=MODELS
+    ),
+]
+AdaptersOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--adapters",
+        metavar="A B ...",
+        help="Adapter folders, or NAME=FOLDER. Default: those of the run.",
+        show_default=False,
+        rich_help_panel=MODELS,
+    ),
+]
+MethodOption = Annotated[
+    Literal["factors", "cat"] | None,
+    typer.Option(
+        "--method",
+        help="How adapters are mixed. Default: as the run was evaluated.",
+        show_default=False,
+        rich_help_panel=MODELS,
+    ),
+]
+DtypeOption = Annotated[
+    Literal["auto", "float32", "bfloat16", "float16"] | None,
+    typer.Option(
+        "--dtype",
+        help="Weights; float32 on a CPU by default.",
+        show_default=False,
+        rich_help_panel=MODELS,
+    ),
+]
+StartsOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-different-starts",
+        help="Mix adapters that began elsewhere.",
+        rich_help_panel=MODELS,
+        show_default=False,
+    ),
+]
+ExtrapolateOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-extrapolation",
+        help="Take weights that are negative or do not sum to 1.",
+        rich_help_panel=MODELS,
+        show_default=False,
+    ),
+]
+BatchOption = Annotated[
+    int | None,
+    typer.Option(
+        "--batch",
+        min=1,
+        help="Answers computed at once (default 64, on a GPU 256).",
+        show_default=False,
+        rich_help_panel=LIMITS,
+    ),
+]
+CacheOption = Annotated[
+    int | None,
+    typer.Option(
+        "--cache-tokens",
+        min=1,
+        help="Tokens held for all answers together (default: half of the free memory).",
+        show_default=False,
+        rich_help_panel=LIMITS,
+    ),
+]
+
+
+def serve(
+    run: RunArgument = None,
+    model: BaseOption = None,
+    adapters: AdaptersOption = None,
+    method: MethodOption = None,
+    dtype: DtypeOption = None,
+    allow_extrapolation: ExtrapolateOption = False,
+    allow_different_starts: StartsOption = False,
+    host: Annotated[str, typer.Option("--host", help="Address to listen at; this machine alone by default.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8000,
+    api_key_env: Annotated[
+        str | None,
+        typer.Option(
+            "--api-key-env", metavar="NAME", help="Environment variable with the key to ask for.", show_default=False
+        ),
+    ] = None,
+    batch: BatchOption = None,
+    cache_tokens: CacheOption = None,
+    queue: Annotated[int, typer.Option("--queue", min=1, help="Requests that may wait.", rich_help_panel=LIMITS)] = 256,
+    max_tokens: Annotated[
+        int,
+        typer.Option("--max-tokens", min=1, help="Of an answer that does not say.", rich_help_panel=LIMITS),
+    ] = 512,
+    grace: Annotated[
+        float,
+        typer.Option("--grace", min=0, help="Seconds that answers have to end when stopped.", rich_help_panel=LIMITS),
+    ] = 30.0,
+) -> None:
+    """An OpenAI-compatible server: any trade-off per request, all in one batch."""
+    with serving_packages("rsoup serve"):
+        from rsoup.serving.opening import Source
+        from rsoup.serving.server import Settings
+        from rsoup.serving.server import serve as run_server
+
+    source = Source(run, model, adapters or (), method, dtype, allow_different_starts)
+    settings = Settings(
+        host=host,
+        port=port,
+        api_key_env=api_key_env,
+        rows=batch,
+        cache_tokens=cache_tokens,
+        queue=queue,
+        max_tokens=max_tokens,
+        grace=grace,
+        extrapolate=allow_extrapolation,
+    )
+    run_server(source, settings, lambda url: out.print(url, soft_wrap=True), say)
+
+
+@contextmanager
+def serving_packages(command: str) -> Iterator[None]:
+    """Say what to install if an import in the block misses what the extra [serve] brings."""
+    try:
+        yield
+    except ModuleNotFoundError as problem:
+        if problem.name not in PACKAGES:
+            raise
+        raise MissingPackageError(problem.name, command, 'pip install "rewarded-soups[serve]"') from problem
