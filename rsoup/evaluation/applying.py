@@ -198,11 +198,14 @@ def _update(model: LanguageModel, placed: Placed) -> Tensor:
 
 
 def _adding(model: LanguageModel, layer: Layer) -> Hook:
-    """Return a hook that adds scale * B A x to a layer's output."""
+    """Return a hook that adds scale * B A x to a layer's output; some embeddings scale what they look up (Gemma)."""
     down, up = _tensor(layer.down, model), layer.scale * _tensor(layer.up, model)
 
-    def hook(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        low = nn.functional.embedding(inputs[0], down.T) if layer.kind == "embedding" else inputs[0].float() @ down.T
+    def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        if layer.kind == "embedding":
+            low = nn.functional.embedding(inputs[0], down.T) * getattr(module, "embed_scale", 1.0)
+        else:
+            low = inputs[0].float() @ down.T
         return output + (low @ up.T).to(output.dtype)
 
     return hook

@@ -182,7 +182,7 @@ def _facts(model: BaseModel, changes: Mapping[str, Change], roundings: list[Roun
     errors = math.fsum(found.squared for found in roundings)
     return {
         "changed": len(changes),
-        "copied": len(model.where) - len(changes),
+        "copied": len(model.where.keys() - changes.keys()),
         "rounding": worst.largest if worst else 0.0,
         "rounding_at": worst.tensor if worst and worst.largest else None,
         "lost": math.sqrt(errors / update) if update else 0.0,

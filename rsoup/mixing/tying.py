@@ -27,7 +27,7 @@ class Untied:
         """What is said of it."""
         beside = f"{self.new} beside {self.source}" if self.new else "a matrix for each"
         return (
-            "the base uses one matrix for its input and output embeddings, and the adapter trains one of them: the "
+            "the base uses one matrix for its input and output embeddings, and the adapter trains them apart: the "
             f"merged model has {beside}, and tie_word_embeddings is false."
         )
 

@@ -300,6 +300,8 @@ def test_tied_embeddings_are_untied_for_an_update_of_one_end(
     assert set(index) == set(new) == {*content, "lm_head.weight"}
     assert all(name in load_file(report.folder / index[name]) for name in index)
     assert not (report.folder / "model.safetensors").exists()
+    assert report.changed == 1
+    assert report.copied == len(content) - (module != "lm_head")
     [warning] = [warning for warning in report.warnings if "tie_word" in warning]
     assert "lm_head.weight" in warning
     assert mixing.merge(soup, base, tmp_path / "out") == report
