@@ -22,6 +22,7 @@ quickstart: install
 	$(BIN)/rsoup run recipes/quickstart.yaml
 
 test: install
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[verifiable]"
 	$(BIN)/python -m pytest
 
 lint: install

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from rsoup.errors import did_you_mean
 
@@ -53,8 +53,12 @@ class LoraSection(Section):
     """The update is scaled by alpha / r."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Dropout on the adapter's input. The paper's code has 0.05; 0 keeps the first PPO ratio at exactly 1."""
-    target_modules: list[str] = ["q_proj", "k_proj", "v_proj", "o_proj"]
-    """Names of the linear layers that get an adapter."""
+    target_modules: list[str] | None = None
+    """Names of the linear layers that get an adapter; none: q_proj, k_proj, v_proj and o_proj as in the paper, or where
+    a model has none of these names all linear layers of its language model."""
+    target_parameters: list[str] = []
+    """Names of bare parameters that get an adapter, such as a layer's experts in one tensor
+    (mlp.experts.gate_up_proj)."""
 
 
 class ModelSection(Section):
@@ -100,6 +104,12 @@ class TaskSection(Section):
     """Held-out rows, in the same forms; none: the last eval_share of the training rows is held out."""
     eval_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Share of the rows held out when there is no eval_data."""
+    gym: str | None = None
+    """A task of reasoning-gym (chain_sum, letter_counting, ...): its rows are made, and scored by the reward gym."""
+    gym_config: dict[str, Any] = {}
+    """What that task is configured with (seed included; 0 unless given)."""
+    gym_size: Count = 1000
+    """How many rows are made of it, all with different questions; the last eval_share of them is held out."""
     column: str | None = None
     """The column that holds the post, a text or a conversation; a.b is b within a. None: told by the rows' shape."""
     reference: str | None = None
@@ -139,7 +149,10 @@ class RewardSection(Section):
     """A sequence classifier: a local folder or a hub id. It reads with its own tokenizer. One that the registry knows
     takes from there what is not given here."""
     function: str | None = None
-    """``module:function`` or ``path/to/file.py:function``, called as f(prompts, completions) -> list of floats."""
+    """``module:function`` or ``path/to/file.py:function``, called with what its parameters name: prompts, completions,
+    columns of the rows (README, reward functions)."""
+    columns: dict[str, str] = {}
+    """For a function: which column of the rows a parameter gets, where their names differ."""
     direction: Direction = "maximize"
     """minimize if lower scores are better: training lowers it, comparisons count it so, and it keeps its sign."""
     revision: str | None = None
@@ -158,7 +171,11 @@ class RewardSection(Section):
     max_tokens: Count | None = None
     """For a classifier: of what is longer, the post is cut. Default: what the model can read."""
     pattern: str | None = None
-    """For ``regex``: the regular expression to look for in the completion."""
+    """For ``regex`` and ``contains``: the regular expression to look for in the completion."""
+    json_schema: Annotated[
+        dict[str, Any] | str | None, Field(validation_alias=AliasChoices("schema", "json_schema"))
+    ] = None
+    """For ``json`` (``schema:``): the JSON schema that the completion has to fulfil, or the file that holds it."""
     target: Count | None = None
     """For ``length``: the number of words to aim at."""
     batch_size: Count = 32

@@ -24,9 +24,11 @@ from rsoup.models.load import (
 )
 from rsoup.recipe import ModelSection, Recipe, RewardSection
 from rsoup.rewards import reward_identity
+from rsoup.rewards.functions import check_functions
+from rsoup.rewards.samples import sample_of
 from rsoup.rewards.scoring import Scorer, make_scorer
 from rsoup.tasks import Task, resolve_task
-from rsoup.tasks.loading import Examples, Split, load_examples, posts_sha256
+from rsoup.tasks.loading import Examples, Split, load_examples, posts_sha256, read_rows
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,11 @@ class Resolved:
         """A hash of the rows that the training's prompts are made of."""
         return posts_sha256(self.task, "train")
 
+    @cached_property
+    def training_columns_sha256(self) -> str:
+        """A hash of all that rewards may read of the training's rows."""
+        return sha256_json([sample_of(row, "").key() for row in read_rows(self.task, "train").rows])
+
     @property
     def scorers(self) -> dict[str, Scorer]:
         """What computes the scores of each reward."""
@@ -117,7 +124,10 @@ class Resolved:
                 f"Lower {setting}.",
             )
         examples = load_examples(self.task, self.base.tokenizer, split, self.recipe.seed)
-        return examples.with_room(new_tokens, self.base.context, setting)
+        examples = examples.with_room(new_tokens, self.base.context, setting)
+        functions = [reward.scorer for reward in self.rewards.values() if reward.section.function is not None]
+        check_functions(functions, [sample_of(example, "") for example in examples.rows])
+        return examples
 
 
 def resolve(recipe: Recipe) -> Resolved:

@@ -88,14 +88,10 @@ def test_the_provenance_names_the_adapter(tmp_path: Path) -> None:
 REFUSED_CONFIGS: list[tuple[dict[str, Any], str]] = [
     ({"use_dora": True}, "DoRA"),
     ({"lora_bias": True}, "LoRA bias"),
-    ({"bias": "lora_only"}, "biases"),
     ({"peft_type": "IA3"}, "IA3"),
     ({"peft_type": "VERA"}, "VERA"),
     ({"peft_type": None}, "peft_type"),
     ({"peft_type": ["LORA"]}, "peft_type"),
-    ({"ensure_weight_tying": True}, "tied and trained embeddings"),
-    ({"target_parameters": ["experts.up"]}, "bare parameters"),
-    ({"trainable_token_indices": [1]}, "token rows"),
     ({"layer_replication": [[0, 2]]}, "replicated layers"),
     ({"alora_invocation_tokens": [1]}, "activated LoRA"),
     ({"use_qalora": True}, "QALoRA"),
@@ -127,7 +123,9 @@ REFUSED_CONFIGS: list[tuple[dict[str, Any], str]] = [
     ({"modules_to_save": "score"}, "a list of names"),
     ({"lora_dropout": "much"}, "finite"),
     ({"layers_to_transform": ["one"]}, "int"),
-    ({"auto_mapping": {"parent_library": 1}}, "names of classes"),
+    ({"auto_mapping": {"parent_library": ["x"]}}, "names of classes"),
+    ({"trainable_token_indices": ["a"]}, "token ids"),
+    ({"target_parameters": "experts"}, "a list of names"),
 ]
 
 
@@ -209,7 +207,7 @@ REFUSED_HEADERS: list[tuple[str, Callable[[Header], Any], str]] = [
     ("metadata text", lambda header: header.__setitem__("__metadata__", {"a": "\ud800"}), "no valid text"),
     ("missing B", renamed(f"{Q_PROJ}.lora_B.weight", f"{Q_PROJ}.lora_C.weight"), r"lora_C\.weight is neither"),
     ("DoRA tensor", renamed(f"{Q_PROJ}.lora_B.weight", f"{Q_PROJ}.lora_magnitude_vector"), "DoRA magnitude"),
-    ("no prefix", renamed(f"{Q_PROJ}.lora_B.weight", "q_proj.lora_B.weight"), "not named as PEFT"),
+    ("no prefix", renamed(f"{Q_PROJ}.lora_B.weight", "q_proj.lora_B.weight"), "needs lora_A.weight and lora_B.weight"),
     ("control characters", renamed(f"{Q_PROJ}.lora_B.weight", "a\x1b[2J"), "unusable name"),
     ("lone surrogate", renamed(f"{Q_PROJ}.lora_B.weight", "a\ud800"), "unusable name"),
     ("twice", lambda header: json.dumps(header).encode()[:-1] + b', "__metadata__": {}}', "is there twice"),

@@ -5,38 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rsoup.adapters.config import AdapterConfig
+from rsoup.adapters.layers import PREFIX, Layer, factor_names
+from rsoup.adapters.stacks import stacked
 from rsoup.adapters.tensorfile import Array
 from rsoup.files import sha256_json
-
-PREFIX = "base_model.model."
-Kind = Literal["linear", "embedding"]
-FACTOR_NAMES: dict[Kind, tuple[str, str]] = {
-    "linear": ("lora_A.weight", "lora_B.weight"),
-    "embedding": ("lora_embedding_A", "lora_embedding_B"),
-}
-
-
-@dataclass(frozen=True)
-class Layer:
-    """The update of one module: scale * up @ down, to be transposed for an embedding."""
-
-    kind: Kind
-    down: Array  # A (rank, in)
-    up: Array  # B (out, rank)
-    scale: float
-
-    @property
-    def rank(self) -> int:
-        """The number of rows of A and columns of B."""
-        return int(self.down.shape[0])
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """The shape of up @ down: (out, in)."""
-        return int(self.up.shape[0]), int(self.down.shape[1])
 
 
 @dataclass(frozen=True)
@@ -55,8 +30,9 @@ class Provenance:
 class Adapter:
     """A LoRA adapter as numpy arrays.
 
-    ``layers`` maps module names (without PEFT's prefix) to updates; ``saved`` holds the tensors of
-    ``modules_to_save``, ``copies`` the base's own embeddings that PEFT stores beside an update of them.
+    ``layers`` maps module names (without PEFT's prefix) to updates; ``saved`` holds what was trained as it is: the
+    tensors of ``modules_to_save``, biases, rows of tokens; ``copies`` the base's own embeddings that PEFT stores beside
+    an update of them. ``companions`` are the files of a tokenizer and chat templates beside it, with their hashes.
     """
 
     name: str
@@ -67,6 +43,7 @@ class Adapter:
     copies: Mapping[str, Array] = field(default_factory=dict)
     sha256: str | None = None
     provenance: Provenance | None = None
+    companions: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
     @property
@@ -75,19 +52,17 @@ class Adapter:
         if self.sha256 is None:
             return None
         scales = [[module, layer.scale] for module, layer in self.layers.items()]
-        return sha256_json([self.sha256, scales, self.config.fan_in_fan_out])
+        tokens = [[name, list(ids)] for name, ids in self.config.token_indices.items()]
+        return sha256_json([self.sha256, scales, self.config.fan_in_fan_out, *([tokens] if tokens else [])])
 
     def tensors(self) -> dict[str, Array]:
         """Return every tensor under the name that PEFT gives it in adapter_model.safetensors."""
         tensors: dict[str, Array] = {}
         for module, layer in self.layers.items():
-            down, up = factor_names(module, layer.kind)
-            tensors[down], tensors[up] = layer.down, layer.up
+            if not layer.place:
+                down, up = factor_names(module, layer.kind)
+                tensors[down], tensors[up] = layer.down, layer.up
+        for module, factors in stacked(layer for layer in self.layers.values() if layer.place).items():
+            tensors.update(zip(factor_names(module, "linear"), factors, strict=True))
         tensors.update({f"{PREFIX}{name}": array for name, array in {**self.saved, **self.copies}.items()})
         return tensors
-
-
-def factor_names(module: str, kind: Kind) -> tuple[str, str]:
-    """Return PEFT's names of a module's A and B."""
-    down, up = FACTOR_NAMES[kind]
-    return f"{PREFIX}{module}.{down}", f"{PREFIX}{module}.{up}"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rsoup.adapters.kinds import refuse_other_kinds, unknown_settings
 from rsoup.errors import AdapterError
 
 CONFIG_FILE = "adapter_config.json"
@@ -17,52 +18,6 @@ _MAX_BYTES = 4 << 20
 _MAX_PATTERN = 500
 _FIX = f"Check {CONFIG_FILE} against the run that wrote it."
 
-# Settings that make the update something other than scale * B @ A on the base's own weights.
-_REFUSED = {
-    "use_dora": "DoRA (use_dora): its update depends on the norm of the base's weights",
-    "lora_bias": "a LoRA bias (lora_bias): the update is not only B @ A",
-    "use_qalora": "QALoRA (use_qalora): its update pools groups of inputs",
-    "use_bdlora": "BD-LoRA (use_bdlora): its factors are block-diagonal",
-    "alora_invocation_tokens": "an activated LoRA (alora_invocation_tokens): its update applies to some tokens only",
-    "trainable_token_indices": "trained token rows (trainable_token_indices)",
-    "target_parameters": "LoRA on bare parameters (target_parameters)",
-    "layer_replication": "replicated layers (layer_replication): its modules are not the base's",
-    "ensure_weight_tying": "tied and trained embeddings (ensure_weight_tying): one update stands for two modules",
-    "megatron_config": "Megatron layers (megatron_config)",
-    "kasa_config": "KaSA (kasa_config): its update is not B @ A",
-    "monteclora_config": "MonteCLoRA (monteclora_config): its factors are sampled",
-    "arrow_config": "Arrow routing (arrow_config): its update depends on the input",
-    "enable_lora": "the merged projections of PEFT before 0.3 (enable_lora)",
-}
-# What other kinds of adapters do; those that are not here are refused by their name alone.
-_OTHER_KINDS = {
-    "IA3": "it rescales activations, which is no sum of updates",
-    "VERA": "its vectors rescale random matrices that all layers share",
-    "LOHA": "its update is an elementwise product of two low-rank matrices",
-    "LOKR": "its update is a Kronecker product",
-    "ADALORA": "its update is P diag(E) Q with ranks of their own",
-    "OFT": "it rotates the base's weights",
-    "BOFT": "it rotates the base's weights",
-    "LN_TUNING": "it replaces the base's normalisation weights",
-    "XLORA": "its update depends on the input",
-    "PREFIX_TUNING": "it adds tokens, not an update of weights",
-    "PROMPT_TUNING": "it adds tokens, not an update of weights",
-    "P_TUNING": "it adds tokens, not an update of weights",
-    "TRAINABLE_TOKENS": "it replaces rows of the base's embeddings",
-}
-# Initialisations that leave the base as it is; the others (PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA) subtract from it.
-_PLAIN_STARTS = (True, False, None, "gaussian", "eva", "orthogonal")
-_CONVERT_START = (
-    "Convert it first: PEFT's save_pretrained(..., path_initial_model_for_weight_conversion=INITIAL) "
-    "writes an adapter for the original base."
-)
-_KNOWN = frozenset(_REFUSED) | {
-    *("alpha_pattern", "auto_mapping", "base_model_name_or_path", "bias", "corda_config", "eva_config"),
-    *("exclude_modules", "fan_in_fan_out", "inference_mode", "init_lora_weights", "layers_pattern"),
-    *("layers_to_transform", "loftq_config", "lora_alpha", "lora_dropout", "lora_ga_config", "megatron_core"),
-    *("merge_weights", "modules_to_save", "peft_type", "peft_version", "qalora_group_size", "r", "rank_pattern"),
-    *("revision", "runtime_config", "target_modules", "task_type", "use_rslora", "velora_config"),
-}
 # The heads that PEFT trains whole for a task; its older versions did not write them into modules_to_save.
 _HEADS = {
     "SEQ_CLS": ("classifier", "score"),
@@ -74,8 +29,11 @@ _HEADS = {
 _CARRIED = (
     *("peft_type", "task_type", "auto_mapping", "base_model_name_or_path", "revision", "fan_in_fan_out"),
     *("modules_to_save", "lora_dropout", "r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern"),
-    *("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern"),
+    *("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "target_parameters", "bias"),
+    *("trainable_token_indices", "ensure_weight_tying"),
 )
+_EVERY_LINEAR = "all-linear"
+_ENDS = ("lm_head", "embed_out", "embed_tokens", "wte", "shared", "word_embeddings", "embed_in")
 
 
 @dataclass(frozen=True)
@@ -88,7 +46,10 @@ class AdapterConfig:
     rank_pattern: Mapping[str, float]
     alpha_pattern: Mapping[str, float]
     target_modules: tuple[str, ...] | str
+    target_parameters: tuple[str, ...]
     modules_to_save: tuple[str, ...]
+    token_indices: Mapping[str, tuple[int, ...]]
+    trains_biases: bool
     fan_in_fan_out: bool
     base_model: str | None
     raw: Mapping[str, Any]
@@ -106,17 +67,35 @@ class AdapterConfig:
     def targets(self, module: str) -> bool:
         """Tell whether ``target_modules`` covers a module, by PEFT's rules; a pattern too costly to try covers all."""
         if isinstance(self.target_modules, str):
-            return _too_costly(self.target_modules) or re.fullmatch(self.target_modules, module) is not None
-        return any(module == name or module.endswith(f".{name}") for name in self.target_modules)
+            pattern = self.target_modules
+            covered = pattern == _EVERY_LINEAR or _too_costly(pattern) or re.fullmatch(pattern, module) is not None
+        else:
+            covered = _names(self.target_modules, module)
+        return covered or self.targets_parameter(f"{module}.weight") or self._is_tied(module)
+
+    def targets_parameter(self, parameter: str) -> bool:
+        """Tell whether ``target_parameters`` covers a bare parameter."""
+        return _names(self.target_parameters, parameter)
 
     def saves(self, tensor: str) -> bool:
-        """Tell whether ``modules_to_save`` covers a tensor."""
-        return any(f".{name}." in f".{tensor}" for name in self.modules_to_save)
+        """Tell whether a tensor was trained whole: ``modules_to_save`` names the end of a module's name, as in PEFT."""
+        parts = tensor.split(".")
+        modules = [".".join(parts[:count]) for count in range(1, len(parts))]
+        tied = bool(self.modules_to_save) and self._is_tied(tensor.removesuffix(".weight"))
+        return tied or any(module.endswith(self.modules_to_save) for module in modules)
+
+    def _is_tied(self, module: str) -> bool:
+        """Tell whether PEFT trains an end of the model because it is tied to the other (``ensure_weight_tying``)."""
+        return bool(self.raw.get("ensure_weight_tying")) and module.rpartition(".")[2] in _ENDS
+
+    def tokens_of(self, module: str) -> tuple[int, ...]:
+        """Return the token ids whose rows of an embedding were trained (``trainable_token_indices``)."""
+        return next((ids for name, ids in self.token_indices.items() if module.endswith(name)), ())
 
     def changed(self, **changes: Any) -> AdapterConfig:
         """Return the configuration of an adapter made from this one, without what only training reads."""
         raw = {key: self.raw[key] for key in _CARRIED if key in self.raw} | changes
-        raw |= {"inference_mode": True, "init_lora_weights": True, "bias": "none"}
+        raw |= {"inference_mode": True, "init_lora_weights": True}
         return parse_config(Path(CONFIG_FILE), raw)
 
 
@@ -129,7 +108,7 @@ def read_config(folder: Path) -> AdapterConfig:
 def parse_config(path: Path, raw: dict[str, Any]) -> AdapterConfig:
     """Check a configuration; ``path`` names it in errors."""
     fields = _Fields(path, raw)
-    _refuse_other_kinds(path, raw)
+    refuse_other_kinds(path, raw)
     fields.check_carried()
     rank = fields.number("r", 8, whole=True)
     if not 1 <= rank <= 1 << 20:
@@ -141,12 +120,20 @@ def parse_config(path: Path, raw: dict[str, Any]) -> AdapterConfig:
         rank_pattern=fields.patterns("rank_pattern", whole=True),
         alpha_pattern=fields.patterns("alpha_pattern"),
         target_modules=fields.targets(),
+        target_parameters=fields.names("target_parameters"),
         modules_to_save=tuple(dict.fromkeys([*fields.names("modules_to_save"), *fields.heads()])),
+        token_indices=fields.tokens(),
+        trains_biases=fields.text("bias") not in (None, "none"),
         fan_in_fan_out=fields.flag("fan_in_fan_out"),
         base_model=fields.text("base_model_name_or_path"),
         raw=raw,
-        warnings=_unknown_settings(path, raw),
+        warnings=unknown_settings(path, raw),
     )
+
+
+def _names(ends: tuple[str, ...], name: str) -> bool:
+    """Tell whether a list of names covers a name: it is one of them, or ends in one after a dot."""
+    return any(name == end or name.endswith(f".{end}") for end in ends)
 
 
 def _by_pattern(patterns: Mapping[str, float], module: str, default: float) -> float:
@@ -173,38 +160,6 @@ def _read_object(path: Path) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise AdapterError(f"{path}: is not a JSON object.", _FIX)
     return raw
-
-
-def _refuse_other_kinds(path: Path, raw: dict[str, Any]) -> None:
-    kind = raw.get("peft_type")
-    if kind != "LORA":
-        reason = _OTHER_KINDS.get(kind, "") if isinstance(kind, str) else ""
-        raise AdapterError(
-            f"{path}: peft_type is {kind!r:.40}{reason and f' ({reason})'}; only LoRA updates can be mixed exactly.",
-            "Give LoRA adapters.",
-        )
-    for key, reason in _REFUSED.items():
-        if raw.get(key):
-            raise AdapterError(f"{path}: uses {reason}; it cannot be mixed exactly.", "Train with plain LoRA instead.")
-    if raw.get("bias", "none") not in ("none", None):
-        raise AdapterError(
-            f"{path}: trained biases (bias={raw['bias']!r:.40}), which are not part of the LoRA update.",
-            "Train with bias='none'.",
-        )
-    start = raw.get("init_lora_weights", True)
-    if not any(start is plain or (isinstance(start, str) and start == plain) for plain in _PLAIN_STARTS):
-        raise AdapterError(f"{path}: init_lora_weights={start!r:.40} changed the base's weights.", _CONVERT_START)
-
-
-def _unknown_settings(path: Path, raw: dict[str, Any]) -> tuple[str, ...]:
-    unknown = [key for key, value in raw.items() if key not in _KNOWN and value]
-    variants = [key for key in unknown if key.startswith("use_")]
-    if variants:
-        raise AdapterError(
-            f"{path}: {variants[0]!r:.60} switches on a variant of LoRA that rsoup does not know.",
-            "Train with plain or rank-stabilised LoRA, or try a newer version of rsoup.",
-        )
-    return tuple(f"{path}: the setting {key!r:.60} is not known and was not considered." for key in unknown)
 
 
 class _Fields:
@@ -255,8 +210,16 @@ class _Fields:
             if value is not None and not all(isinstance(item, item_type) for item in items):
                 raise self.wrong(key, f"{item_type.__name__} or a list of it")
         mapping = self.raw.get("auto_mapping") or {}
-        if not isinstance(mapping, dict) or not all(item is None or _is_name(item) for item in mapping.values()):
-            raise self.wrong("auto_mapping", "names of classes")
+        if not isinstance(mapping, dict) or not all(_is_plain(item) for item in [*mapping, *mapping.values()]):
+            raise self.wrong("auto_mapping", "names of classes, or switches")
+
+    def tokens(self) -> dict[str, tuple[int, ...]]:
+        """Return the token ids whose rows were trained, by the end of their embedding's name; "" stands for any."""
+        value = self.raw.get("trainable_token_indices") or {}
+        found = {"": value} if isinstance(value, list) else value
+        if not isinstance(found, dict) or not all(_is_ids(ids) for ids in found.values()):
+            raise self.wrong("trainable_token_indices", "token ids, or names with token ids")
+        return {name: tuple(ids) for name, ids in found.items()}
 
     def targets(self) -> tuple[str, ...] | str:
         value = self.raw.get("target_modules")
@@ -264,7 +227,7 @@ class _Fields:
             self._compile("target_modules", value)
             return value
         names = self.names("target_modules")
-        if not names:
+        if not names and not any(self.raw.get(key) for key in ("target_parameters", "trainable_token_indices")):
             raise self.wrong("target_modules", "a list of names or a pattern")
         return names
 
@@ -296,6 +259,14 @@ def _too_costly(pattern: str) -> bool:
 
 def _is_name(value: Any) -> bool:
     return isinstance(value, str) and value != "" and value.isprintable()
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, (bool, int)) or _is_name(value)
+
+
+def _is_ids(value: Any) -> bool:
+    return isinstance(value, list) and all(type(item) is int and 0 <= item < 1 << 31 for item in value)
 
 
 def _is_number(value: Any, *, whole: bool) -> bool:

@@ -6,9 +6,13 @@ import re
 from pathlib import Path
 from typing import Any
 
-from rsoup.adapters.adapter import FACTOR_NAMES, PREFIX, Adapter, Kind, Layer, Provenance
+from rsoup.adapters.adapter import Adapter, Provenance
+from rsoup.adapters.companions import TEMPLATE_FOLDER, TEMPLATES, TOKENIZER, companions_of
 from rsoup.adapters.config import CONFIG_FILE, AdapterConfig, read_config
 from rsoup.adapters.hub import find_folder
+from rsoup.adapters.layers import FACTOR_NAMES, PREFIX, TOKEN_ROWS, Kind, Layer
+from rsoup.adapters.names import unwrapped
+from rsoup.adapters.stacks import experts, in_order, parameters_of, unwrap
 from rsoup.adapters.tensorfile import Array, all_finite, map_tensors, read_header
 from rsoup.errors import AdapterError
 from rsoup.files import read_json, sha256_file
@@ -18,16 +22,23 @@ PICKLE_FILE = "adapter_model.bin"
 PROVENANCE_FILE = "rsoup.json"
 
 _MAX_PROVENANCE = 4 << 20
-_FACTOR = re.compile(r"(?P<module>.+)\.(?P<factor>lora_A\.weight|lora_B\.weight|lora_embedding_[AB])")
+_FACTOR = re.compile(
+    r"(?P<module>.+)\.(?:(?P<linear>lora_[AB])(?:\.(?P<adapter>[^.]+))?\.weight"
+    r"|(?P<embedding>lora_embedding_[AB])(?:\.(?P<owner>[^.]+))?)"
+)
+_SAVED = re.compile(r"(?P<module>.+)\.modules_to_save\.[^.]+\.(?P<rest>.+)")
+_TOKENS = re.compile(rf"(?P<module>.+)\.{re.escape(TOKEN_ROWS)}(?:\.[^.]+)?")
+_BASES_OWN = re.compile(r".+\.(?:original_module|token_adapter\.base_layer)\..+")
 _EMBEDDINGS = ("embed_tokens.weight", "lm_head.weight")
 _CONTRADICTION = f"{CONFIG_FILE} and {WEIGHTS_FILE} must come from the same training: copy both again."
 _FOREIGN = {
+    "lora_down": "a factor in the naming of other tools (kohya, LyCORIS)",
+    "lora_up": "a factor in the naming of other tools (kohya, LyCORIS)",
     "lora_magnitude_vector": "a DoRA magnitude, which rescales the base's weights",
     "lora_B.bias": "a LoRA bias, which is not part of B @ A",
     "lora_E": "AdaLoRA's singular values",
     "vera_lambda": "a VeRA scaling vector",
     "ia3_l": "an IA3 scaling vector",
-    "token_adapter": "trained token rows",
 }
 
 
@@ -37,7 +48,8 @@ def read_adapter(source: str | Path) -> Adapter:
     The tensors are read-only views of the mapped file, so memory stays within its size.
     Raise AdapterError if the folder is damaged, contradicts itself or holds what cannot be mixed exactly.
     """
-    folder = find_folder(source, (CONFIG_FILE, WEIGHTS_FILE, PROVENANCE_FILE))
+    wanted = (CONFIG_FILE, WEIGHTS_FILE, PROVENANCE_FILE, *TOKENIZER, *TEMPLATES, f"{TEMPLATE_FOLDER}/*")
+    folder = find_folder(source, wanted)
     config = read_config(folder)
     path = _weights_path(folder)
     tensors = _strip_prefix(path, map_tensors(read_header(path)))
@@ -53,12 +65,28 @@ def read_adapter(source: str | Path) -> Adapter:
         copies=copies,
         sha256=sha256,
         provenance=provenance,
+        companions=_companions(folder),
         warnings=config.warnings,
     )
 
 
+def _companions(folder: Path) -> dict[str, str]:
+    try:
+        return companions_of(folder)
+    except OSError as problem:
+        raise AdapterError(
+            f"{problem.filename or folder}: cannot be read ({problem.strerror}).", "Check the rights."
+        ) from problem
+
+
 def _weights_path(folder: Path) -> Path:
     path = folder / WEIGHTS_FILE
+    shards = sorted(folder.glob("adapter_model-*-of-*.safetensors"))
+    if not path.exists() and shards:
+        raise AdapterError(
+            f"{shards[0]}: is one of {len(shards)} shards; PEFT keeps an adapter in one {WEIGHTS_FILE}.",
+            f"Join the shards into {WEIGHTS_FILE}: save_file of all their tensors.",
+        )
     if path.exists() or not (folder / PICKLE_FILE).exists():
         return path
     raise AdapterError(
@@ -68,39 +96,115 @@ def _weights_path(folder: Path) -> Path:
 
 
 def _strip_prefix(path: Path, tensors: dict[str, Array]) -> dict[str, Array]:
+    """Return the tensors under the names that the model's own modules have."""
     if not tensors:
         raise AdapterError(f"{path}: holds no tensor.", "Save the adapter again; its training may have been cut short.")
+    plain: dict[str, Array] = {}
     for name, array in tensors.items():
-        if not name.startswith(PREFIX):
-            raise AdapterError(f"{path}: tensor {name} is not named as PEFT names it ({PREFIX}...).", _CONTRADICTION)
         if not all_finite(array):
             raise AdapterError(
                 f"{path}: tensor {name} holds NaN or infinity.", "Its training diverged: train it again."
             )
-    return {name.removeprefix(PREFIX): array for name, array in tensors.items()}
+        own = _own_name(name)
+        if own in plain:
+            raise AdapterError(f"{path}: two tensors stand for {own}.", "Save one adapter to a file, under one name.")
+        if not _BASES_OWN.fullmatch(own):
+            plain[own] = array
+    return plain
+
+
+def _own_name(name: str) -> str:
+    """Return a tensor's name without wrappers and without what PEFT's modules add in memory."""
+    own = unwrapped(name)
+    saved, tokens = _SAVED.fullmatch(own), _TOKENS.fullmatch(own)
+    if saved:
+        return f"{saved['module']}.{saved['rest']}"
+    return f"{tokens['module']}.{TOKEN_ROWS}" if tokens else own
 
 
 def _sort_tensors(
     path: Path, tensors: dict[str, Array], config: AdapterConfig
 ) -> tuple[dict[str, Layer], dict[str, Array], dict[str, Array]]:
-    """Split tensors into updates, modules_to_save and copies of the base's embeddings."""
+    """Split tensors into updates, what was trained as it is, and copies of the base's embeddings."""
     factors: dict[str, dict[str, Array]] = {}
+    owners: set[str] = set()
     saved: dict[str, Array] = {}
     copies: dict[str, Array] = {}
     for name, array in tensors.items():
         match = _FACTOR.fullmatch(name)
         if match:
-            factors.setdefault(match["module"], {})[match["factor"]] = array
-        elif config.saves(name):
+            factor = match["embedding"] or f"{match['linear']}.weight"
+            owners.add(match["adapter"] or match["owner"] or "default")
+            if factor in factors.setdefault(match["module"], {}):
+                raise AdapterError(f"{path}: {match['module']} has several {factor}.", "Save one adapter to a file.")
+            factors[match["module"]][factor] = array
+        elif name.endswith(f".{TOKEN_ROWS}"):
+            saved[name] = _token_rows(path, name, array, config)
+        elif config.saves(name) or (config.trains_biases and name.endswith(".bias")):
             saved[name] = array
         elif name.endswith((".base_layer.weight", *_EMBEDDINGS)):
             copies[name] = array
         else:
             raise _foreign(path, name)
-    if not factors:
+    if len(owners) > 1:
+        raise AdapterError(
+            f"{path}: holds several adapters ({', '.join(sorted(owners))}).", "Save one adapter to a file."
+        )
+    if not factors and (config.target_modules or not saved):
         raise AdapterError(f"{path}: holds no LoRA factor.", _CONTRADICTION)
-    layers = {module: _layer(path, module, found, config) for module, found in factors.items()}
-    return layers, saved, copies
+    return _layers(path, factors, config), saved, copies
+
+
+def _token_rows(path: Path, name: str, rows: Array, config: AdapterConfig) -> Array:
+    tokens = config.tokens_of(name.removesuffix(f".{TOKEN_ROWS}"))
+    if rows.ndim != 2 or len(rows) != len(tokens):
+        raise AdapterError(
+            f"{path}: {name} has the shape {rows.shape}, and trainable_token_indices names {len(tokens)} tokens.",
+            _CONTRADICTION,
+        )
+    return rows
+
+
+def _layers(path: Path, factors: dict[str, dict[str, Array]], config: AdapterConfig) -> dict[str, Layer]:
+    """Return the update of each module, and of each expert of a bare parameter."""
+    layers: dict[str, Layer] = {}
+    wrapped: dict[str, dict[int, dict[str, Array]]] = {}
+    for module, found in factors.items():
+        owner, depth = unwrap(module)
+        if parameters_of(owner, config.target_parameters):
+            wrapped.setdefault(owner, {})[depth] = found
+        else:
+            layers[module] = _layer(path, module, found, config)
+    for owner, depths in wrapped.items():
+        parameters = in_order(parameters_of(owner, config.target_parameters))
+        if parameters is None or len(parameters) != len(depths):
+            raise AdapterError(
+                f"{path}: {owner} has factors of {len(depths)} parameters; which ones, target_parameters "
+                f"({', '.join(config.target_parameters)}) does not tell.",
+                "Train each parameter of a module under its full name (mlp.experts.gate_up_proj).",
+            )
+        for parameter, (_, found) in zip(reversed(parameters), sorted(depths.items()), strict=True):
+            layers |= _bare_layers(path, owner, parameter, found, config)
+    return layers
+
+
+def _bare_layers(
+    path: Path, owner: str, parameter: str, found: dict[str, Array], config: AdapterConfig
+) -> dict[str, Layer]:
+    """Return the update of each expert of a bare parameter; a weight that is a matrix is like any other layer's."""
+    name = f"{owner}.{parameter}"
+    down, up = _factors(path, name, found)
+    rank = config.rank_of(name)
+    if down.shape[0] % rank:
+        raise AdapterError(
+            f"{path}: {PREFIX}{name} has {down.shape[0]} rows in A, which are no experts of rank {rank} as "
+            f"{CONFIG_FILE} says.",
+            _CONTRADICTION,
+        )
+    if parameter == "weight" and down.shape[0] == rank:
+        return {owner: Layer("linear", down, up, config.scale_of(name))}
+    layers = experts(owner, parameter, down, up, rank, config.scale_of(name))
+    return {layer.place.key: layer for layer in layers if layer.place}
 
 
 def _foreign(path: Path, name: str) -> AdapterError:
@@ -112,11 +216,10 @@ def _foreign(path: Path, name: str) -> AdapterError:
     )
 
 
-def _layer(path: Path, module: str, found: dict[str, Array], config: AdapterConfig) -> Layer:
+def _factors(path: Path, module: str, found: dict[str, Array], kind: Kind = "linear") -> tuple[Array, Array]:
     def refuse(reason: str) -> AdapterError:
         return AdapterError(f"{path}: {PREFIX}{module} {reason}.", _CONTRADICTION)
 
-    kind: Kind = "linear" if set(found) & set(FACTOR_NAMES["linear"]) else "embedding"
     if set(found) != set(FACTOR_NAMES[kind]):
         raise refuse(f"needs {' and '.join(FACTOR_NAMES[kind])}, and has {', '.join(sorted(found))}")
     down, up = (found[name] for name in FACTOR_NAMES[kind])
@@ -124,10 +227,19 @@ def _layer(path: Path, module: str, found: dict[str, Array], config: AdapterConf
         raise refuse(f"has factors of shapes {down.shape} and {up.shape}; only matrices (no convolutions) can be mixed")
     if down.shape[0] != up.shape[1]:
         raise refuse(f"has factors of shapes {down.shape} and {up.shape}, which do not multiply")
+    return down, up
+
+
+def _layer(path: Path, module: str, found: dict[str, Array], config: AdapterConfig) -> Layer:
+    kind: Kind = "linear" if set(found) & set(FACTOR_NAMES["linear"]) else "embedding"
+    down, up = _factors(path, module, found, kind)
     if down.shape[0] != config.rank_of(module):
-        raise refuse(f"has rank {down.shape[0]}, and {CONFIG_FILE} says {config.rank_of(module)}")
+        reason = f"has rank {down.shape[0]}, and {CONFIG_FILE} says {config.rank_of(module)}"
+        raise AdapterError(f"{path}: {PREFIX}{module} {reason}.", _CONTRADICTION)
     if not config.targets(module):
-        raise refuse(f"is not covered by target_modules in {CONFIG_FILE}")
+        raise AdapterError(
+            f"{path}: {PREFIX}{module} is not covered by target_modules in {CONFIG_FILE}.", _CONTRADICTION
+        )
     return Layer(kind, down, up, config.scale_of(module))
 
 

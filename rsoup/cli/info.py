@@ -63,6 +63,16 @@ def show_reward(
     completion: Annotated[str, typer.Option("--completion", help="The text to score.")] = (
         "A quick kettle with a lid that breaks."
     ),
+    reference: Annotated[
+        str | None,
+        typer.Option("--reference", help="The reference answer of the post.", show_default=False),
+    ] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--column", metavar="NAME=VALUE", help="A column of the row, as JSON or text.", show_default=False
+        ),
+    ] = None,
     recipe: Annotated[
         str | None, typer.Option("--recipe", help="Take the reward as this recipe has it.", show_default=False)
     ] = None,
@@ -99,15 +109,18 @@ def show_reward(
     changed = {key: text for key, text in given.items() if text is not None}
     section = parse_reward_section({**section.model_dump(exclude_unset=True), **changed}, "the flags")
     section = complete_reward(name, section, task)
+    from rsoup.rewards.samples import Sample
     from rsoup.rewards.tryout import try_reward
 
-    trial = try_reward(name, section, prompt, completion)
+    rows = [dict(_column(text, numbers=numbers) for text in columns or ()) for numbers in (False, True)]
+    rows = rows[:1] if rows[0] == rows[1] else rows
+    trial = try_reward(name, section, *(Sample(prompt, completion, (), reference, row) for row in rows))
     entry = REWARDS.get(section.use or name)
     if entry is not None and section.model is None and section.function is None:
         out.print(f"reads       {entry.reads}", markup=False, soft_wrap=True)
         out.print(f"returns     {entry.returns}", markup=False, soft_wrap=True)
         for key in entry.settings:
-            out.print(f"{key:11} {getattr(section, key)}", markup=False, soft_wrap=True)
+            out.print(f"{key.removeprefix('json_'):11} {getattr(section, key)}", markup=False, soft_wrap=True)
     if section.direction == "minimize":
         out.print("direction   minimize: lower is better", markup=False)
     if section.model is not None:
@@ -115,7 +128,28 @@ def show_reward(
         if section.template is not None:
             out.print(f"template    {section.template}", markup=False, soft_wrap=True)
         out.print(f"format      {section.format}", markup=False, soft_wrap=True)
+    if trial.parameters:
+        shape = " (as lists of messages)" if trial.sample.messages is not None else ""
+        out.print(f"reads       {', '.join(trial.parameters)}{shape}", markup=False, soft_wrap=True)
+    if reference is not None:
+        out.print(f"reference   {reference}", markup=False, soft_wrap=True)
+    for key, value in trial.sample.columns.items():
+        out.print(f"{key:11} {value!r}", markup=False, soft_wrap=True)
     _show_trial(trial, prompt, completion)
+
+
+def _column(text: str, *, numbers: bool) -> tuple[str, Any]:
+    """Read a column given as name=value, which is JSON or else text; a number is text unless ``numbers`` are read."""
+    import json
+
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise RecipeError(f"--column {text}: is not name=value.", "For example: --column solution=42")
+    try:
+        read = json.loads(value)
+    except ValueError:
+        return name, value
+    return name, value if type(read) in (int, float) and not numbers else read
 
 
 def _show_trial(trial: Trial, prompt: str, completion: str) -> None:
@@ -123,7 +157,9 @@ def _show_trial(trial: Trial, prompt: str, completion: str) -> None:
     out.print(f"completion  {completion}", markup=False, soft_wrap=True)
     if trial.reading is not None:
         _show_reading(trial.reading)
-    out.print(f"score       {trial.score:.4f}")
+    for name, value in trial.told.items():
+        out.print(f"{name:11} {value}", markup=False, soft_wrap=True)
+    out.print("score       none: it does not apply" if trial.score is None else f"score       {trial.score:.4f}")
 
 
 def _show_reading(reading: Read) -> None:
@@ -198,7 +234,8 @@ def _shown(text: str | None, ends: int = 300) -> str:
 def _cells(reward: RewardCheck) -> list[str]:
     preferred = "-" if reward.preferred is None else f"{reward.preferred[0]:.0%} ± {reward.preferred[1]:.0%}"
     numbers = (reward.mean, reward.deviation, reward.least, reward.most)
-    return [preferred, *(f"{number:.3f}" for number in numbers), f"{reward.per_second:.0f}"]
+    cells = ("-" if math.isnan(number) else f"{number:.3f}" for number in numbers)
+    return [preferred, *cells, f"{reward.per_second:.0f}"]
 
 
 def recipes(

@@ -9,10 +9,19 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from rsoup.adapters import Adapter, Layer
-from rsoup.errors import AdapterError
+from rsoup.adapters.layers import TOKEN_ROWS
+from rsoup.errors import AdapterError, RsoupError
+from rsoup.mixing.changes import saved_tensor
+from rsoup.mixing.placing import OTHER_BASE, Layout, Placed, place
+from rsoup.mixing.tying import end_of
 from rsoup.models.language_model import LanguageModel
+from rsoup.models.layout import layout_of, owner_of
+
+LAYERS = (nn.Linear, nn.Embedding, Conv1D)
+"""The modules to whose output an update can be added."""
 
 Hook = Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]
 
@@ -25,6 +34,7 @@ class Change:
 
     def __init__(self) -> None:
         self._values: list[tuple[nn.Parameter, Tensor, Tensor]] = []  # parameter, the base's own value, the other
+        self._weights: list[tuple[nn.Module, nn.Parameter, nn.Parameter]] = []  # module, shared weight, its own
         self._hooks: list[tuple[nn.Module, Hook]] = []
         self._handles: list[Any] = []
 
@@ -36,9 +46,17 @@ class Change:
         """Change the output of a module."""
         self._hooks.append((module, hook))
 
+    def untie(self, module: nn.Module, value: Tensor) -> None:
+        """Give a module a weight of its own in the place of one that it shares."""
+        shared = module.get_parameter("weight")
+        own = nn.Parameter(value.to(shared.dtype), requires_grad=False)
+        self._weights.append((module, shared, own))
+
     def __enter__(self) -> None:
         for parameter, _, value in self._values:
             parameter.data = value
+        for module, _, own in self._weights:
+            module.weight = own
         self._handles = [module.register_forward_hook(hook) for module, hook in self._hooks]
 
     def __exit__(
@@ -46,6 +64,8 @@ class Change:
     ) -> None:
         for parameter, original, _ in self._values:
             parameter.data = original
+        for module, shared, _ in self._weights:
+            module.weight = shared
         for handle in self._handles:
             handle.remove()
 
@@ -54,23 +74,30 @@ class Change:
 def applied(model: LanguageModel, adapter: Adapter | None) -> Change:
     """Return the change from base to base plus adapter; none for no adapter.
 
-    Updates are folded into float32 weights. To narrower weights they are added at the layer's output, as PEFT does:
-    folded in, most entries of a small update would be rounded away.
+    Updates are folded into float32 weights. To narrower weights of layers they are added at the layer's output, as PEFT
+    does: folded in, most entries of a small update would be rounded away. Those of experts, which are no layers, and of
+    the output layer, whose weights are read in several places, are folded in float32 and cast once.
     """
     change = Change()
     if adapter is None:
         return change
+    layout = layout_of(model)
+    _check_copies(model, adapter, layout)
+    folded: dict[str, Tensor] = {}
+    for placed in _placed(adapter, layout):
+        module, parameter = owner_of(model, placed.tensor)
+        if parameter.dtype != torch.float32 and isinstance(module, LAYERS) and module is not model.head:
+            change.hook(module, _adding(model, placed.layer))
+            continue
+        weight = folded.setdefault(placed.tensor, parameter.data.float().clone())
+        update = _update(model, placed)
+        rows = weight.view(-1, weight.shape[-1])
+        rows[placed.start : placed.start + len(update)] += update
     for name, array in adapter.saved.items():
-        module = module_of(model, name.rpartition(".")[0], adapter.name)
-        parameter = module.get_parameter(name.rpartition(".")[2])
-        change.put(parameter, _fitting(model, parameter, name, _tensor(array, model), adapter))
-    for name, layer in adapter.layers.items():
-        module = module_of(model, name, adapter.name)
-        weight, update = _update(model, name, module, layer, adapter)  # checks that it fits
-        if weight.dtype == torch.float32:
-            change.put(weight, weight.data + update)
-        else:
-            change.hook(module, _adding(model, layer))
+        tensor, value = _saved(model, adapter, name, _tensor(array, model), layout)
+        folded[tensor] = value
+    for tensor, value in folded.items():
+        _put(model, change, tensor, value, adapter)
     return change
 
 
@@ -81,21 +108,76 @@ def side_by_side(model: LanguageModel, adapters: list[Adapter]) -> Change:
     A row of a batch of n * len(adapters) rows is what base plus its adapter makes of it.
     """
     change = Change()
-    for adapter in adapters:
+    layout = layout_of(model)
+    hooks: dict[str, list[Hook | None]] = {}
+    for index, adapter in enumerate(adapters):
         if adapter.saved:
             raise AdapterError(
                 f"The adapter {adapter.name} holds {next(iter(adapter.saved))}, trained whole (modules_to_save): it "
                 "cannot run beside others.",
                 "Compare soups of plain LoRA adapters, or leave --compare out.",
             )
-    for name in dict.fromkeys(name for adapter in adapters for name in adapter.layers):
-        module = module_of(model, name, next(adapter.name for adapter in adapters if name in adapter.layers))
-        for adapter in adapters:
-            if name in adapter.layers:
-                _update(model, name, module, adapter.layers[name], adapter)
-        hooks = [_adding(model, adapter.layers[name]) if name in adapter.layers else None for adapter in adapters]
-        change.hook(module, _each_its_own(hooks))
+        for placed in _placed(adapter, layout):
+            if not isinstance(owner_of(model, placed.tensor)[0], LAYERS):
+                raise AdapterError(
+                    f"The adapter {adapter.name} updates {placed.tensor}, which is no linear layer (experts in one "
+                    "tensor, or their router): it cannot run beside others.",
+                    "Compare soups of adapters of linear layers, or leave --compare out.",
+                )
+            hooks.setdefault(placed.tensor, [None] * len(adapters))[index] = _adding(model, placed.layer)
+    for tensor, own in hooks.items():
+        change.hook(owner_of(model, tensor)[0], _each_its_own(own))
     return change
+
+
+def _placed(adapter: Adapter, layout: Layout) -> list[Placed]:
+    """Return where an adapter's updates lie; AdapterError, with its name, if they do not fit."""
+    try:
+        return place(adapter.layers, layout)
+    except RsoupError as problem:
+        raise AdapterError(f"The adapter {adapter.name}: {problem.message}", problem.hint) from problem
+
+
+def _check_copies(model: LanguageModel, adapter: Adapter, layout: Layout) -> None:
+    """Check that the base embeddings an adapter carries along are this model's."""
+    for name, array in adapter.copies.items():
+        tensor = layout.find(name.replace(".base_layer.", "."))
+        held = owner_of(model, tensor)[1] if tensor else None
+        copied = torch.from_numpy(np.array(array, dtype=np.float32))
+        if held is None or held.shape != copied.shape or not torch.equal(held.cpu(), copied.to(held.dtype)):
+            raise AdapterError(
+                f"The adapter {adapter.name}: its copy of {name} differs from what {model.name} has (resized or "
+                "trained embeddings?).",
+                OTHER_BASE,
+            )
+
+
+def _saved(model: LanguageModel, adapter: Adapter, name: str, value: Tensor, layout: Layout) -> tuple[str, Tensor]:
+    """Return a tensor of the model and what an adapter that trained it, or rows of it, makes of it."""
+    try:
+        tensor, rows = saved_tensor(name, tuple(value.shape), adapter.config, layout)
+    except RsoupError as problem:
+        raise AdapterError(f"The adapter {adapter.name}: {problem.message}", problem.hint) from problem
+    if rows is None:
+        return tensor, value
+    whole = owner_of(model, tensor)[1].data.clone()
+    whole[list(rows)] = value.to(whole.dtype)
+    return tensor, whole
+
+
+def _put(model: LanguageModel, change: Change, tensor: str, value: Tensor, adapter: Adapter) -> None:
+    """Give a tensor its value; one that the model uses at both ends changes at the end that was trained alone.
+
+    Rows of tokens that were trained in the input embeddings alone belong to both ends, as PEFT has it.
+    """
+    module, parameter = owner_of(model, tensor)
+    shared = model.head.weight is model.model.get_input_embeddings().weight
+    rows = [name.partition(f".{TOKEN_ROWS}")[0] for name in adapter.saved if TOKEN_ROWS in name]
+    both = module is model.model.get_input_embeddings() and [end_of(name) for name in rows] == ["input"]
+    if shared and parameter is model.head.weight and not both:
+        change.untie(module, value)
+    else:
+        change.put(parameter, value)
 
 
 def _each_its_own(hooks: list[Hook | None]) -> Hook:
@@ -108,26 +190,11 @@ def _each_its_own(hooks: list[Hook | None]) -> Hook:
     return hook
 
 
-def module_of(model: LanguageModel, name: str, adapter: str) -> nn.Module:
-    """Return the module that an adapter changes; AdapterError if the model has none of that name."""
-    try:
-        module: nn.Module = model.model.get_submodule(name)
-    except AttributeError as problem:
-        raise AdapterError(
-            f"The adapter {adapter} changes {name}, which {model.name} does not have.",
-            "Give the base model that the adapter was trained on.",
-        ) from problem
-    return module
-
-
-def _update(
-    model: LanguageModel, name: str, module: nn.Module, layer: Layer, adapter: Adapter
-) -> tuple[nn.Parameter, Tensor]:
-    """Return a layer's weight and what the adapter adds to it, in float32."""
+def _update(model: LanguageModel, placed: Placed) -> Tensor:
+    """Return what is added to the rows of a tensor, in float32."""
+    layer = placed.layer
     update = layer.scale * (_tensor(layer.up, model) @ _tensor(layer.down, model))  # (out, in)
-    turned = layer.kind == "embedding" or not isinstance(module, nn.Linear)  # Conv1D keeps (in, out)
-    weight = module.get_parameter("weight")
-    return weight, _fitting(model, weight, name, update.T if turned else update, adapter)
+    return update.T if placed.transposed else update
 
 
 def _adding(model: LanguageModel, layer: Layer) -> Hook:
@@ -139,21 +206,6 @@ def _adding(model: LanguageModel, layer: Layer) -> Hook:
         return output + (low @ up.T).to(output.dtype)
 
     return hook
-
-
-def _fitting(model: LanguageModel, weight: nn.Parameter, name: str, value: Tensor, adapter: Adapter) -> Tensor:
-    """Return ``value`` if it has the weight's shape and the weight is not used at both ends of the model."""
-    if weight is model.head.weight and weight is model.model.get_input_embeddings().weight:
-        raise AdapterError(
-            f"The adapter {adapter.name} changes {name}, which {model.name} uses both for its input and its output.",
-            "Untie the embeddings before training, or leave them out of the adapter.",
-        )
-    if weight.shape != value.shape:
-        raise AdapterError(
-            f"The adapter {adapter.name} has {tuple(value.shape)} for {name}, the base model {tuple(weight.shape)}.",
-            "Give the base model that the adapter was trained on.",
-        )
-    return value
 
 
 def _tensor(array: np.ndarray, model: LanguageModel) -> Tensor:

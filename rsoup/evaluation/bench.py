@@ -38,8 +38,8 @@ class Measured:
     seconds: float
 
     def mean(self, reward: str) -> float:
-        """Return the mean score on a reward."""
-        return float(self.scores[reward].mean())
+        """Return the mean score on a reward, over the completions that it applies to."""
+        return float(np.nanmean(self.scores[reward]))
 
     @property
     def unfinished(self) -> float:

@@ -39,7 +39,7 @@ class Completion(Record):
 
 
 _COMPLETIONS = TypeAdapter(dict[str, list[Completion]])
-_SCORES = TypeAdapter(dict[str, float])
+_SCORES = TypeAdapter(dict[str, float | None])
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,12 @@ class Kept:
         except (ResultsError, KeyError):
             return 0.0
 
-    def scores(self, reward: str) -> dict[str, float]:
-        """Return the scores of a reward (its identity) by the key of what it read."""
-        rows: dict[str, float] = self._read(f"scores-{reward[:24]}", _SCORES)
+    def scores(self, reward: str) -> dict[str, float | None]:
+        """Return the scores of a reward (its identity) by the key of what it read, None where it does not apply."""
+        rows: dict[str, float | None] = self._read(f"scores-{reward[:24]}", _SCORES)
         return rows
 
-    def keep_scores(self, reward: str, rows: Mapping[str, float]) -> None:
+    def keep_scores(self, reward: str, rows: Mapping[str, float | None]) -> None:
         """Keep the scores of a reward."""
         self._write(f"scores-{reward[:24]}", rows)
 

@@ -28,7 +28,7 @@ class Record(BaseModel):
 
 
 class Score(Record):
-    """The mean of ``n`` scores and its standard error, which a single score does not have."""
+    """The mean of the ``n`` scores there are and its standard error, which a single score does not have."""
 
     mean: FiniteFloat
     stderr: Annotated[FiniteFloat, Field(ge=0)] | None
@@ -132,7 +132,8 @@ class Results(Record):
 
 
 def summarise(values: Floats) -> Score:
-    """Return mean, standard error (n - 1 degrees of freedom) and count of scores of shape (prompts,)."""
+    """Return mean, standard error (n - 1 degrees of freedom) and count of scores (prompts,), NaN left out."""
+    values = values[~np.isnan(values)]
     count = len(values)
     stderr = float(np.std(values, ddof=1) / math.sqrt(count)) if count > 1 else None
     return Score(mean=float(np.mean(values)), stderr=stderr, n=count)

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -30,14 +31,14 @@ class PointSamples:
     """The completions of one point, ``per_prompt`` for each prompt, prompt by prompt in the order of the prompts."""
 
     completions: tuple[str, ...]
-    scores: Mapping[str, Floats]  # reward name -> (prompts * per_prompt,)
+    scores: Mapping[str, Floats]  # reward name -> (prompts * per_prompt,), NaN where it does not apply
     tokens: NDArray[Any]  # (prompts * per_prompt,)
     ended_by_eos: NDArray[Any]  # (prompts * per_prompt,)
     measures: Mapping[str, Floats] = field(default_factory=dict)  # such as kl -> (prompts * per_prompt,)
     per_prompt: int = 1
 
     def summary(self) -> dict[str, Score]:
-        """Return the mean score on every reward with its standard error over the prompts."""
+        """Return the mean score on every reward with its standard error over the prompts that it applies to."""
         return {name: summarise(values) for name, values in self.by_prompt().scores.items()}
 
     def by_prompt(self) -> PointSamples:
@@ -50,7 +51,7 @@ class PointSamples:
                 "\n".join(f"({n}) {text}" for n, text in enumerate(self.completions[row : row + self.per_prompt], 1))
                 for row in rows
             ),
-            scores={name: self._means(values) for name, values in self.scores.items()},
+            scores={name: self._means_of_some(values) for name, values in self.scores.items()},
             tokens=self._means(self.tokens),
             ended_by_eos=self._means(self.ended_by_eos),
             measures={name: self._means(values) for name, values in self.measures.items()},
@@ -58,6 +59,13 @@ class PointSamples:
 
     def _means(self, values: NDArray[Any]) -> Floats:
         means: Floats = values.reshape(-1, self.per_prompt).mean(axis=1)
+        return means
+
+    def _means_of_some(self, values: Floats) -> Floats:
+        """Return each prompt's mean over the completions that have a score, NaN where none has."""
+        there = ~np.isnan(values.reshape(-1, self.per_prompt))
+        sums = np.where(there, values.reshape(-1, self.per_prompt), 0.0).sum(axis=1)
+        means: Floats = np.divide(sums, there.sum(axis=1), out=np.full(len(sums), np.nan), where=there.any(axis=1))
         return means
 
 
@@ -110,7 +118,8 @@ def write_samples(path: Path, samples: Samples, rewards: tuple[str, ...]) -> Non
         "completion": pa.array([text for point in points for text in point.completions], pa.string()),
     }
     for name in rewards:
-        columns[f"score:{name}"] = _column([point.scores[name] for point in points], pa.float64())
+        scores = np.concatenate([point.scores[name] for point in points])
+        columns[f"score:{name}"] = pa.array(scores, pa.float64(), mask=np.isnan(scores))
     columns["tokens"] = _column([point.tokens for point in points], pa.int32())
     columns["ended_by_eos"] = _column([point.ended_by_eos for point in points], pa.bool_())
     for name in next(iter(points)).measures:
@@ -148,9 +157,12 @@ def _columns(file: Path, table: pa.Table, rewards: tuple[str, ...]) -> dict[str,
         column = table.column(name)
         if column.type != kind:
             raise ResultsError(f"{file}: the column {name!r} holds {column.type}, not {kind}.", AGAIN)
-        if column.null_count:
+        is_score = name.startswith("score:")
+        if column.null_count and not is_score:
             raise ResultsError(f"{file}: the column {name!r} has empty cells.", AGAIN)
-        columns[name] = column.to_pylist() if kind == pa.string() else column.to_numpy()
+        if is_score and (bad := np.flatnonzero(pc.is_nan(column).fill_null(False).to_numpy())).size:
+            raise ResultsError(f"{file}: the column {name!r}, row {bad[0]}: the score is nan, not a number.", AGAIN)
+        columns[name] = column.to_pylist() if kind == pa.string() else column.to_numpy()  # nulls become NaN
     for name in MEASURES:
         if name in table.column_names and table.column(name).type == pa.float64() and not table.column(name).null_count:
             columns[name] = table.column(name).to_numpy()
@@ -197,10 +209,12 @@ def check_samples(file: Path, results: Results, samples: Samples) -> None:
 
 def _check_mean(file: Path, point: Point, name: str, values: Floats) -> None:
     where = f"point {point.id!r}, reward {name!r}"
-    bad = np.flatnonzero(~np.isfinite(values))
+    bad = np.flatnonzero(np.isinf(values))
     if bad.size:
         _refuse(file, f"{where}: the score of prompt {bad[0]} is {values[bad[0]]}, not a number")
-    mean = float(np.mean(values))
+    if np.isnan(values).all():
+        _refuse(file, f"{where}: no prompt has a score")
+    mean = float(np.nanmean(values))
     if not math.isclose(mean, point.scores[name].mean, rel_tol=1e-6, abs_tol=1e-9):
         _refuse(file, f"{where}: the samples have the mean {mean:.6g}, the results say {point.scores[name].mean:.6g}")
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from rsoup.errors import RewardError
 from rsoup.evaluation.cache import Kept
 from rsoup.evaluation.records import Floats
 from rsoup.resolve import Reward
@@ -15,9 +16,10 @@ from rsoup.rewards.scoring import score_each
 
 
 def score_or_recall(rewards: Mapping[str, Reward], kept: Kept, samples: Sequence[Sample]) -> dict[str, Floats]:
-    """Return the score of each sample on every reward: (n,) each; a reward is loaded if a sample is new to it.
+    """Return the score of each sample on every reward, NaN where it does not apply: (n,) each.
 
-    Raise RewardError for the first completion that a reward fails on, after keeping the scores of all others.
+    A reward is loaded if a sample is new to it. Raise RewardError for the first completion that a reward fails on,
+    after keeping the scores of all others, and for a reward that applies to none.
     """
     return {name: _scores(reward, kept, samples) for name, reward in rewards.items()}
 
@@ -27,9 +29,17 @@ def _scores(reward: Reward, kept: Kept, samples: Sequence[Sample]) -> Floats:
     keys = [sample.key() for sample in samples]
     missing = {key: sample for key, sample in zip(keys, samples, strict=True) if key not in known}
     if missing:
-        found, problem = score_each(reward.name, reward.scorer, list(missing.values()))
-        known |= {key: value for key, value in zip(missing, found.tolist(), strict=True) if not math.isnan(value)}
+        found = score_each(reward.name, reward.scorer, list(missing.values()))
+        for key, value, failed in zip(missing, found.scores.tolist(), found.failed, strict=True):
+            if not failed:
+                known[key] = None if math.isnan(value) else value
         kept.keep_scores(reward.sha256, known)
-        if problem is not None:
-            raise problem
-    return np.array([known[key] for key in keys])
+        if found.problem is not None:
+            raise found.problem
+    scores: Floats = np.array([known[key] for key in keys], dtype=np.float64)
+    if np.isnan(scores).all():
+        raise RewardError(
+            f"The reward {reward.name} applies to none of the {len(scores)} completions: it gave None for each.",
+            "Give the rows what it reads (a reference answer: task.reference), or leave the reward out.",
+        )
+    return scores

@@ -104,6 +104,8 @@ def evaluate(
         {point.id: own.samples() for point, own in measured.items()},
         columns_of([example.columns for example in examples]),
     )
+    for remark in _not_applying(results):
+        progress.say(remark)
     write_results(out / RESULTS, results, samples)
     write_timing(out, {point.id: own for point, own in measured.items()})
     return results
@@ -118,6 +120,17 @@ def _measure(recipe: Recipe, plan: Plan, bench: Bench) -> dict[PlannedPoint, Mea
             break
         measured |= bench.measure([point])
     return measured
+
+
+def _not_applying(results: Results) -> list[str]:
+    """Say which rewards do not apply to all prompts."""
+    counts = {name: [point.scores[name].n for point in results.points] for name in results.rewards}
+    return [
+        f"{name} applies to {min(own)}{f' to {max(own)}' if max(own) > min(own) else ''} of {results.prompts.count} "
+        "prompts: its means are over these."
+        for name, own in counts.items()
+        if min(own) < results.prompts.count
+    ]
 
 
 def _generation(settings: EvaluationSection, dtype: str, start: str) -> Generation:

@@ -2,25 +2,42 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from rsoup.adapters import Layer
+from rsoup.adapters import AdapterConfig, Layer
+from rsoup.adapters.layers import TOKEN_ROWS
 from rsoup.adapters.tensorfile import DTYPES, Array, TensorInfo, map_tensors
 from rsoup.errors import ModelError
-from rsoup.mixing.base import CONV1D_MODELS, INPUT_EMBEDDINGS, OUTPUT_EMBEDDINGS, BaseModel, locate
+from rsoup.mixing.base import BaseModel, layout_of
+from rsoup.mixing.placing import OTHER_BASE, Layout, Placed, place
 from rsoup.mixing.soup import Soup
+from rsoup.mixing.tying import Untied, untied
 from rsoup.mixing.updates import gram, wide
 
 _ROWS = 1024
-_OTHER_BASE = "Give the base model that the adapter was trained on."
+_RESIZE = "Resize the base first, as in training: model.resize_token_embeddings(...), save_pretrained(...)."
+
+
+class Addition(ABC):
+    """An update is added to a tensor, seen as rows of its last dimension."""
+
+    @abstractmethod
+    def product(self, rows: slice, out: Array) -> Array:
+        """Compute some rows of the update into ``out``, in float32."""
+
+    @property
+    @abstractmethod
+    def squared_norm(self) -> float:
+        """The squared Frobenius norm of the update, from rank x rank products."""
 
 
 @dataclass(frozen=True)
-class Addition:
-    """The update of a layer is added to the tensor; ``transposed`` where that is (in, out).
+class LayerAddition(Addition):
+    """The update of a layer is added to its matrix; ``transposed`` where that is (in, out).
 
     Its factors are widened row by row when they are needed: all of them at once would take twice the adapter's size.
     """
@@ -28,8 +45,12 @@ class Addition:
     layer: Layer
     transposed: bool
 
+    @property
+    def rows(self) -> int:
+        """The number of rows of the matrix."""
+        return self.layer.shape[1 if self.transposed else 0]
+
     def product(self, rows: slice, out: Array) -> Array:
-        """Compute some rows of the update into ``out``, in float32."""
         scale = np.float32(self.layer.scale)
         if self.transposed:
             return np.matmul(wide(self.layer.down[:, rows]).T, (wide(self.layer.up) * scale).T, out=out)
@@ -37,101 +58,125 @@ class Addition:
 
     @property
     def squared_norm(self) -> float:
-        """The squared Frobenius norm of the update, from rank x rank products."""
         return float(gram([self.layer])[0, 0])
 
 
 @dataclass(frozen=True)
+class StackAddition(Addition):
+    """Updates are added to the matrices of a tensor that holds several, each from its first row on."""
+
+    parts: tuple[tuple[int, LayerAddition], ...]
+
+    def product(self, rows: slice, out: Array) -> Array:
+        out[:] = 0
+        for start, part in self.parts:
+            first, last = max(rows.start, start), min(rows.stop, start + part.rows)
+            if first < last:
+                own = out[first - rows.start : last - rows.start]
+                own += part.product(slice(first - start, last - start), np.empty_like(own))
+        return out
+
+    @property
+    def squared_norm(self) -> float:
+        return sum(part.squared_norm for _, part in self.parts)
+
+
+@dataclass(frozen=True)
 class Replacement:
-    """``value`` takes the tensor's place."""
+    """``value`` takes the tensor's place, or with ``rows`` the place of some of its rows."""
 
     value: Array
+    rows: tuple[int, ...] | None = None
 
 
 Change = Addition | Replacement
 
 
-def plan_changes(soup: Soup, base: BaseModel) -> dict[str, Change]:
-    """Return the change of each of the base's tensors that has one; raise ModelError where the two do not fit."""
+@dataclass(frozen=True)
+class Plan:
+    """The change of each tensor that has one, and the output embeddings that need a tensor of their own."""
+
+    changes: Mapping[str, Change]
+    untied: Untied | None = None
+    warnings: tuple[str, ...] = field(default=())
+
+
+def plan_changes(soup: Soup, base: BaseModel) -> Plan:
+    """Return what a mix changes in a base; raise ModelError where the two do not fit."""
     adapter = soup.adapter
-    saved_modules = {name.rpartition(".")[0]: name for name in adapter.saved}
-    names = locate(base, [*adapter.layers, *saved_modules])
-    for module in (*adapter.layers, *saved_modules):
-        _refuse_tied(base, module)
-    changes: dict[str, Change] = {}
-    for module, layer in adapter.layers.items():
-        tensor = f"{names[module]}.weight"
-        changes[tensor] = _addition(base, tensor, layer, fan_in_fan_out=adapter.config.fan_in_fan_out)
+    ends = untied(base, adapter)
+    more = {ends.new: base.info(ends.source).shape} if ends and ends.new else {}
+    layout = layout_of(base, fan_in_fan_out=adapter.config.fan_in_fan_out, more=more)
+    infos = {name: base.info(ends.source if ends and name == ends.new else name) for name in layout.shapes}
+    changes = _additions(base, place(adapter.layers, layout), infos)
     for name, value in adapter.saved.items():
-        module, _, kind = name.rpartition(".")
-        changes[f"{names[module]}.{kind}"] = _replacement(base, f"{names[module]}.{kind}", value)
-    _check_copies(base, adapter.copies)
-    return changes
+        tensor, rows = saved_tensor(name, value.shape, adapter.config, layout)
+        _check_dtype(base, tensor, infos[tensor])
+        if tensor in changes:
+            raise ModelError(
+                f"{base.folder}: the adapter both updates {tensor} and trains it whole.", "Train it in one way."
+            )
+        changes[tensor] = Replacement(value, rows)
+    _check_copies(base, adapter.copies, layout, ends)
+    return Plan(changes, ends, (ends.warning,) if ends else ())
 
 
-def _addition(base: BaseModel, tensor: str, layer: Layer, *, fan_in_fan_out: bool) -> Addition:
-    info = base.info(tensor)
-    _check_dtype(base, tensor, info)
-    if sorted(info.shape) != sorted(layer.shape) or len(info.shape) != 2:
+def _additions(base: BaseModel, placed: list[Placed], infos: Mapping[str, TensorInfo]) -> dict[str, Change]:
+    parts: dict[str, list[tuple[int, LayerAddition]]] = {}
+    for own in placed:
+        _check_dtype(base, own.tensor, infos[own.tensor])
+        parts.setdefault(own.tensor, []).append((own.start, LayerAddition(own.layer, own.transposed)))
+    return {
+        tensor: found[0][1] if len(infos[tensor].shape) == 2 and len(found) == 1 else StackAddition(tuple(found))
+        for tensor, found in parts.items()
+    }
+
+
+def saved_tensor(
+    name: str, shape: tuple[int, ...], config: AdapterConfig, layout: Layout
+) -> tuple[str, tuple[int, ...] | None]:
+    """Return the tensor that what was trained as it is replaces, and the rows if only some; ModelError if none fits."""
+    module, _, _ = name.partition(f".{TOKEN_ROWS}")
+    rows = config.tokens_of(module) if module != name else None
+    wanted = f"{module}.weight" if rows is not None else name.replace(".base_layer.", ".")
+    tensor = layout.find(wanted)
+    if tensor is None:
+        raise ModelError(f"{layout.label}: has no tensor {wanted}, which the adapter trained whole.", OTHER_BASE)
+    held = layout.shapes[tensor]
+    if rows is not None and max(rows) >= held[0]:
         raise ModelError(
-            f"{base.folder}: {tensor} has shape {info.shape}, and the adapter's update of it {layer.shape}.",
-            _OTHER_BASE,
+            f"{layout.label}: {tensor} has {held[0]} rows, and the adapter trained that of token {max(rows)}.", _RESIZE
         )
-    return Addition(layer, _is_transposed(base, tensor, info, layer, fan_in_fan_out))
-
-
-def _is_transposed(base: BaseModel, tensor: str, info: TensorInfo, layer: Layer, fan_in_fan_out: bool) -> bool:
-    """Tell whether the tensor is (in, out): by its shape, and where that is square by the kind of model."""
-    if layer.kind == "embedding":
-        return True
-    if layer.shape[0] != layer.shape[1]:
-        return info.shape != layer.shape
-    return (fan_in_fan_out or base.config.get("model_type") in CONV1D_MODELS) and "lm_head" not in tensor
-
-
-def _replacement(base: BaseModel, tensor: str, value: Array) -> Replacement:
-    if tensor not in base.where:
-        raise ModelError(f"{base.folder}: has no tensor {tensor}, which the adapter trained whole.", _OTHER_BASE)
-    info = base.info(tensor)
-    _check_dtype(base, tensor, info)
-    if info.shape != value.shape:
+    if (held[1:] != shape[1:]) if rows is not None else (held != shape):
         raise ModelError(
-            f"{base.folder}: {tensor} has shape {info.shape}, and the adapter trained it with {value.shape}.",
-            "Resize the base first, as in training: model.resize_token_embeddings(...), save_pretrained(...).",
+            f"{layout.label}: {tensor} has shape {held}, and the adapter trained it with {shape}.", _RESIZE
         )
-    return Replacement(value)
+    return tensor, rows
 
 
 def _check_dtype(base: BaseModel, tensor: str, info: TensorInfo) -> None:
     if info.dtype not in DTYPES:
         raise ModelError(
-            f"{base.where[tensor].path}: {tensor} has dtype {info.dtype}; only {', '.join(DTYPES)} can take an update.",
+            f"{base.folder}: {tensor} has dtype {info.dtype}; only {', '.join(DTYPES)} can take an update.",
             "Merge into the original float16, bfloat16 or float32 model, then quantise.",
         )
 
 
-def _refuse_tied(base: BaseModel, module: str) -> None:
-    """Refuse an update of embeddings that the base uses at both ends: it would reach the end it was not trained for."""
-    last = module.rsplit(".", 1)[-1]
-    if last not in (*INPUT_EMBEDDINGS, *OUTPUT_EMBEDDINGS) or not base.ties_embeddings:
-        return
-    raise ModelError(
-        f"{base.folder}: ties its input and output embeddings, and the adapter trains {module}.",
-        "Keep the adapter beside the base (mix without --into), or untie the embeddings before training.",
-    )
-
-
-def _check_copies(base: BaseModel, copies: Mapping[str, Array]) -> None:
+def _check_copies(base: BaseModel, copies: Mapping[str, Array], layout: Layout, ends: Untied | None) -> None:
     """Check that the base embeddings an adapter carries along are this base's."""
-    modules = {name: name.removesuffix(".weight").removesuffix(".base_layer") for name in copies}
-    located = locate(base, modules.values())
     for name, array in copies.items():
-        tensor = f"{located[modules[name]]}.weight"
-        held = map_tensors(base.where[tensor], only=tensor)[tensor]
+        tensor = layout.find(name.replace(".base_layer.", "."))
+        if tensor is None and base.ties_embeddings:
+            continue
+        if tensor is None:
+            raise layout.missing(name)
+        source = ends.source if ends and tensor == ends.new else tensor
+        _check_dtype(base, source, base.info(source))
+        held = map_tensors(base.where[source], only=source)[source]
         if held.shape != array.shape or not _same_values(held, array):
             raise ModelError(
                 f"{base.folder}: {tensor} differs from the copy in the adapter (resized or trained embeddings?).",
-                _OTHER_BASE,
+                OTHER_BASE,
             )
 
 

@@ -15,6 +15,7 @@ from rsoup.adapters.tensorfile import Array
 from rsoup.errors import AdapterError
 from rsoup.mixing.compatibility import base_of, check_compatible, start_of
 from rsoup.mixing.methods import METHODS, Ingredients, Options, factors
+from rsoup.mixing.naming import aligned
 from rsoup.mixing.parallel import parallel
 from rsoup.mixing.soup import Source, read_all
 from rsoup.mixing.updates import Part, gram, norms
@@ -73,7 +74,7 @@ class CheckReport:
 
 def check(adapters: Sequence[Source], weights: Sequence[float] | None = None) -> CheckReport:
     """Compare adapters; nothing is written. ``weights`` (default: equal) decide where ``factors`` is compared."""
-    parents = read_all(adapters)
+    parents = aligned(read_all(adapters))
     shares = list(weights) if weights is not None else [1.0 / len(parents)] * len(parents)
     check_weights(shares, len(parents), extrapolate=True)
     reasons = {method: _reason(parents, method) for method in METHODS}

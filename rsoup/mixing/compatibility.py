@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import combinations
 
 from rsoup.adapters import Adapter
+from rsoup.adapters.layers import TOKEN_ROWS
 from rsoup.errors import AdapterError
 from rsoup.files import weights_sha256
 from rsoup.mixing.base import BaseModel
@@ -113,6 +114,14 @@ def _check_shapes(one: Adapter, other: Adapter) -> None:
                 f"{_path(other)} updates {module} with shape {other_layer.shape}, {_path(one)} with {layer.shape}.",
                 "Mix adapters of one base model.",
             )
+    counts = _expert_counts(one)
+    for name, count in _expert_counts(other).items():
+        if counts.get(name, count) != count:
+            raise AdapterError(
+                f"{_path(other)} updates {count} experts of {name}, {_path(one)} {counts[name]} (by their ranks in "
+                "adapter_config.json).",
+                "Mix adapters of one base model.",
+            )
     for name in sorted(one.saved.keys() ^ other.saved.keys()):
         having, lacking = (one, other) if name in one.saved else (other, one)
         raise AdapterError(
@@ -120,11 +129,21 @@ def _check_shapes(one: Adapter, other: Adapter) -> None:
             "Trained modules (modules_to_save) are averaged only if every adapter has them.",
         )
     for name, array in one.saved.items():
+        module, _, _ = name.partition(f".{TOKEN_ROWS}")
+        if TOKEN_ROWS in name and one.config.tokens_of(module) != other.config.tokens_of(module):
+            raise AdapterError(
+                f"{_path(other)} and {_path(one)} train the rows of other tokens of {module}.",
+                "Rows of tokens are averaged only if every adapter has them: an adapter holds no rows of the base.",
+            )
         if array.shape != other.saved[name].shape:
             raise AdapterError(
                 f"{_path(other)} holds {name} with shape {other.saved[name].shape}, {_path(one)} with {array.shape}.",
                 "Trained modules (modules_to_save) are averaged only if their shapes agree.",
             )
+
+
+def _expert_counts(adapter: Adapter) -> dict[str, int]:
+    return {layer.place.name: layer.place.count for layer in adapter.layers.values() if layer.place}
 
 
 def _check_factors(one: Adapter, other: Adapter) -> None:

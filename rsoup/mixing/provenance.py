@@ -38,10 +38,13 @@ def provenance(soup: Soup, name: str) -> dict[str, Any]:
 
 
 def fingerprint(soup: Soup) -> str:
-    """Return a hash of everything that decides a soup's weights; equal fingerprints mean equal results."""
+    """Return a hash of everything that decides a soup; equal fingerprints mean equal results."""
     dtypes = sorted({array.dtype.name for array in soup.adapter.tensors().values()})
     parents = [[parent.identity, weight] for parent, weight in zip(soup.parents, soup.weights, strict=True)]
-    return sha256_json({"parents": parents, "dtypes": dtypes, "version": __version__, **_settings(soup)})
+    known: dict[str, str] = {name: own for parent in soup.parents for name, own in parent.companions.items()}
+    files = {name: known.get(name) for name in soup.companions}
+    content = {"parents": parents, "dtypes": dtypes, "version": __version__, **({"files": files} if files else {})}
+    return sha256_json({**content, **_settings(soup)})
 
 
 def header_metadata(soup: Soup) -> dict[str, str]:

@@ -12,7 +12,7 @@ import numpy as np
 from rsoup.adapters.tensorfile import DTYPES, Array, Header, TensorInfo, all_finite, encode_header
 from rsoup.errors import AdapterError
 from rsoup.mixing.casting import narrow, widen
-from rsoup.mixing.changes import Addition, Change
+from rsoup.mixing.changes import Addition, Change, Replacement
 from rsoup.mixing.chunks import ELEMENTS, PAGE, THREADS, Memory, Sink, read_into, whole_pages
 from rsoup.mixing.parallel import parallel
 
@@ -34,7 +34,7 @@ def write_shard(
     header = _new_header(shard, metadata)
     with shard.path.open("rb") as source, path.open("wb") as target:
         sink = Sink(target.fileno())
-        sink.reserve(len(header) + shard.path.stat().st_size - shard.data_start)
+        sink.reserve(len(header) + max(info.end for info in shard.tensors.values()) - shard.data_start)
         target.write(header)
         target.flush()
         files = _Files(source.fileno(), sink, shift=len(header) - shard.data_start)
@@ -77,9 +77,14 @@ def _jobs(shard: Header, changes: Mapping[str, Change]) -> Iterator[_Job]:
             for start in range(info.start, info.end, _COPY_BYTES):
                 yield _copy(start, min(_COPY_BYTES, info.end - start))
         elif isinstance(change, Addition):
-            step = whole_pages(info.shape[1], DTYPES[info.dtype].itemsize)
+            step = whole_pages(info.shape[-1], DTYPES[info.dtype].itemsize)
+            rows = math.prod(info.shape[:-1])
+            for row in range(0, rows, step):
+                yield _add(name, info, change, slice(row, min(row + step, rows)))
+        elif change.rows is not None:
+            step = whole_pages(info.shape[-1], DTYPES[info.dtype].itemsize)
             for row in range(0, info.shape[0], step):
-                yield _add(name, info, change, slice(row, min(row + step, info.shape[0])))
+                yield _set_rows(name, info, change, slice(row, min(row + step, info.shape[0])))
         else:
             for start in range(0, change.value.size, ELEMENTS):
                 yield _replace(name, info, change.value, start)
@@ -105,9 +110,26 @@ def _replace(name: str, info: TensorInfo, value: Array, start: int) -> _Job:
     return job
 
 
+def _set_rows(name: str, info: TensorInfo, change: Replacement, rows: slice) -> _Job:
+    dtype, columns = DTYPES[info.dtype], info.shape[-1]
+    start = info.start + rows.start * columns * dtype.itemsize
+    places = [(row - rows.start, at) for at, row in enumerate(change.rows or ()) if rows.start <= row < rows.stop]
+
+    def job(files: _Files) -> None:
+        held = files.read(start, (rows.stop - rows.start) * columns, dtype).reshape(-1, columns)
+        for row, at in places:
+            with np.errstate(over="ignore"):
+                held[row] = change.value[at].astype(dtype)
+            if not all_finite(held[row]):
+                raise _not_finite(name, dtype)
+        files.write(start, held)
+
+    return job
+
+
 def _add(name: str, info: TensorInfo, change: Addition, rows: slice) -> _Job:
     dtype, single = DTYPES[info.dtype], np.dtype(np.float32)
-    shape = (rows.stop - rows.start, info.shape[1])
+    shape = (rows.stop - rows.start, info.shape[-1])
     count = shape[0] * shape[1]
     start = info.start + rows.start * shape[1] * dtype.itemsize
 

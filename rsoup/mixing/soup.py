@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +12,12 @@ import numpy as np
 from rsoup.adapters import Adapter, Layer, read_adapter
 from rsoup.adapters.tensorfile import DTYPES
 from rsoup.errors import AdapterError, did_you_mean
+from rsoup.mixing.companions import shared_companions
 from rsoup.mixing.compatibility import check_compatible
 from rsoup.mixing.methods import METHODS, Ingredients, Options, check_method
+from rsoup.mixing.naming import aligned
 from rsoup.mixing.parallel import parallel
-from rsoup.mixing.result import average_saved, cast, exact_config, shared_copies
+from rsoup.mixing.result import average_saved, cast, even_experts, exact_config, settled, shared_copies
 from rsoup.mixing.updates import Part, Update
 from rsoup.mixing.weights import check_weights, square_warning
 
@@ -27,6 +29,7 @@ _DEFAULTS = Options()
 class Soup:
     """A mix in memory: the adapter it makes, what it was made from, and what there is to say about it.
 
+    ``companions`` are the files of a tokenizer and chat templates that go with it, by their names.
     ``discarded`` gives per module the share of the update's energy (squared Frobenius norm) that a cut to a lower rank
     left out.
     """
@@ -39,6 +42,7 @@ class Soup:
     options: Options
     discarded: Mapping[str, float]
     warnings: tuple[str, ...]
+    companions: Mapping[str, Path] = field(default_factory=dict)
 
 
 def mix(
@@ -64,27 +68,51 @@ def mix(
     if dtype is not None and dtype not in DTYPES:
         raise AdapterError(f"There is no dtype {dtype!r:.40} for adapters.", did_you_mean(dtype, DTYPES))
     parents = read_all(adapters)
-    warnings = check_compatible(parents, method, allow_different_starts=allow_different_starts)
+    alike = aligned(parents)
+    if method == "factors":
+        _refuse_two_forms(parents, alike)
+    warnings = check_compatible(alike, method, allow_different_starts=allow_different_starts)
     if method == "factors":
         warnings += square_warning(weights, base_weight)
-    used = [(adapter, weight) for adapter, weight in zip(parents, weights, strict=True) if weight]
-    used = used or [(adapter, 0.0) for adapter in parents]
+    used = [(adapter, weight) for adapter, weight in zip(alike, weights, strict=True) if weight]
+    used = used or [(adapter, 0.0) for adapter in alike]
     active, shares = zip(*used, strict=True)
     layers, discarded = _mix_layers(used, method, base_weight, options, dtype)
+    layers = layers if method == "factors" else even_experts(layers)
+    config = active[0].config.changed() if method == "factors" else exact_config(active, layers)
+    renamed = any(one is not other for one, other in zip(alike, parents, strict=True))
     adapter = Adapter(
         name="soup",
         path=None,
-        config=active[0].config.changed() if method == "factors" else exact_config(active, layers),
+        config=settled(config, layers, afresh=True) if renamed else config,
         layers=layers,
         saved=average_saved(active, shares, base_weight, dtype),
-        copies=shared_copies(parents),
+        copies=shared_copies(alike),
     )
-    return Soup(adapter, parents, tuple(weights), base_weight, method, options, discarded, tuple(warnings))
+    companions, left_behind = shared_companions(active)
+    told = (*warnings, *left_behind)
+    return Soup(adapter, parents, tuple(weights), base_weight, method, options, discarded, told, companions)
 
 
 def read_all(adapters: Sequence[Source]) -> tuple[Adapter, ...]:
     """Read adapters side by side; those in memory are taken as they are."""
     return tuple(parallel(lambda item: item if isinstance(item, Adapter) else read_adapter(item), adapters))
+
+
+def _refuse_two_forms(parents: Sequence[Adapter], alike: Sequence[Adapter]) -> None:
+    """Refuse to average factors where those of experts had to be brought into another form."""
+
+    def is_stacked(adapter: Adapter) -> bool:
+        return any(layer.place for layer in adapter.layers.values())
+
+    for parent, own in zip(parents, alike, strict=True):
+        if is_stacked(own) and not is_stacked(parent):
+            other = next(filter(is_stacked, parents))
+            raise AdapterError(
+                f"{parent.path or parent.name} names each expert, and {other.path or other.name} trains the experts of "
+                "a layer as one parameter (target_parameters): their factors are of different shapes.",
+                "Use --method cat or svd, which mix the updates themselves.",
+            )
 
 
 def _mix_layers(
@@ -101,7 +129,7 @@ def _mix_layers(
             discarded[module] = update.discarded
         down = cast(f"{module} (A)", update.down, [part.layer.down for part in parts], dtype)
         up = cast(f"{module} (B)", update.up, [part.layer.up for part in parts], dtype)
-        return Layer(parts[0].layer.kind, down, up, update.scale)
+        return replace(parts[0].layer, down=down, up=up, scale=update.scale)
 
     modules = list(dict.fromkeys(module for adapter, _ in used for module in adapter.layers))
     layers = dict(zip(modules, parallel(mix_module, modules), strict=True))

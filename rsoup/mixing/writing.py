@@ -11,6 +11,7 @@ from rsoup.adapters import Adapter, write_adapter
 from rsoup.adapters.reading import PROVENANCE_FILE, WEIGHTS_FILE
 from rsoup.errors import RsoupError
 from rsoup.files import read_json, sha256_file, write_json
+from rsoup.mixing.companions import copy_companions
 from rsoup.mixing.output import GRID_FILE, output_folder
 from rsoup.mixing.provenance import fingerprint, header_metadata, model_card, provenance
 from rsoup.mixing.soup import Soup, Source, mix, read_all
@@ -113,6 +114,7 @@ def _write_into(folder: Path, soup: Soup, name: str) -> None:
         metadata=header_metadata(soup),
         card=model_card(soup, name),
     )
+    copy_companions(soup.companions, folder)
 
 
 def _holds(folder: Path, soup: Soup) -> bool:
@@ -122,6 +124,7 @@ def _holds(folder: Path, soup: Soup) -> bool:
     try:
         found = read_json(folder / PROVENANCE_FILE, schema=1, what="an adapter's provenance", error=RsoupError)
         same = found.get("fingerprint") == fingerprint(soup)
+        same = same and all((folder / name).is_file() for name in soup.companions)
         return same and found.get("sha256") == sha256_file(folder / WEIGHTS_FILE)
     except (RsoupError, OSError):
         return False

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache
+from transformers import DynamicCache, PreTrainedModel
 
 from rsoup.models import packing
 from rsoup.models.logprobs import token_logprobs, token_logprobs_and_entropies
@@ -52,6 +52,13 @@ class LanguageModel:
         return head
 
     @property
+    def decoder(self) -> Any:
+        """The part of the model from token ids to hidden states; some models call themselves their decoder."""
+        decoder = self.model.get_decoder()
+        inner = (child for child in self.model.children() if isinstance(child, PreTrainedModel))
+        return next(inner, decoder) if decoder is self.model else decoder
+
+    @property
     def pad_id(self) -> int:
         """The token that fills rows; it is always masked."""
         pad: int | None = self.tokenizer.pad_token_id
@@ -77,7 +84,7 @@ class LanguageModel:
         """Return the last hidden states, after the final norm. (B, N) -> (B, N, d)."""
         if mask.dim() == 4 and self.config._attn_implementation == "eager":
             mask = packing.additive(mask, self.model.dtype)
-        decoder = self.model.get_decoder()
+        decoder = self.decoder
         options = {"position_ids": positions} if _takes_positions(type(decoder)) else {}
         output = decoder(
             input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=cache is not None, **options

@@ -15,7 +15,15 @@ from typing import Any, Literal
 import torch
 from accelerate import PartialState
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+)
 from transformers.utils import logging as transformers_logging
 
 from rsoup.adapters.reading import PROVENANCE_FILE
@@ -125,7 +133,7 @@ def load_language_model(
         config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
         if getattr(config, "quantization_config", None):
             raise ModelError(f"{name}: the model is quantised.", "Give the original weights it was quantised from.")
-        model = load_weights(AutoModelForCausalLM, source, revision, dtype=weights, **options)
+        model = load_weights(loader_of(config), source, revision, dtype=weights, **options)
     model.requires_grad_(False)
     model.eval()
     loaded = LanguageModel(
@@ -141,6 +149,12 @@ def load_language_model(
         )
     probed: LanguageModel = probe(loaded)
     return probed
+
+
+def loader_of(config: Any) -> Any:
+    """Return what loads a model: some vision-language models are no causal models by name, and are used as such."""
+    named = type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING and type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+    return AutoModelForImageTextToText if named else AutoModelForCausalLM
 
 
 def quantization_options(quantization: Quantization, weights: torch.dtype, device: torch.device) -> dict[str, Any]:

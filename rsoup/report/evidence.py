@@ -51,7 +51,7 @@ class Evidence:
                 name: ScoreEstimate(
                     mean=(own := self.told(name, scores.at(row, column))).value,
                     stderr=own.stderr,
-                    n=None if counts is None else counts[row],
+                    n=None if counts is None else counts[row][column],
                     interval=own.interval,
                 )
                 for column, name in enumerate(self.measured.rewards)

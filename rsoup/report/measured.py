@@ -52,7 +52,7 @@ class Measured:
     sources: tuple[Source, ...]
     samples: Floats | None = None  # (seeds, prompts, models, rewards)
     stderr: Floats | None = None  # (models, rewards), for means that came without samples
-    counts: tuple[int, ...] | None = None  # scores behind each model's means
+    counts: tuple[tuple[int, ...], ...] | None = None  # (models, rewards): scores behind each mean
     experts: Mapping[str, str] = field(default_factory=dict)  # reward name -> name of the adapter trained on it
     adapters: Mapping[str, str] = field(default_factory=dict)  # adapter name -> folder
     method: str | None = None

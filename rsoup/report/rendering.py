@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
 
-from rsoup.evaluation.results import Samples
+import numpy as np
+
+from rsoup.evaluation.results import Floats, Samples
 from rsoup.report.schema import Report
 from rsoup.tasks.plain import as_text
 
@@ -70,15 +72,15 @@ def _texts(texts: Samples | None) -> dict[str, Any] | None:
         "columns": {name: values[:kept] for name, values in columns.items()},
         "ranges": {
             name: [
-                round(float(min(own.scores[name].min() for own in texts.points.values())), 4),
-                round(float(max(own.scores[name].max() for own in texts.points.values())), 4),
+                round(float(min(np.nanmin(own.scores[name]) for own in texts.points.values())), 4),
+                round(float(max(np.nanmax(own.scores[name]) for own in texts.points.values())), 4),
             ]
             for name in rewards
         },
         "points": {
             point_id: {
                 "completions": list(own.completions[:kept]),
-                "scores": {name: own.scores[name][:kept].round(4).tolist() for name in rewards},
+                "scores": {name: _listed(own.scores[name][:kept]) for name in rewards},
             }
             for point_id, own in texts.points.items()
         },
@@ -94,6 +96,11 @@ def _columns(texts: Samples) -> dict[str, list[str]]:
 
 def _cut(text: str) -> str:
     return text if len(text) <= CELL_LENGTH else f"{text[:CELL_LENGTH]}…"
+
+
+def _listed(scores: Floats) -> list[float | None]:
+    """Return scores for the page, None where a reward does not apply."""
+    return [None if np.isnan(score) else score for score in scores.round(4).tolist()]
 
 
 def _fitting(texts: Samples, columns: Mapping[str, list[str]]) -> int:

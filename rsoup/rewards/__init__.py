@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import sys
 from collections.abc import Iterable, Mapping
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rsoup.errors import RecipeError, did_you_mean
+from rsoup.errors import RecipeError, RewardError, did_you_mean
 from rsoup.files import sha256_file
 from rsoup.recipe import NAME_PATTERN, TEMPLATE_WORDS, RewardSection
 from rsoup.rewards.sources import find_source
@@ -37,7 +38,8 @@ class Judge:
 class RewardEntry:
     """A registry entry: what a reward reads and returns, and the scorer class ``module:attribute`` that computes it.
 
-    ``settings`` are the keys of a recipe that it takes, with their defaults.
+    ``settings`` are the keys of a recipe that it takes, with their defaults. ``reads_rows``: it reads more of a row
+    than the post.
     """
 
     scorer: str
@@ -45,6 +47,7 @@ class RewardEntry:
     returns: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     judge: Judge | None = None
+    reads_rows: bool = False
 
 
 CLASSIFIER = "rsoup.rewards.classifier:Classifier"
@@ -70,6 +73,15 @@ def _answer_judge(model: str, architecture: str, **settings: Any) -> RewardEntry
         templates={"review": "{cls}{post}{sep}{completion}"},  # as in the paper's code
         **settings,
     )
+
+
+ANSWER = "the completion (after </think>)"
+
+
+def _verifiable(scorer: str, returns: str, settings: Mapping[str, Any] | None = None) -> RewardEntry:
+    """Return the entry of a reward that compares an answer with the row's reference; without one it does not apply."""
+    scorer = f"rsoup.rewards.verifiable:{scorer}"
+    return RewardEntry(scorer, f"{ANSWER} and the reference", returns, settings or {}, reads_rows=True)
 
 
 REWARDS = {
@@ -109,6 +121,26 @@ REWARDS = {
         scorer="rsoup.rewards.words:ReadingEase",
         reads="the completion",
         returns="Flesch reading ease of English text; the higher the easier, mostly 0 to 100",
+    ),
+    "math": _verifiable("Mathematics", "1 if its answer equals the reference as mathematics (math-verify), else 0"),
+    "exact": _verifiable("Exact", "1 if it is the reference but for case, spaces and end punctuation, else 0"),
+    "choice": _verifiable("Choice", "1 if the letter it chooses is that of the reference, else 0"),
+    "contains": _verifiable(
+        "Contains",
+        "1 if the reference (or pattern, if set) is found in it, else 0",
+        settings={"pattern": None},
+    ),
+    "json": RewardEntry(
+        scorer="rsoup.rewards.verifiable:Json",
+        reads=ANSWER,
+        returns="1 if it is JSON, and fulfils schema if one is set, else 0",
+        settings={"json_schema": None},
+    ),
+    "gym": RewardEntry(
+        scorer="rsoup.rewards.gym:Gym",
+        reads=f"{ANSWER}, and the row of a reasoning-gym task (task.gym)",
+        returns="the score of the task's own scorer, 0 to 1",
+        reads_rows=True,
     ),
     "summary-gpt2": _judge(
         "the completion, then the post",
@@ -186,9 +218,12 @@ def _check_keys(name: str, section: RewardSection, settings: Mapping[str, Any], 
         given = getattr(section, key)
         if given and given != "auto" and not is_classifier:
             raise RecipeError(f"rewards.{name}: {key} is for a classifier, and this is none.", f"Leave {key} out.")
-    for key in ("pattern", "target"):
+    for key in ("pattern", "target", "json_schema"):
         if getattr(section, key) is not None and key not in settings:
-            raise RecipeError(f"rewards.{name}: {key} is not read by this reward.", f"Leave {key} out.")
+            told = key.removeprefix("json_")
+            raise RecipeError(f"rewards.{name}: {told} is not read by this reward.", f"Leave {told} out.")
+    if section.columns and section.function is None:
+        raise RecipeError(f"rewards.{name}: columns is for a function, and this is none.", "Leave columns out.")
 
 
 def reward_identity(name: str, section: RewardSection, device: str | None = None) -> dict[str, Any]:
@@ -197,7 +232,10 @@ def reward_identity(name: str, section: RewardSection, device: str | None = None
     With the type of a ``device``, also the dtype that ``auto`` means there.
     """
     section = complete_reward(name, section)
-    identity = section.model_dump(exclude={"batch_size", "direction", "dtype"}, exclude_none=True)
+    unread = {"batch_size", "direction", "dtype", *(() if section.columns else ("columns",))}
+    identity = section.model_dump(exclude=unread, exclude_none=True)
+    if isinstance(section.json_schema, str):
+        identity["json_schema"] = read_schema(name, section.json_schema)
     if section.model is None and section.function is None:
         identity["use"] = section.use or name
     if section.function is not None:
@@ -212,6 +250,29 @@ def reward_identity(name: str, section: RewardSection, device: str | None = None
 def judge_dtype(dtype: str, device: str) -> str:
     """Return the dtype of a classifier's weights on a device; ``auto`` is then that of its files."""
     return "float32" if dtype == "auto" and device == "cpu" else dtype
+
+
+def reads_rows(name: str, section: RewardSection) -> bool:
+    """Tell whether the scores of a reward depend on more of a row than its post."""
+    section = complete_reward(name, section)
+    if section.model is not None or section.function is not None:
+        return section.function is not None
+    return registry_entry(section.use or name).reads_rows
+
+
+def read_schema(name: str, path: str) -> dict[str, Any]:
+    """Return the JSON schema that a file holds."""
+    try:
+        schema = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
+    except OSError as problem:
+        raise RewardError(
+            f"The reward {name}: {path} cannot be read ({problem.strerror}).", "Check schema."
+        ) from problem
+    except ValueError as problem:
+        raise RewardError(f"The reward {name}: {path} is not JSON ({problem}).", "Mend the schema.") from problem
+    if not isinstance(schema, dict):
+        raise RewardError(f"The reward {name}: {path} is not a JSON schema.", "It has to be a mapping.")
+    return schema
 
 
 def search_working_folder() -> None:

@@ -1,71 +1,246 @@
-"""Functions of a user's own as rewards."""
+"""Functions of a user's own as rewards: whatever they ask for by name, they get."""
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import sys
-from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout
-from dataclasses import dataclass
-from pathlib import Path
+import asyncio
+import inspect
+import threading
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from itertools import takewhile
 from typing import Any
 
-from rsoup.errors import RewardError, first_line
-from rsoup.rewards import search_working_folder
+from rsoup.errors import RewardError, did_you_mean
+from rsoup.rewards.importing import import_callable
+from rsoup.rewards.logs import Log
+from rsoup.rewards.parameters import ROW_ONLY, Parameters, Shape, read_parameters
 from rsoup.rewards.samples import Sample
+
+NO_COLUMNS: Mapping[str, str] = {}
+
+
+@dataclass(frozen=True)
+class TrainerState:
+    """How far a training is: ``global_step`` of ``max_steps`` steps are done. An evaluation has no steps."""
+
+    global_step: int = 0
+    max_steps: int = 0
+
+    @property
+    def epoch(self) -> float:
+        """The share of the training that is done."""
+        return self.global_step / self.max_steps if self.max_steps else 0.0
+
+
+NO_TRAINING = TrainerState()
 
 
 @dataclass(frozen=True)
 class Function:
-    """A function f(prompts, completions) -> one number for each completion; the prompts are the posts."""
+    """A function that scores completions: a batch at once, or (verl's, for one) each by itself.
+
+    ``columns`` says which column of the data a parameter gets, where the names differ. ``known`` are the columns of
+    all rows, once they were checked: a batch whose rows lack one of them has None there.
+    """
 
     call: Callable[..., Any]
+    where: str = "the function"
+    columns: Mapping[str, str] = field(default_factory=dict)
+    state: TrainerState = NO_TRAINING
+    log: Log = field(default_factory=Log)
+    known: set[str] = field(default_factory=set, compare=False)
+    parameters: Parameters = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Read the signature; RewardError if the function cannot be called by name."""
+        object.__setattr__(self, "parameters", read_parameters(self.call, self.where))
 
     def __call__(self, samples: Sequence[Sample]) -> Any:
-        """Return what the function returns for the posts and the completions."""
-        return self.call([sample.post for sample in samples], [sample.completion for sample in samples])
+        """Return what the function returns: for a batch as it is, else a list of a value for each sample."""
+        self.check_parameters(columns_of(samples))
+        if self.parameters.answer is not None:
+            rows = self._rows(samples)
+            values = [self._one(*pair) for pair in zip(samples, rows, strict=True)]
+            return [self._figure(value) for value in _settled(values)]
+        value = self._invoke(self._lists(samples))
+        return _settled([value])[0]
+
+    def at(self, state: TrainerState, log: Log) -> Function:
+        """Return the function at a step of a training, with a place for what it logs."""
+        return replace(self, state=state, log=log)
+
+    def begin(self, samples: Sequence[Sample]) -> Any:
+        """Let an async function begin on a batch; what is returned waits for it, and scores other batches anew."""
+        if not inspect.iscoroutinefunction(inspect.unwrap(self.call)) or self.parameters.answer is not None:
+            return self
+
+        async def work() -> Any:
+            return await self._invoke(self._lists(samples))
+
+        self.check_parameters(columns_of(samples))
+        begun = asyncio.run_coroutine_threadsafe(work(), _loop())
+        return lambda batch: begun.result() if len(batch) == len(samples) else self(batch)
+
+    def told(self, samples: Sequence[Sample]) -> str:
+        """Return in which shape the function was given completions, for who looks for what went wrong."""
+        if isinstance(_completion(samples[0], self._shape), str):
+            return "Its completions were texts (lists of messages come from rows with messages)."
+        return "Its completions were lists of messages."
+
+    def check_parameters(self, columns: Collection[str]) -> None:
+        """Refuse, by name, what the function needs and rows with these columns do not give."""
+        columns = {*columns, *self.known}
+        known = {*columns, *(name for name, column in self.columns.items() if column in columns)}
+        for name, column in self.columns.items():
+            if column not in columns:
+                raise RewardError(
+                    f"{self.where}: its parameter {name!r} is to get the column {column!r}, which the rows have not.",
+                    did_you_mean(column, columns),
+                )
+        for name in self.parameters.missing(known):
+            beside = f"beside {', '.join(self.parameters.given)}"
+            hint = f"The rows have no columns {beside}; rsoup rewards takes --column {name}=VALUE."
+            if columns:
+                hint = (
+                    f"The rows have {', '.join(sorted(columns))} {beside}; columns: {{{name}: ONE OF THEM}} gives one."
+                )
+            raise RewardError(f"{self.where}: nothing gives its parameter {name!r}.", hint)
+        answer = self.parameters.answer
+        if answer == "response" and answer in columns:
+            raise RewardError(
+                f"{self.where}: its parameter 'response' may be the completion or the column of the rows.",
+                "Call it completion if it is to be the completion, or name completions as well.",
+            )
+        self.known.update(columns)
+
+    @property
+    def _shape(self) -> Shape | None:
+        return self.parameters.shape or (None if self.parameters.answer is None else "texts")
+
+    def _invoke(self, values: Mapping[str, Any]) -> Any:
+        wanted = self.parameters.names
+        arguments = {name: values[name] for name in wanted if name in values}
+        if self.parameters.in_order:  # those after one that keeps its default keep theirs
+            return self.call(*(values[name] for name in takewhile(values.__contains__, wanted)))
+        if self.parameters.rest:
+            arguments |= {name: value for name, value in values.items() if name not in {*wanted, *ROW_ONLY}}
+        return self.call(**arguments)
+
+    def _lists(self, samples: Sequence[Sample]) -> dict[str, Any]:
+        """Return what a function of a batch may ask for, by name."""
+        rows = self._rows(samples)
+        values: dict[str, Any] = {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
+        shape = self._shape
+        return {
+            **values,
+            "prompts": [_prompt(sample, shape) for sample in samples],
+            "completions": [_completion(sample, shape) for sample in samples],
+            "completion_ids": [list(sample.tokens) for sample in samples],
+            "trainer_state": self.state,
+            "log_extra": self.log.extra,
+            "log_metric": self.log.metric,
+        }
+
+    def _rows(self, samples: Sequence[Sample]) -> list[dict[str, Any]]:
+        """Return the columns of each row, under the parameters' names as well; None where a row lacks one."""
+        rows = [_columns(sample) for sample in samples]
+        names = sorted({*self.known, *(name for row in rows for name in row)})
+        full = [{name: row.get(name) for name in names} for row in rows]
+        return [{**row, **{name: row[column] for name, column in self.columns.items()}} for row in full]
+
+    def _one(self, sample: Sample, row: Mapping[str, Any]) -> Any:
+        """Score a single sample; its completion is a text, unless the annotation says messages."""
+        assert self.parameters.answer is not None
+        values: dict[str, Any] = {"extra_info": {}} if self.parameters.answer == "solution_str" else {}
+        values |= row
+        shape = self._shape
+        return self._invoke(
+            {
+                **values,
+                self.parameters.answer: _completion(sample, shape),
+                "prompt": _prompt(sample, shape),
+                "trainer_state": self.state,
+                "log_metric": self.log.metric,
+            }
+        )
+
+    def _figure(self, value: Any) -> Any:
+        """Return the score of a result; the other figures beside verl's ``score`` are logged."""
+        if not isinstance(value, Mapping):
+            return value
+        if "score" not in value:
+            raise RewardError(
+                f"{self.where}: returned a mapping without 'score', of {', '.join(map(repr, value))}.",
+                "Return a number, or a mapping with score and further figures.",
+            )
+        for name, figure in value.items():
+            if name != "score" and isinstance(figure, (bool, int, float)):
+                self.log.metric(name, figure)
+        return value["score"]
 
 
-def load_function(where: str) -> Function:
-    """Import ``module:function`` or ``path/to/file.py:function``."""
-    source, _, attribute = where.rpartition(":")
-    hint = "Write module:function or path/to/file.py:function."
-    if not source:
-        raise RewardError(f"{where}: is not a function.", hint)
-    try:
-        with redirect_stdout(sys.stderr):
-            module = _import_file(Path(source)) if source.endswith(".py") else _import_module(source)
-    except FileNotFoundError as problem:
-        raise RewardError(f"{where}: there is no file {source}.", "Check the path.") from problem
-    except ModuleNotFoundError as problem:
-        raise RewardError(f"{where}: cannot be imported ({problem}).", hint) from problem
-    except (Exception, SystemExit) as problem:
-        raise RewardError(
-            f"{where}: importing it raised {type(problem).__name__}: {first_line(problem)}.", f"Mend {source}."
-        ) from problem
-    function = getattr(module, attribute, None)
-    if not callable(function):
-        raise RewardError(f"{where}: {source} has no function {attribute}.", hint)
-    return Function(function)
+def columns_of(samples: Iterable[Sample]) -> set[str]:
+    """Return the names of the columns that rows give to functions."""
+    return {name for sample in samples for name in _columns(sample)}
 
 
-def _import_module(name: str) -> Any:
-    search_working_folder()
-    return importlib.import_module(name)
+def check_functions(scorers: Iterable[Any], samples: Sequence[Sample]) -> None:
+    """Refuse functions among some scorers that need what no column of the samples' rows gives."""
+    columns = columns_of(samples)
+    for scorer in scorers:
+        if isinstance(scorer, Function):
+            scorer.check_parameters(columns)
 
 
-def _import_file(path: Path) -> Any:
-    path = path.expanduser().resolve()
-    if not path.is_file():
-        raise FileNotFoundError(path)
-    if str(path.parent) not in sys.path:  # a file may import its neighbours
-        sys.path.append(str(path.parent))
-    name = f"rsoup_reward_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up there
-    spec.loader.exec_module(module)
-    return module
+def _columns(sample: Sample) -> dict[str, Any]:
+    """Return a row's columns; ``ground_truth``, where it is none of them, is verl's or the reference answer."""
+    columns = dict(sample.columns)
+    if "ground_truth" not in columns:
+        model = columns.get("reward_model")
+        if isinstance(model, Mapping) and "ground_truth" in model:
+            columns["ground_truth"] = model["ground_truth"]
+        elif sample.reference is not None:
+            columns["ground_truth"] = sample.reference
+    return columns
+
+
+def _prompt(sample: Sample, shape: Shape | None) -> Any:
+    if shape == "texts" or (shape is None and sample.messages is None):
+        return sample.post
+    messages = sample.messages if sample.messages is not None else ({"role": "user", "content": sample.post},)
+    return [dict(message) for message in messages]
+
+
+def _completion(sample: Sample, shape: Shape | None) -> Any:
+    if shape == "texts" or (shape is None and sample.messages is None):
+        return sample.completion
+    return [{"role": "assistant", "content": sample.completion}]
+
+
+@cache
+def _loop() -> asyncio.AbstractEventLoop:
+    """Return the event loop of all async rewards: it stays, as connections that they keep belong to it."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="async rewards", daemon=True).start()
+    return loop
+
+
+def _settled(values: list[Any]) -> list[Any]:
+    """Return values, those that are awaitable all awaited together."""
+    waiting = {place: value for place, value in enumerate(values) if inspect.isawaitable(value)}
+    if not waiting:
+        return values
+    found = asyncio.run_coroutine_threadsafe(_together(list(waiting.values())), _loop()).result()
+    for place, value in zip(waiting, found, strict=True):
+        values[place] = value
+    return values
+
+
+async def _together(values: list[Awaitable[Any]]) -> list[Any]:
+    return list(await asyncio.gather(*values))
+
+
+def load_function(where: str, columns: Mapping[str, str] = NO_COLUMNS) -> Function:
+    """Import ``module:function`` or ``path/to/file.py:function``, which may be a callable object or a class of such."""
+    return Function(import_callable(where), where, columns)

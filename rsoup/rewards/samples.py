@@ -28,7 +28,7 @@ class Sample:
 
     def key(self) -> str:
         """Return a short hash of all that a reward may read."""
-        row = repr([sorted(self.columns.items()), self.messages])
+        row = repr([sorted(self.columns.items()), self.messages, self.tokens])
         return sha256_json([self.post, self.completion, self.reference, row])[:24]
 
 

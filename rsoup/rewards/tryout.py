@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import stats
 
-from rsoup.errors import ModelError, RecipeError
+from rsoup.errors import ModelError, RecipeError, RewardError
 from rsoup.progress import Progress
 from rsoup.recipe import Recipe, RewardSection
+from rsoup.rewards.functions import NO_TRAINING, Function, check_functions, columns_of
+from rsoup.rewards.logs import Log
 from rsoup.rewards.samples import Sample, sample_of
-from rsoup.rewards.scoring import Scorer, make_scorer, score
+from rsoup.rewards.scoring import Scorer, make_scorer, mean_of, score
 from rsoup.tasks import Task, resolve_task
 from rsoup.tasks.loading import Example, Examples, Rows, read_rows
 from rsoup.tasks.prompts import make_examples
@@ -28,19 +32,57 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Trial:
-    """The score of one completion and, of a classifier, what was read."""
+    """The score of a sample (None: the reward does not apply) and, of a classifier, what was read.
 
-    score: float
-    reading: Read | None
+    Of a function: the parameters that it was given, and what it told beside.
+    """
+
+    sample: Sample
+    score: float | None
+    reading: Read | None = None
+    parameters: Sequence[str] = ()
+    told: Mapping[str, Any] = field(default_factory=dict)
 
 
-def try_reward(name: str, section: RewardSection, prompt: str, completion: str) -> Trial:
-    """Score one completion of a post with a reward."""
+def try_reward(name: str, section: RewardSection, *samples: Sample) -> Trial:
+    """Score one completion with a reward; several samples are ways to read one, of which the first that works counts.
+
+    A function that does not say in which shape it takes completions, and fails on texts, gets messages.
+    """
     scorer = make_scorer(name, section)
-    sample = Sample(prompt, completion)
-    value = float(score(name, scorer, [sample])[0])
-    read = getattr(scorer, "read", None)
-    return Trial(value, read(sample) if read is not None else None)
+    if not isinstance(scorer, Function):
+        read = getattr(scorer, "read", None)
+        return Trial(samples[0], _single(name, scorer, samples[0]), read(samples[0]) if read is not None else None)
+    scorer.check_parameters(columns_of(samples))
+    try:
+        return _first_that_works(name, scorer, samples)
+    except RewardError as problem:
+        if problem.__cause__ is None or scorer.parameters.shape is not None:  # it returned what is no score
+            raise
+        chats = [replace(own, messages=({"role": "user", "content": own.post},)) for own in samples]
+        try:
+            return _first_that_works(name, scorer, chats)
+        except RewardError:
+            raise problem from problem.__cause__
+
+
+def _first_that_works(name: str, function: Function, samples: Sequence[Sample]) -> Trial:
+    for sample in samples[:-1]:
+        with suppress(RewardError):
+            return _try_function(name, function, sample)
+    return _try_function(name, function, samples[-1])
+
+
+def _try_function(name: str, function: Function, sample: Sample) -> Trial:
+    log = Log()
+    value = _single(name, function.at(NO_TRAINING, log), sample)
+    there = {*function.parameters.given, *function.columns, *columns_of([sample])}
+    given = [one for one in function.parameters.names if one in there]
+    return Trial(sample, value, None, given, {**log.means(), **log.first()})
+
+
+def _single(name: str, scorer: Scorer, sample: Sample) -> float | None:
+    return mean_of(score(name, scorer, [sample]))
 
 
 @dataclass(frozen=True)
@@ -48,9 +90,11 @@ class RewardCheck:
     """What a reward makes of a recipe's answers: the mean and the spread of all scores, texts scored in a second.
 
     ``preferred`` is the share of posts whose own answer scores better than another post's (a tie counts half) with its
-    standard error; None without reference answers.
+    standard error; None without reference answers. ``scored`` is the number of scores: a reward need not apply to all
+    answers, and where it applies to none its figures are NaN.
     """
 
+    scored: int
     mean: float
     deviation: float
     least: float
@@ -104,7 +148,9 @@ def check_rewards(recipe: Recipe, count: int, progress: Progress) -> Check:
     scores: dict[str, np.ndarray] = {}
     checks: dict[str, RewardCheck] = {}
     for name, section in recipe.rewards.items():
-        scores[name], seconds = _score(name, make_scorer(name, section), samples)
+        scorer = make_scorer(name, section)
+        check_functions([scorer], samples)
+        scores[name], seconds = _score(name, scorer, samples)
         lower = section.direction == "minimize"
         checks[name] = _summary(scores[name], seconds, judged=bool(with_reference), lower=lower)
         progress.advance(name)
@@ -123,7 +169,7 @@ def _first_prompt(
     except ModelError as problem:
         return None, (
             *Examples((), found.dropped, said=found.said).remarks("held-out"),
-            f"No prompt: {problem.message}",
+            f"No prompt is shown: {problem.message}",
         )
     examples, refused = make_examples(task, tokenizer, chosen, recipe.seed)
     dropped = Counter(found.dropped) + refused
@@ -149,14 +195,19 @@ def _score(name: str, scorer: Scorer, samples: Sequence[Sample]) -> tuple[np.nda
 
 def _summary(values: np.ndarray, seconds: float, *, judged: bool, lower: bool = False) -> RewardCheck:
     """Return what the scores (2, n) of own and other answers come to; ``lower`` scores may be the better ones."""
-    own, other = values
+    own, other = values[:, ~np.isnan(values).any(axis=0)]
     wins = ((own < other) if lower else (own > other)) + 0.5 * (own == other)
+    there = values[~np.isnan(values)]
+    several = len(there) > 1
     return RewardCheck(
-        mean=float(values.mean()),
-        deviation=float(values.std(ddof=1)),
-        least=float(values.min()),
-        most=float(values.max()),
-        preferred=(float(wins.mean()), float(wins.std(ddof=1) / np.sqrt(len(wins)))) if judged else None,
+        scored=len(there),
+        mean=float(there.mean()) if several else math.nan,
+        deviation=float(there.std(ddof=1)) if several else math.nan,
+        least=float(there.min(initial=math.inf)) if several else math.nan,
+        most=float(there.max(initial=-math.inf)) if several else math.nan,
+        preferred=(float(wins.mean()), float(wins.std(ddof=1) / np.sqrt(len(wins))))
+        if judged and len(wins) > 1
+        else None,
         per_second=values.size / seconds,
     )
 
@@ -167,7 +218,9 @@ def correlations(scores: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]
 
 
 def _spearman(one: np.ndarray, other: np.ndarray) -> float:
-    if np.ptp(one) == 0 or np.ptp(other) == 0:
+    both = ~np.isnan(one) & ~np.isnan(other)
+    one, other = one[both], other[both]
+    if len(one) < 2 or np.ptp(one) == 0 or np.ptp(other) == 0:
         return float("nan")
     return float(stats.spearmanr(one, other).statistic)
 
@@ -177,7 +230,9 @@ def remarks(check: Check, names: Sequence[str]) -> list[str]:
     said = list(check.said)
     for name in names:
         reward = check.rewards[name]
-        if reward.deviation == 0:
+        if reward.scored < 2:
+            said.append(f"{name} applies to {reward.scored} of these answers: rows lack what it reads.")
+        elif reward.deviation == 0:
             said.append(f"{name} gives every answer the same score.")
         elif reward.preferred is not None and reward.preferred[0] < 0.5 - 2 * reward.preferred[1]:
             said.append(f"{name} prefers the answers to other posts: its direction, sign or format may be wrong.")
@@ -187,4 +242,8 @@ def remarks(check: Check, names: Sequence[str]) -> list[str]:
         said.append(
             f"Scores of {large} vary much more than those of {small}: equal weights in morl would not mean equal."
         )
-    return said
+    return said + [
+        f"{name} applies to {check.rewards[name].scored} of {2 * check.rows} answers."
+        for name in names
+        if 1 < check.rewards[name].scored < 2 * check.rows
+    ]

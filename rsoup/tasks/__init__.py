@@ -34,6 +34,7 @@ from typing import Any
 
 from rsoup.errors import RecipeError, did_you_mean
 from rsoup.recipe import ResponseRule, TaskSection
+from rsoup.tasks.gym import SETTINGS, gym_source
 from rsoup.tasks.rows import (
     REVIEW,
     RowReader,
@@ -188,13 +189,15 @@ TASKS = {
 
 def resolve_task(section: TaskSection) -> Task:
     """Fill a recipe's task section with the settings of the bundled task it names, if any, and the defaults."""
-    parts = {"dataset", "config", "split", "eval_config", "eval_split"}
-    given = {key: value for key, value in section.model_dump(exclude=parts).items() if value is not None}
+    elsewhere = {"dataset", "config", "split", "eval_config", "eval_split", "gym", "gym_config", "gym_size"}
+    given = {key: value for key, value in section.model_dump(exclude=elsewhere).items() if value is not None}
     if "eval_share" not in section.model_fields_set:
         del given["eval_share"]
     if section.prefix is not None:
         given["prefix"] = tuple(section.prefix) if section.prefix else None
-    if section.name is not None:
+    if section.gym is not None:
+        base = _gym_settings(section)
+    elif section.name is not None:
         base = _bundled_settings(section)
     elif section.dataset is not None:
         raise RecipeError("task.dataset: is for a bundled task, and task.name is not given.", "Set task.name as well.")
@@ -240,6 +243,18 @@ def _with_parts(task: Task, section: TaskSection) -> Task:
 def _named(part: Part, name: str | None, config: str | None) -> Part:
     part = replace(part, config=config or part.config)
     return part if name is None else replace(part, names=(name,), told=True)
+
+
+def _gym_settings(section: TaskSection) -> dict[str, Any]:
+    """Return the settings of a task of reasoning-gym."""
+    for key in ("name", "dataset", "data", "eval_data"):
+        if getattr(section, key) is not None:
+            raise RecipeError(f"task.{key}: is given, and task.gym makes rows of its own.", "Leave one of them out.")
+    if "size" in section.gym_config:
+        raise RecipeError("task.gym_config: the size is not part of it.", "Set task.gym_size.")
+    assert section.gym is not None
+    data = gym_source(section.gym, section.gym_config, section.gym_size)
+    return {"name": section.gym, "data": data, **SETTINGS}
 
 
 def _bundled_settings(section: TaskSection) -> dict[str, Any]:

@@ -18,7 +18,6 @@ __all__ = [
     "Examples",
     "Rows",
     "Split",
-    "check_rows",
     "load_examples",
     "posts_sha256",
     "read_rows",
@@ -59,13 +58,6 @@ class Examples:
         if self.without_reference:
             said.append(f"{self.without_reference} {what} rows have no reference answer for their prompt to end with.")
         return said
-
-
-def check_rows(task: Task, tokenizer: Any, seed: int) -> None:
-    """Raise DataError if a split has no usable rows, or no prompt can be made of them, or the splits are unlike."""
-    splits: tuple[Split, ...] = ("train", "test")
-    for split in splits:
-        make_examples(task, tokenizer, _rows(task, split).rows, seed, most=1)
 
 
 def _rows(task: Task, split: Split) -> Rows:

@@ -155,7 +155,9 @@ def head_of(tokenizer: Any) -> list[int]:
     """Return the tokens that a tokenizer puts before any text."""
     bare, whole = (tokenizer(PROBE, add_special_tokens=special)["input_ids"] for special in (False, True))
     places = range(len(whole) - len(bare) + 1)
-    start = next((place for place in places if whole[place : place + len(bare)] == bare), 0)
+    start = next((place for place in places if whole[place : place + len(bare)] == bare), None)
+    if start is None:  # the text itself is cut in another way after them
+        start = int(whole[:1] == [tokenizer.bos_token_id])
     return list(whole[:start])
 
 

@@ -161,14 +161,10 @@ def _refuse_shape(
     """Raise DataError if the rows of a source lack the column that is asked, or have no shape that is known."""
     if task.column is not None and there[task.column]:
         return
-    if task.read is None and task.column is None:
-        if NO_SHAPE not in dropped:
-            return
-        raise DataError(
-            f"{source}: its rows have no shape that rsoup knows, such as messages or prompt.",
-            f"Set task.column to the column that holds the prompt: {', '.join(columns)}.",
-        )
-    what = f", and not the shape that the task {task.name} reads" if task.read else ""
+    if task.read is None and task.column is None and NO_SHAPE not in dropped:
+        return
+    what = ", and no other shape that rsoup knows (messages, prompt, ...)" if task.column is None else ""
+    what = f", and not the shape that the task {task.name} reads" if task.read else what
     raise DataError(
         f"{source}: has no column {task.column or 'post'!r}{what}.",
         f"Set task.column. {did_you_mean(task.column or 'post', columns)}",
@@ -245,7 +241,7 @@ def _reading(task: Task, row: Mapping[str, Any]) -> _Reading:
         raise UnusableRow(f"no column {missing!r}" if missing else NO_SHAPE)
     if shape.system and not shape.talks and task.chat is False:
         shape = replace(shape, system=None)
-    return _Reading(lambda other: _read_shape(task, shape, other), shape.said(task.reference))
+    return _Reading(lambda other: _read_shape(task, shape, other), shape.said(task.column, task.reference))
 
 
 def _read_shape(task: Task, shape: Shape, row: Mapping[str, Any]) -> Row:

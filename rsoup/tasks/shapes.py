@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from rsoup.tasks.plain import as_text, plain
@@ -37,7 +37,8 @@ class Question:
 class Shape:
     """How rows are read, what they are called in a remark, and where their reference comes from.
 
-    ``prompts`` are the columns whose name asks for this shape; ``usual`` is one of which nothing has to be said.
+    ``prompts`` are the columns whose name asks for this shape; ``talks`` means that rows are conversations, ``joined``
+    that a prompt is more or less than one of these columns, ``usual`` that nothing has to be said.
     """
 
     rows: str
@@ -46,11 +47,13 @@ class Shape:
     reference: str | None = None
     system: str | None = None
     talks: bool = False
+    joined: bool = False
     usual: bool = False
 
-    def said(self, reference: str | None) -> str | None:
-        """Return a remark on how rows are read; ``reference`` is the column that the recipe names for it."""
-        if self.usual:
+    def said(self, column: str | None, reference: str | None) -> str | None:
+        """Return a remark on how rows are read, unless the recipe, which may name columns, says all of it."""
+        found = self.talks or self.system or self.joined
+        if self.usual or (column is not None and not found and (reference or not self.reference)):
             return None
         source = reference or self.reference
         answer = f"the reference is {source}" if source else "they have no reference answer"
@@ -106,8 +109,7 @@ def recognise(row: Mapping[str, Any], column: str | None) -> Shape | None:
     for recogniser in shapes:
         shape = recogniser(row)
         if shape is not None and (column is None or column in shape.prompts):
-            plainly = column is not None and not (shape.reference or shape.system or shape.talks)
-            return replace(shape, usual=plainly)
+            return shape
     return None if column is None or lookup(row, column) is MISSING else _of_column(row, column)
 
 
@@ -149,7 +151,15 @@ def _verl(row: Mapping[str, Any]) -> Shape | None:
         truth = lookup(row, "reward_model.ground_truth")
         return Question(_open_prompt(_value(row, "prompt")), None if truth is MISSING else answer_of(truth))
 
-    return Shape("verl's (prompt, reward_model)", read, ("prompt",), "reward_model.ground_truth")
+    return _about_prompt(row, "verl's (prompt, reward_model)", read, "reward_model.ground_truth")
+
+
+def _about_prompt(
+    row: Mapping[str, Any], rows: str, read: Callable[[Mapping[str, Any]], Question], reference: str
+) -> Shape:
+    """Return a shape whose column prompt is a text or a conversation."""
+    talks = _is_conversation(row["prompt"])
+    return Shape(rows, read, ("prompt",), reference, _system(row, talks=talks), talks)
 
 
 def _open_prompt(value: Any) -> str | Messages:
@@ -167,11 +177,11 @@ def _pairs(row: Mapping[str, Any]) -> Shape | None:
     if "chosen" not in row or "rejected" not in row:
         return None
     if "prompt" in row and (_is_conversation(row["prompt"]) or not _is_conversation(row["chosen"])):
-        return Shape("pairs of answers (prompt, chosen, rejected)", _read_pair, ("prompt",), "the chosen answer")
+        return _about_prompt(row, "pairs of answers (prompt, chosen, rejected)", _read_pair, "the chosen answer")
     talks = _is_conversation(row["chosen"])
     rows = "pairs of answers (chosen, rejected) that begin with their prompt"
     system = _system(row, talks=talks) if talks else None
-    return Shape(rows, _read_implicit, ("chosen", "rejected"), "the rest of the chosen one", system, talks)
+    return Shape(rows, _read_implicit, ("chosen", "rejected"), "the rest of the chosen one", system, talks, True)
 
 
 def _read_pair(row: Mapping[str, Any]) -> Question:
@@ -218,7 +228,7 @@ def _answered(row: Mapping[str, Any]) -> Shape | None:
         unwanted = row.get("label") is False  # of TRL's unpaired preferences
         return Question(_open_prompt(_value(row, "prompt")), None if unwanted else answer_of(_value(row, "completion")))
 
-    return Shape("prompts with answers (prompt, completion)", read, ("prompt",), "completion")
+    return _about_prompt(row, "prompts with answers (prompt, completion)", read, "completion")
 
 
 def _conversations(row: Mapping[str, Any]) -> Shape | None:
@@ -244,7 +254,8 @@ def _instructions(row: Mapping[str, Any]) -> Shape | None:
         return Question(text, answer_of(row.get(answer)) if answer else None)
 
     columns = ", ".join(name for name in ("instruction", context, answer) if name)
-    return Shape(f"instructions ({columns})", read, ("instruction",), answer, _system(row, talks=False))
+    system = _system(row, talks=False)
+    return Shape(f"instructions ({columns})", read, ("instruction",), answer, system, joined=context is not None)
 
 
 def _prompts(row: Mapping[str, Any]) -> Shape | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rsoup.errors import DataError, did_you_mean, first_line
 from rsoup.hub import hub_trouble
 from rsoup.tasks.forms import KNOWN, reader_of
+from rsoup.tasks.gym import SCHEME, gym_rows
 
 if TYPE_CHECKING:
     from rsoup.tasks import Part
@@ -24,7 +25,9 @@ _CONFIGURATIONS = re.compile(
 
 
 def open_rows(source: str, part: Part) -> Iterable[Any]:
-    """Return the rows of a split of a file, a folder or a hub id."""
+    """Return the rows of a split of a file, a folder, a task of reasoning-gym or a hub id."""
+    if source.startswith(SCHEME):
+        return gym_rows(source)
     path = Path(source).expanduser()
     reader = reader_of(path)
     if path.is_file():

@@ -64,6 +64,8 @@ def _model(folder: Path, source: str, recipe: Recipe, index: int) -> Path:
 
 def _small_task(section: TaskSection, folder: Path) -> TaskSection:
     """Return the task with made-up rows in the shape of its data, unless these are on this machine."""
+    if section.gym is not None:
+        return section.model_copy(update={"gym_size": min(section.gym_size, 4 * PROMPTS), "eval_share": 0.5})
     task = resolve_task(section)
     there = [source is None or Path(source).expanduser().exists() for source in (task.data, task.eval_data)]
     if all(there):

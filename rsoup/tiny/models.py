@@ -21,6 +21,7 @@ from transformers import (
 from rsoup.errors import ModelError, first_line
 from rsoup.files import sha256_json, whole_folder
 from rsoup.models.bundled import BUNDLED
+from rsoup.models.targets import lora_targets, order_targets
 from rsoup.recipe import LoraSection, RewardSection, TaskSection
 from rsoup.rewards import JUDGES
 from rsoup.tasks import resolve_task
@@ -106,15 +107,18 @@ def build_adapter(folder: Path, policy: Path, lora: LoraSection, seed: int) -> P
     if folder.is_dir():
         return folder
     torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_pretrained(policy)
     config = LoraConfig(
         r=lora.r,
         lora_alpha=lora.alpha,
-        target_modules=lora.target_modules,
         init_lora_weights=False,
         task_type="CAUSAL_LM",
+        **lora_targets(lora, model),
     )
     with whole_folder(folder) as partial:
-        get_peft_model(AutoModelForCausalLM.from_pretrained(policy), config).save_pretrained(partial)
+        peft = get_peft_model(model, config)
+        order_targets(config)
+        peft.save_pretrained(partial)
     return folder
 
 

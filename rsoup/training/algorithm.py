@@ -24,8 +24,8 @@ def alone(value: Tensor) -> Tensor:
 
 
 def masked_mean(values: Tensor, mask: Tensor, total: Sum = alone) -> Tensor:
-    """Return the mean over the tokens that exist, in all processes that ``total`` sums over."""
-    return total((values * mask).sum()) / total(mask.sum())
+    """Return the mean over the tokens that exist, in all processes that ``total`` sums over; 0 if there are none."""
+    return total((values * mask).sum()) / total(mask.sum()).clamp(min=1)
 
 
 def token_rewards(scores: Tensor, logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor, kl_coef: float) -> Tensor:

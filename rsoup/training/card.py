@@ -43,7 +43,10 @@ def training_card(recipe: Recipe, provenance: dict[str, Any], metrics: Path | No
 def _score_table(metrics: Path) -> list[str]:
     """Return the mean scores of the first and the last step's completions as a Markdown table."""
     steps = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
-    rows = [
-        f"| {name} | {steps[0]['scores'][name]:.3f} | {steps[-1]['scores'][name]:.3f} |" for name in steps[0]["scores"]
-    ]
+    first, last = steps[0]["scores"], steps[-1]["scores"]
+    rows = [f"| {name} | {_cell(first[name])} | {_cell(last[name])} |" for name in first]
     return ["| score while training | first step | last step |", "|---|---|---|", *rows]
+
+
+def _cell(mean: float | None) -> str:
+    return "-" if mean is None else f"{mean:.3f}"

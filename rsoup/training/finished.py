@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from rsoup.adapters import read_adapter
@@ -11,6 +11,7 @@ from rsoup.adapters.reading import PROVENANCE_FILE, WEIGHTS_FILE
 from rsoup.errors import AdapterError, RecipeError
 from rsoup.files import read_json, sha256_file, sha256_json
 from rsoup.resolve import Resolved
+from rsoup.rewards import reads_rows
 from rsoup.training.checkpoint import list_checkpoints, read_state
 from rsoup.training.folders import adapter_folder, checkpoint_folder, trajectory_folder
 from rsoup.training.writing import SCHEMA, lowered_rewards
@@ -52,8 +53,16 @@ def training_fingerprint(resolved: Resolved, weights: Mapping[str, float]) -> st
             "training": recipe.training.model_dump(exclude=IMMATERIAL),
             "generation": recipe.generation.model_dump(),
             "seed": recipe.seed,
+            **_rows_read(resolved, used),
         }
     )
+
+
+def _rows_read(resolved: Resolved, used: Iterable[str]) -> dict[str, str]:
+    """Return a hash of all columns of the training rows, where a reward reads more of them than the post."""
+    if not any(reads_rows(name, resolved.recipe.rewards[name]) for name in used):
+        return {}
+    return {"rows": resolved.training_columns_sha256}
 
 
 def is_trained(resolved: Resolved, name: str, weights: Mapping[str, float]) -> bool:

@@ -14,7 +14,8 @@ from rsoup.errors import RsoupError
 from rsoup.models.sampling import generator_for
 from rsoup.progress import Progress
 from rsoup.recipe import GenerationSection, TrainingSection
-from rsoup.rewards.scoring import Scorer
+from rsoup.rewards.functions import TrainerState
+from rsoup.rewards.scoring import Scorer, mean_of
 from rsoup.tasks.loading import Example
 from rsoup.training.algorithm import adapted_kl_coef
 from rsoup.training.checkpoint import Checkpoint, TrainingState, keeping, list_checkpoints, load_checkpoint
@@ -80,12 +81,19 @@ def train(
             draws = draw_numbers(training, generation, random).of(own)
             with saving_failed_sample(folder, state.step + 1):
                 rollout = collect(
-                    policy, [batch[index] for index in own], objective.scorers, training, generation, draws, team
+                    policy,
+                    [batch[index] for index in own],
+                    objective.scorers,
+                    training,
+                    generation,
+                    draws,
+                    team,
+                    TrainerState(state.step, training.steps),
                 )
             seen = see(rollout, state, team)
             rewards = _rewards(rollout, objective, seen.running, training)
             losses = update(policy, optimizer, rollout, torch.from_numpy(rewards), training, state.kl_coef, team)
-            figures = {"reward": float(team.gather(rewards).mean()), "kl_coef": state.kl_coef, **losses}
+            figures = {"reward": mean_of(team.gather(rewards)), "kl_coef": state.kl_coef, **losses}
             seconds = time.perf_counter() - began
             state = _advanced(state, seen, training, seconds)
             log({"step": state.step, **seen.metrics, **figures, "seconds": round(state.seconds, 3)})
@@ -103,7 +111,7 @@ def train(
 def _rewards(
     rollout: Rollout, objective: Objective, running: Mapping[str, Running], training: TrainingSection
 ) -> np.ndarray:
-    """Return what each of this process's completions earns, before the KL penalty. (P * G,)."""
+    """Return what each of this process's completions earns, before the KL penalty. (P * G,); NaN: no reward applies."""
     scores = objective_scores(rollout.scores, objective.weights, running, training, objective.minimized)
     missing = ~rollout.ended.flatten().cpu().numpy()
     return np.asarray(scores - training.missing_eos_penalty * missing)

@@ -13,6 +13,8 @@ import numpy as np
 
 from rsoup.errors import FailedSampleError, RewardError
 from rsoup.files import write_json, write_text
+from rsoup.rewards.logs import Log
+from rsoup.rewards.scoring import mean_of
 from rsoup.training.algorithm import masked_mean
 from rsoup.training.checkpoint import TrainingState
 from rsoup.training.rollout import Rollout
@@ -42,7 +44,10 @@ def see(rollout: Rollout, state: TrainingState, team: Team) -> Seen:
     lengths = team.gather(rollout.mask.sum(-1).flatten().cpu().numpy())
     entropy = -masked_mean(rollout.thoughts.logprobs.detach(), rollout.mask, team.total)
     metrics = {
-        "scores": {name: float(values.mean()) for name, values in scores.items()},
+        "scores": {name: mean_of(values) for name, values in scores.items()},
+        "scored": {name: scored(values) for name, values in scores.items()},
+        "sampled": len(kls),
+        **told(rollout.log, team),
         "kl": float(kls.mean()),
         "entropy": float(entropy),
         "completion_tokens": float(lengths.mean()),
@@ -76,24 +81,51 @@ def logging(folder: Path, steps: int, team: Team) -> Iterator[Callable[[Mapping[
             file.write(json.dumps(line) + "\n")
             file.flush()
             scores = {f"score/{name}": value for name, value in line["scores"].items()}
-            numbers = {name: value for name, value in line.items() if isinstance(value, (int, float))}
-            team.log({**scores, **numbers}, line["step"])
+            logged = {f"logged/{name}": value for name, value in line.get("logged", {}).items()}
+            numbers = {**scores, **logged, **line}.items()
+            team.log({name: value for name, value in numbers if isinstance(value, (int, float))}, line["step"])
 
         yield log
 
 
 def note(metrics: Mapping[str, Any], speed: float) -> str:
     """Return a step in a few words; ``speed`` is in tokens per second."""
-    scores = " ".join(f"{name} {value:.2f}" for name, value in metrics["scores"].items())
+    scores = " ".join(_noted(name, metrics) for name in metrics["scores"])
     kl = "" if metrics["kl"] is None else f" kl {metrics['kl']:.1f}"
     unfinished = f" unfinished {metrics[UNFINISHED]:.0%}" if metrics.get(UNFINISHED) else ""
     return f"{scores}{kl}{unfinished} {speed:.0f} tok/s"
 
 
+def _noted(name: str, metrics: Mapping[str, Any]) -> str:
+    """Return a mean score, and how many completions the reward applied to if not to all."""
+    value, count = metrics["scores"][name], metrics["scored"][name]
+    part = "" if count == metrics["sampled"] else f" ({count} of {metrics['sampled']})"
+    return f"{name} {'-' if value is None else f'{value:.2f}'}{part}"
+
+
 def shown(step: int, text: str, scores: Mapping[str, np.ndarray]) -> str:
     """Return the first completion of a step and its scores."""
-    told = "  ".join(f"{name} {values[0]:.2f}" for name, values in scores.items())
-    return f"step {step}: {' '.join(text.split())!r}  {told}"
+    words = {name: "-" if np.isnan(values[0]) else f"{values[0]:.2f}" for name, values in scores.items()}
+    return f"step {step}: {' '.join(text.split())!r}  {'  '.join(f'{name} {word}' for name, word in words.items())}"
+
+
+def scored(values: np.ndarray) -> int:
+    """Return how many completions a reward applies to."""
+    return int(np.count_nonzero(~np.isnan(values)))
+
+
+def told(log: Log, team: Team) -> dict[str, Any]:
+    """Return what functions told beside scores: the mean of each figure over all processes; the first of each column.
+
+    Nothing where they told nothing.
+    """
+    means: dict[str, list[float]] = {}
+    for own in team.listed(log.means()):
+        for name, value in own.items():
+            means.setdefault(name, []).extend([] if value is None else [value])
+    logged = {name: float(np.mean(values)) if values else None for name, values in means.items()}
+    parts = {"logged": logged, "extra": log.first()}
+    return {name: part for name, part in parts.items() if part}
 
 
 @contextmanager

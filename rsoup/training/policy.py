@@ -8,16 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from peft import LoraConfig, PeftConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
-from peft.tuners.lora import LoraLayer
-from safetensors.torch import load_file
+from peft.tuners.lora import LoraLayer, ParamWrapper
 from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from rsoup.adapters import read_adapter
 from rsoup.adapters.reading import WEIGHTS_FILE
 from rsoup.errors import AdapterError, ModelError, first_line
+from rsoup.mixing.naming import NAMING_KEYS, named_as
 from rsoup.models.language_model import LanguageModel, folded
+from rsoup.models.layout import layout_of
+from rsoup.models.targets import lora_targets, order_targets
 from rsoup.recipe import LoraSection, TrainingSection
 
 
@@ -52,6 +56,7 @@ class Policy:
                 f"{language_model.name}: the adapter does not fit: {first_line(problem)}.",
                 "Set model.lora.target_modules to linear layers of this model.",
             ) from problem
+        order_targets(self.peft.peft_config["default"])
         self.peft.eval()  # the new layers come with their dropout on
         if not isinstance(language_model.head, nn.Linear) or isinstance(language_model.head, LoraLayer):
             raise ModelError(
@@ -125,7 +130,7 @@ class Policy:
             yield
             return
         layers = [module for module in self.peft.modules() if isinstance(module, LoraLayer)]
-        updates = ((layer.get_base_layer().weight, layer.get_delta_weight("default")) for layer in layers)
+        updates = ((_weight_of(layer), layer.get_delta_weight("default")) for layer in layers)
         with torch.no_grad(), folded(updates), self.peft.disable_adapter():
             yield
 
@@ -195,29 +200,51 @@ class Policy:
 
 def fresh_config(lora: LoraSection, language_model: LanguageModel) -> LoraConfig:
     """Return the PEFT configuration of a new adapter."""
+    if lora.target_parameters and lora.dropout:
+        raise ModelError(
+            "model.lora.target_parameters: PEFT has no dropout on bare parameters.", "Set model.lora.dropout to 0."
+        )
     return LoraConfig(
         r=lora.r,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=lora.target_modules,
         base_model_name_or_path=language_model.path,
         task_type="CAUSAL_LM",
+        **lora_targets(lora, language_model.model),
     )
 
 
 def read_start(language_model: LanguageModel, folder: Path) -> Policy:
-    """Return the policy that an adapter folder describes, with the folder's factors as its start."""
+    """Return the policy that an adapter folder describes, with the folder's factors as its start.
+
+    Its names may be those of another version, wrapper or file: they become the model's own.
+    """
     if not (folder / WEIGHTS_FILE).is_file():
         raise AdapterError(f"{folder}: is not an adapter: it has no {WEIGHTS_FILE}.", "Give a folder in PEFT's format.")
     config = PeftConfig.from_pretrained(folder)
-    if not isinstance(config, LoraConfig) or config.use_dora or config.bias != "none" or config.modules_to_save:
+    trains_more = ("use_dora", "modules_to_save", "trainable_token_indices", "lora_bias")
+    if (
+        not isinstance(config, LoraConfig)
+        or config.bias != "none"
+        or any(getattr(config, key, None) for key in trains_more)
+    ):
         raise AdapterError(
-            f"{folder}: only plain LoRA adapters can be continued (no DoRA, bias or modules_to_save).",
+            f"{folder}: only plain LoRA adapters can be continued (no DoRA, bias, trained tokens or modules_to_save).",
             "Start from a plain LoRA adapter, or leave model.start out.",
         )
+    given = read_adapter(folder)
+    adapter = named_as(given, layout_of(language_model))
+    for key in NAMING_KEYS if adapter is not given else ():
+        setattr(config, key, adapter.config.raw.get(key))
     config.inference_mode = False
     config.base_model_name_or_path = language_model.path
     policy = Policy(language_model, config)
-    policy.load_factors(load_file(folder / WEIGHTS_FILE), str(folder))
+    tensors = {name: torch.from_numpy(array.astype(np.float32)) for name, array in adapter.tensors().items()}
+    policy.load_factors(tensors, str(folder))
     policy.remember_start()
     return policy
+
+
+def _weight_of(layer: Any) -> nn.Parameter:
+    """Return the parameter that a layer of PEFT updates."""
+    return layer.get_param() if isinstance(layer, ParamWrapper) else layer.get_base_layer().weight

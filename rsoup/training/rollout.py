@@ -12,6 +12,8 @@ from torch import Tensor
 from rsoup.models.language_model import masked_tokens
 from rsoup.models.sampling import Completions, generator_for, sample
 from rsoup.recipe import GenerationSection, TrainingSection
+from rsoup.rewards.functions import NO_TRAINING, TrainerState
+from rsoup.rewards.logs import Log
 from rsoup.rewards.samples import sample_of
 from rsoup.rewards.scoring import Scorer, score_all
 from rsoup.tasks.loading import Example
@@ -24,7 +26,8 @@ from rsoup.training.team import Team
 class Rollout:
     """P prompts (P, L) with G completions each (P, G, T), their scores (P * G), and what the old policy thought.
 
-    ``thoughts`` carry their graph where the first optimiser step can use it.
+    A score is NaN where a reward does not apply; ``log`` has what rewards told beside scores. ``thoughts`` carry their
+    graph where the first optimiser step can use it.
     """
 
     prompt_ids: Tensor
@@ -36,6 +39,7 @@ class Rollout:
     posts: list[str]
     texts: list[str]
     scores: Mapping[str, np.ndarray]
+    log: Log
     thoughts: Thoughts
     ref_logprobs: Tensor  # (P, G, T)
     temperature: float
@@ -89,6 +93,7 @@ def collect(
     generation: GenerationSection,
     draws: Draws,
     team: Team,
+    state: TrainerState = NO_TRAINING,
 ) -> Rollout:
     """Sample ``completions_per_prompt`` completions of each example and score them with every reward."""
     model = policy.language_model
@@ -100,7 +105,8 @@ def collect(
     texts = read_responses(model.tokenizer, repeated, rows)
     unfinished = unfinished_thoughts(model.tokenizer, repeated, rows)
     samples = [sample_of(*answer) for answer in zip(repeated, texts, rows, strict=True)]
-    scores = score_all(scorers, samples)
+    log = Log()
+    scores = score_all(scorers, samples, state, log)
     passes = torch.arange(len(examples)).split(training.prompts_per_pass or len(examples))
 
     def think(**options: bool) -> Thoughts:
@@ -123,6 +129,7 @@ def collect(
         posts=[sample.post for sample in samples],
         texts=texts,
         scores=scores,
+        log=log,
         thoughts=thoughts,
         ref_logprobs=ref_logprobs,
         temperature=generation.temperature,

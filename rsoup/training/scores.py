@@ -28,7 +28,10 @@ class Running:
         return math.sqrt(self.spread / (self.count - 1)) if self.count > 1 else 0.0
 
     def with_batch(self, scores: np.ndarray) -> Running:
-        """Return the statistics with a batch (n,) taken in (Chan et al., 1979)."""
+        """Return the statistics with a batch (n,) taken in, NaN left out (Chan et al., 1979)."""
+        scores = scores[~np.isnan(scores)]
+        if not len(scores):
+            return self
         count = self.count + len(scores)
         mean = float(scores.mean())
         apart = mean - self.mean
@@ -45,8 +48,9 @@ def objective_scores(
 ) -> np.ndarray:
     """Return what a training maximises: the weighted mean of scores, scaled and clipped. (P * G,) each -> (P * G,).
 
-    ``running`` holds the statistics of each reward with the present batch taken in. Scores of ``minimized`` rewards
-    count with the opposite sign.
+    Scores of ``minimized`` rewards count with the opposite sign.
+    A score that is NaN, where a reward does not apply, takes no part in anything; the result is NaN where none does.
+    ``running`` holds the statistics of each reward with the present batch taken in.
     """
     prepared = {
         name: sign_of(name, minimized)
@@ -65,10 +69,17 @@ def _scaled(scores: np.ndarray, running: Running, training: TrainingSection) -> 
     if training.score_scaling == "running":
         return np.asarray((scores - running.mean) / (running.deviation + EPSILON))
     if training.score_scaling == "normalize_then_sum":  # GDPO (arXiv 2601.05242), within the completions of a prompt
-        grouped = scores.reshape(-1, training.completions_per_prompt)
-        centred = grouped - grouped.mean(1, keepdims=True)
-        return np.asarray((centred / (grouped.std(1, ddof=1, keepdims=True) + 1e-4)).reshape(-1))
+        return _normalised(scores.reshape(-1, training.completions_per_prompt)).reshape(-1)
     return scores
+
+
+def _normalised(grouped: np.ndarray) -> np.ndarray:
+    """Return scores (P, G) less the mean of their row, over its standard deviation; NaN stays and does not count."""
+    there = ~np.isnan(grouped)
+    counts = there.sum(1, keepdims=True)
+    centred = grouped - np.where(there, grouped, 0.0).sum(1, keepdims=True) / np.maximum(counts, 1)
+    squares = np.where(there, centred**2, 0.0).sum(1, keepdims=True)
+    return np.asarray(centred / (np.sqrt(squares / np.maximum(counts - 1, 1)) + 1e-4))
 
 
 def _clipped(scores: np.ndarray, limit: float | None) -> np.ndarray:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType, broadcast_object_list
+from accelerate.utils import DistributedType, broadcast_object_list, gather_object
 from torch import Tensor, nn
 
 from rsoup.errors import MissingPackageError, RecipeError, RsoupError
@@ -84,6 +84,10 @@ class Team:
         gathered = self._accelerator.gather(torch.from_numpy(values).to(self._accelerator.device))
         result: np.ndarray = gathered.cpu().numpy()
         return result
+
+    def listed(self, value: Any) -> list[Any]:
+        """Return a value of each process, of any kind."""
+        return [value] if self.size == 1 else list(gather_object([value]))
 
     def add_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
         """Replace each gradient by its sum over all processes."""

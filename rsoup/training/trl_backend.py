@@ -32,7 +32,7 @@ from rsoup.training.metrics import logging
 from rsoup.training.policy import Policy
 from rsoup.training.rollout import pick_indices
 from rsoup.training.team import Team
-from rsoup.training.trl_rounds import Judge, Rounds, reward_functions
+from rsoup.training.trl_rounds import Judge, Rounds
 from rsoup.training.trl_settings import passes_per_step, trainer_settings
 from rsoup.training.update import diverged
 
@@ -83,11 +83,9 @@ def train_with_trl(
     if checkpoints:
         state = read_state(checkpoints[-1])
     judge = Judge(objective, training, policy.language_model, examples, state.running, team)
-    functions, weights = reward_functions(judge, objective, training)
     settings = {
         **trainer_settings(training, generation, team.size),
         **_surroundings(policy),
-        "reward_weights": weights,
         "max_steps": max(1, training.steps - state.step) * passes_per_step(training),
         "seed": seed,
         "output_dir": str(folder),
@@ -95,7 +93,7 @@ def train_with_trl(
     trainer_class, config_class = TRAINERS[training.algo]
     trainer = trainer_class(
         model=policy.peft,
-        reward_funcs=functions,
+        reward_funcs=judge.objective_rewards,
         args=config_class(**settings),
         train_dataset=_rows(examples, training, state.step, seed),
         processing_class=tokenizer_for(policy.language_model, examples),

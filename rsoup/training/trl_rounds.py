@@ -17,38 +17,46 @@ from rsoup.models.language_model import LanguageModel
 from rsoup.models.sampling import generator_for
 from rsoup.progress import Progress
 from rsoup.recipe import TrainingSection
+from rsoup.rewards.functions import NO_TRAINING, TrainerState
+from rsoup.rewards.logs import Log
 from rsoup.rewards.samples import sample_of
-from rsoup.rewards.scoring import score_all
+from rsoup.rewards.scoring import mean_of, score_all
 from rsoup.tasks.loading import Example
 from rsoup.tasks.responses import read_responses, reads_after_thought, unfinished_thoughts
 from rsoup.training.checkpoint import Checkpoint, Keep, TrainingState
 from rsoup.training.loop import SHOW_EVERY, Objective
-from rsoup.training.metrics import note, shown, unfinished_share
+from rsoup.training.metrics import note, scored, shown, told, unfinished_share
 from rsoup.training.policy import Policy
-from rsoup.training.scores import Running, objective_scores, sign_of
+from rsoup.training.scores import Running, objective_scores
 from rsoup.training.team import Team
-from rsoup.training.trl_settings import own_aggregation, passes_per_step
+from rsoup.training.trl_settings import passes_per_step
 from rsoup.training.update import diverged
 
-RewardFunction = Callable[..., list[float]]
 Logs = Sequence[Mapping[str, float]]
 """What TRL logs of the optimiser steps of a round."""
 
 
 @dataclass(frozen=True)
 class Heard:
-    """The completions of a round in this process: their texts, lengths in tokens, ends and scores, (n,) each."""
+    """The completions of a round in this process: their texts, lengths in tokens, ends and scores, (n,) each.
+
+    ``log`` has what rewards told beside scores.
+    """
 
     posts: Sequence[str]
     texts: Sequence[str]
     lengths: np.ndarray
     ended: np.ndarray
     scores: Mapping[str, np.ndarray]
+    log: Log
     unfinished: np.ndarray | None = None
 
 
 class Judge:
-    """Scores the completions of a round with every reward; ``running`` holds the statistics of all rounds."""
+    """Scores the completions of a round with every reward; ``running`` holds the statistics of all rounds.
+
+    ``state`` says how far the training is.
+    """
 
     def __init__(
         self,
@@ -60,6 +68,7 @@ class Judge:
         team: Team,
     ) -> None:
         self.running = dict(running)
+        self.state = NO_TRAINING
         self.heard: Heard | None = None
         self._objective = objective
         self._training = training
@@ -72,21 +81,32 @@ class Judge:
         examples = [self._examples[row] for row in rows]
         texts = read_responses(self._model.tokenizer, examples, ids)
         samples = [sample_of(*answer) for answer in zip(examples, texts, ids, strict=True)]
-        scores = score_all(self._objective.scorers, samples)
+        log = Log()
+        scores = score_all(self._objective.scorers, samples, self.state, log)
         for name, values in scores.items():
             self.running[name] = self.running.get(name, Running()).with_batch(self._team.gather(values))
         lengths = np.array([len(row) for row in ids])
         ended = np.array([row[-1] in self._model.stop_ids for row in ids])
         marks = unfinished_thoughts(self._model.tokenizer, examples, ids)
         unfinished = np.array(marks, dtype=np.float64) if reads_after_thought(examples) else None
-        self.heard = Heard([sample.post for sample in samples], texts, lengths, ended, scores, unfinished)
+        self.heard = Heard([sample.post for sample in samples], texts, lengths, ended, scores, log, unfinished)
         return self.heard
 
     def rewards(self, heard: Heard) -> np.ndarray:
-        """Return what each completion earns, before the KL penalty: the same as with PPO."""
+        """Return what each completion earns, before the KL penalty, as with PPO: NaN where no reward applies."""
         objective = self._objective
         scores = objective_scores(heard.scores, objective.weights, self.running, self._training, objective.minimized)
         return np.asarray(scores - self._training.missing_eos_penalty * ~heard.ended)
+
+    def objective_rewards(
+        self, completion_ids: Sequence[Sequence[int]], row: Sequence[int], **_: Any
+    ) -> list[float | None]:
+        """Score completions as a reward function of TRL's, which gets their token ids and the columns of the data.
+
+        A completion to which no reward applies has None: TRL then gives it the advantage 0.
+        """
+        rewards = self.rewards(self.hear(row, completion_ids))
+        return [None if math.isnan(reward) else reward for reward in rewards.tolist()]
 
     def metrics(self, logs: Logs) -> dict[str, Any]:
         """Return what metrics.jsonl says of the last round; ``logs`` are those of its first pass.
@@ -96,51 +116,22 @@ class Judge:
         """
         assert self.heard is not None
         length = float(self._team.gather(self.heard.lengths).mean())
-        kl = mean_of(logs, "kl")
+        kl = logged_mean(logs, "kl")
+        scores = {name: self._team.gather(values) for name, values in self.heard.scores.items()}
         return {
-            "scores": {name: float(self._team.gather(values).mean()) for name, values in self.heard.scores.items()},
+            "scores": {name: mean_of(values) for name, values in scores.items()},
+            "scored": {name: scored(values) for name, values in scores.items()},
+            "sampled": len(self.heard.texts) * self._team.size,
+            **told(self.heard.log, self._team),
             "kl": None if kl is None else kl * length,
-            "entropy": mean_of(logs, "entropy"),
+            "entropy": logged_mean(logs, "entropy"),
             "completion_tokens": length,
             "ended_by_eos": float(self._team.gather(self.heard.ended.astype(np.float64)).mean()),
             **unfinished_share(self.heard.unfinished, self._team),
             "prompt": self.heard.posts[0],
             "completion": self.heard.texts[0],
-            "reward": float(self._team.gather(self.rewards(self.heard)).mean()),
+            "reward": mean_of(self._team.gather(self.rewards(self.heard))),
         }
-
-
-def reward_functions(
-    judge: Judge, objective: Objective, training: TrainingSection
-) -> tuple[list[RewardFunction], list[float]]:
-    """Return functions in the form that TRL calls, and their weights: one for the objective, or one for each reward.
-
-    TRL passes them the completions' token ids and the columns of the data, and calls them in order.
-    """
-
-    def objective_reward(completion_ids: Sequence[Sequence[int]], row: Sequence[int], **_: Any) -> list[float]:
-        rewards: list[float] = judge.rewards(judge.hear(row, completion_ids)).tolist()
-        return rewards
-
-    if not own_aggregation(training):
-        return [objective_reward], [1.0]
-    weights = {name: weight for name, weight in objective.weights.items() if weight}
-    total = math.fsum(weights.values())
-    functions = [
-        _score_function(name, judge, sign_of(name, objective.minimized), first=name == next(iter(weights)))
-        for name in weights
-    ]
-    return functions, [weight / total for weight in weights.values()]
-
-
-def _score_function(name: str, judge: Judge, sign: float, *, first: bool) -> RewardFunction:
-    def score(completion_ids: Sequence[Sequence[int]], row: Sequence[int], **_: Any) -> list[float]:
-        heard = judge.hear(row, completion_ids) if first else judge.heard
-        assert heard is not None
-        scores: list[float] = (sign * heard.scores[name]).tolist()
-        return scores
-
-    return score
 
 
 @dataclass(eq=False)
@@ -166,6 +157,7 @@ class Rounds(TrainerCallback):
         if state.global_step % passes_per_step(self.training) == 0:
             self._logs.clear()
             self._began = time.perf_counter()
+            self.judge.state = TrainerState(self.state.step, self.training.steps)
             purpose = "sampling" if self.team.leads else f"sampling/{self.team.rank}"
             torch.manual_seed(generator_for(self.seed, purpose, self.state.step).initial_seed())
 
@@ -182,7 +174,7 @@ class Rounds(TrainerCallback):
     def _end_round(self) -> None:
         metrics = self.judge.metrics(self._logs[: self.training.ppo.mini_batches])
         losses = {"policy": "loss", "clipped": "clip_ratio/region_mean", "grad_norm": "grad_norm"}
-        figures = {name: mean_of(self._logs, key) for name, key in losses.items()}
+        figures = {name: logged_mean(self._logs, key) for name, key in losses.items()}
         seconds = time.perf_counter() - self._began
         step = self.state.step + 1
         self.state = replace(
@@ -199,7 +191,7 @@ class Rounds(TrainerCallback):
             self.progress.say(shown(step, self.judge.heard.texts[0], self.judge.heard.scores))
 
 
-def mean_of(logs: Logs, key: str) -> float | None:
+def logged_mean(logs: Logs, key: str) -> float | None:
     """Return the mean of a figure over the logs that have it."""
     values = [log[key] for log in logs if key in log]
     return statistics.fmean(values) if values else None

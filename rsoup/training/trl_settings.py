@@ -45,16 +45,6 @@ def check_trl(training: TrainingSection, generation: GenerationSection) -> None:
             f"generation.stop_at_eos is off, and TRL's {algo} ends completions at the end-of-sequence token.",
             "Set it to true, or use ppo.",
         )
-    if own_aggregation(training) and (training.score_clip is not None or training.missing_eos_penalty):
-        raise RecipeError(
-            "TRL's GRPO cannot change scores that it has normalised (training.score_scaling normalize_then_sum).",
-            "Leave out score_clip and missing_eos_penalty, or use ppo or rloo.",
-        )
-
-
-def own_aggregation(training: TrainingSection) -> bool:
-    """Tell whether TRL weights the scores itself: GDPO is its ``normalize_then_sum``."""
-    return training.algo == "grpo" and training.score_scaling == "normalize_then_sum"
 
 
 def passes_per_step(training: TrainingSection) -> int:
@@ -91,6 +81,6 @@ def trainer_settings(training: TrainingSection, generation: GenerationSection, p
     }
     if training.algo == "grpo":
         settings["entropy_coef"] = training.ppo.entropy_coef
-    if own_aggregation(training):
-        settings["multi_objective_aggregation"] = "normalize_then_sum"
+        # GDPO: what was normalised in each group is then divided by its deviation in the whole batch
+        settings["scale_rewards"] = "batch" if training.score_scaling == "normalize_then_sum" else "group"
     return settings

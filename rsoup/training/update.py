@@ -26,7 +26,8 @@ def update(
 ) -> dict[str, float]:
     """Make ``ppo.epochs`` passes of ``ppo.mini_batches`` optimiser steps over a rollout; return their mean losses.
 
-    ``rewards`` (P * G,) is what each completion earns, before the KL penalty.
+    ``rewards`` (P * G,) is what each completion earns, before the KL penalty; one that is NaN, since no reward applies
+    to it, takes no part in the update.
     """
     ppo = training.ppo
     batch = _Batch(rollout, rewards, training, kl_coef, team)
@@ -34,7 +35,7 @@ def update(
     for _ in range(ppo.epochs):
         for mini_batch in torch.arange(len(rollout.ids)).chunk(ppo.mini_batches):
             optimizer.zero_grad()
-            tokens = team.total(rollout.mask[mini_batch].sum())
+            tokens = team.total(batch.mask[mini_batch].sum()).clamp(min=1)
             losses = [
                 _backward(policy, batch, prompts, training, tokens, team, first=not noted)
                 for prompts in mini_batch.split(training.prompts_per_pass or len(mini_batch))
@@ -57,16 +58,18 @@ def diverged() -> RsoupError:
 
 
 class _Batch:
-    """A rollout with advantages and returns, (P, G, T) each."""
+    """A rollout with advantages and returns, (P, G, T) each; ``mask`` has the tokens of the completions that count."""
 
     def __init__(
         self, rollout: Rollout, rewards: Tensor, training: TrainingSection, kl_coef: float, team: Team
     ) -> None:
         self.rollout = rollout
         self.old_logprobs, self.old_values = rollout.thoughts.logprobs.detach(), rollout.thoughts.values.detach()
-        mask, values = rollout.mask.flatten(0, 1), self.old_values.flatten(0, 1)  # (P * G, T)
+        counts = ~rewards.isnan().to(rollout.mask.device)
+        self.mask = rollout.mask & counts.view(*rollout.mask.shape[:2], 1)
+        mask, values = self.mask.flatten(0, 1), self.old_values.flatten(0, 1)  # (P * G, T)
         logprobs, ref_logprobs = self.old_logprobs.flatten(0, 1), rollout.ref_logprobs.flatten(0, 1)
-        earned = token_rewards(rewards.to(values), logprobs, ref_logprobs, mask, kl_coef)
+        earned = token_rewards(rewards.nan_to_num().to(values), logprobs, ref_logprobs, mask, kl_coef)
         advantages = gae(earned, values, mask, training.ppo.gamma, training.ppo.gae_lambda)
         self.returns = (advantages + values).view_as(self.old_values)
         self.advantages = whiten(advantages, mask, team.total).view_as(self.old_values)
@@ -102,7 +105,7 @@ def _backward(
         batch.old_values[prompts],
         batch.advantages[prompts],
         batch.returns[prompts],
-        rollout.mask[prompts],
+        batch.mask[prompts],
         training.ppo,
         entropies=thoughts.entropies,
         tokens=tokens,

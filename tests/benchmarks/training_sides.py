@@ -52,7 +52,10 @@ def grpo(steps: int) -> list[dict[str, float]]:
             reward_funcs=positive,
             train_dataset=Dataset.from_dict({"prompt": rows}),
             peft_config=LoraConfig(
-                r=LORA.r, lora_alpha=LORA.alpha, target_modules=LORA.target_modules, task_type="CAUSAL_LM"
+                r=LORA.r,
+                lora_alpha=LORA.alpha,
+                target_modules=["q_proj", "k_proj", "v_proj", "o_proj"],
+                task_type="CAUSAL_LM",
             ),
             args=GRPOConfig(
                 output_dir=folder,

@@ -288,7 +288,7 @@ def test_an_adapter_that_says_it_is_of_another_base_is_refused(
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"hidden_size": 48}, "the base model"), ({"num_hidden_layers": 3}, "does not have")],
+    [({"hidden_size": 48}, "the base model"), ({"num_hidden_layers": 3}, "has no tensor")],
 )
 def test_an_adapter_that_does_not_fit_the_base_is_refused(
     content: dict[str, Any], tmp_path: Path, settings: dict[str, int], message: str

@@ -25,7 +25,9 @@ from rsoup import mixing
 from rsoup.errors import RsoupError
 
 from .making import make_adapter
-from .test_merging import make_base
+from .test_experts import EXPERTS, FUSED, INNER, WIDTH, stack
+from .test_merging import Q_PROJ, make_base, tensors
+from .test_naming import rng_matrix
 
 MUTATIONS = int(os.environ.get("RSOUP_FUZZ", "60"))
 MEMORY = 2 << 20  # far above what these files of a few kilobytes need, far below what they may announce
@@ -198,3 +200,50 @@ def test_broken_bases(name: str, mutate: Callable[[bytes, random.Random], bytes]
     for seed in range(MUTATIONS):
         (base / name).write_bytes(mutate(original, random.Random(f"{name}{seed}")))
         attempt(inputs, output, lambda: mixing.merge(soup, base, output))
+
+
+TOKENS = "base_model.model.model.embed_tokens.token_adapter.trainable_tokens_delta"
+
+
+def make_tokens(folder: Path, seed: int) -> Path:
+    """Write an adapter with trained tokens, a trained head and a trained bias."""
+    extra = {
+        TOKENS: rng_matrix(seed, (2, 5)),
+        "base_model.model.lm_head.weight": rng_matrix(seed, (11, 5)),
+        f"base_model.model.{Q_PROJ}.base_layer.bias": rng_matrix(seed, (6,)),
+    }
+    settings = {"modules_to_save": ["lm_head"], "trainable_token_indices": {"embed_tokens": [1, 4]}}
+    return make_adapter(folder, seed, extra=extra, bias="lora_only", **settings)
+
+
+KINDS: dict[str, tuple[Callable[[Path, int], Path], dict[str, Any]]] = {
+    "experts": (
+        stack,
+        {
+            f"{FUSED}.gate_up_proj": rng_matrix(1, (EXPERTS, 2 * INNER, WIDTH)),
+            f"{FUSED}.down_proj": rng_matrix(1, (EXPERTS, WIDTH, INNER)),
+        },
+    ),
+    "tokens": (make_tokens, {**tensors(), f"{Q_PROJ}.bias": rng_matrix(2, (6,))}),
+}
+
+
+@pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors", "config.json"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_broken_experts_and_tokens(kind: str, name: str, tmp_path: Path) -> None:
+    inputs, output = tmp_path / "in", tmp_path / "out" / "merged"
+    make, content = KINDS[kind]
+    adapters = [make(inputs / folder, seed) for seed, folder in enumerate(("good", "broken"))]
+    base = make_base(inputs / "base", content, tie_word_embeddings=True)
+    path = (base if name == "config.json" else adapters[1]) / name
+    original = path.read_bytes()
+    mutate = mutate_text if name.endswith(".json") else mutate_safetensors
+    output.parent.mkdir()
+
+    def merge(method: str) -> None:
+        mixing.merge(mixing.mix(adapters, [0.5, 0.5], method=method), base, output)
+
+    for seed in range(MUTATIONS // 2):
+        rng = random.Random(f"{kind}{name}{seed}")
+        path.write_bytes(mutate(original, rng))
+        attempt(inputs, output, partial(merge, rng.choice(["factors", "cat", "svd"])))

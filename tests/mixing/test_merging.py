@@ -281,10 +281,64 @@ def test_a_base_of_other_shapes_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("module", ["lm_head", "model.embed_tokens"])
 @pytest.mark.parametrize("config", [{"tie_word_embeddings": True}, {"tie_word_embeddings": None}])
-def test_tied_embeddings_take_no_update(module: str, config: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("shards", [1, 3])
+def test_tied_embeddings_are_untied_for_an_update_of_one_end(
+    module: str, config: dict[str, Any], shards: int, tmp_path: Path
+) -> None:
     content = {key: value for key, value in tensors().items() if "lm_head" not in key}
-    shapes = {module: (11, 5)}
-    refused(tmp_path, make_base(tmp_path / "base", content, **config), "tie", shapes=shapes)
+    base = make_base(tmp_path / "base", content, shards=shards, **config, text_config={"tie_word_embeddings": True})
+    soup = mixing.mix([make_adapter(tmp_path / "a", shapes={module: (11, 5)})], [1.0])
+    report = mixing.merge(soup, base, tmp_path / "out")
+    old, new = content["model.embed_tokens.weight"], load(report.folder)
+    changed = old + update_of(soup.adapter, module)
+    other = {"lm_head", "model.embed_tokens"} - {module}
+    np.testing.assert_allclose(new[f"{module}.weight"], changed, atol=1e-6)
+    assert new[f"{other.pop()}.weight"].tobytes() == old.tobytes()
+    config = json.loads((report.folder / "config.json").read_text())
+    assert config["tie_word_embeddings"] is config["text_config"]["tie_word_embeddings"] is False
+    index = json.loads((report.folder / "model.safetensors.index.json").read_text())["weight_map"]
+    assert set(index) == set(new) == {*content, "lm_head.weight"}
+    assert all(name in load_file(report.folder / index[name]) for name in index)
+    assert not (report.folder / "model.safetensors").exists()
+    [warning] = [warning for warning in report.warnings if "tie_word" in warning]
+    assert "lm_head.weight" in warning
+    assert mixing.merge(soup, base, tmp_path / "out") == report
+
+
+@pytest.mark.parametrize("config", [{"is_encoder_decoder": True}, {"architectures": ["BertForMaskedLM"]}])
+def test_ends_that_cannot_be_parted_take_no_update(config: dict[str, Any], tmp_path: Path) -> None:
+    content = {key: value for key, value in tensors().items() if "lm_head" not in key}
+    base = make_base(tmp_path / "base", content, **config, tie_word_embeddings=True)
+    refused(tmp_path, base, "tie", shapes={"model.embed_tokens": (11, 5)})
+
+
+@pytest.mark.parametrize("stale", [{"x": "model-00001-of-00002.safetensors"}, {"../x": "/dev/zero"}])
+def test_a_whole_file_goes_before_an_index(stale: dict[str, str], tmp_path: Path) -> None:
+    """As in transformers."""
+    base = make_base(tmp_path / "base")
+    (base / "model.safetensors.index.json").write_text(json.dumps({"weight_map": stale}))
+    save_file({"model.norm.weight": np.zeros(3, np.float32)}, base / "model-00001-of-00002.safetensors")
+    soup = mixing.mix([make_adapter(tmp_path / "a")], [1.0])
+    out = mixing.merge(soup, base, tmp_path / "out").folder
+    assert {path.name for path in out.glob("model*")} == {"model.safetensors"}
+    np.testing.assert_allclose(
+        load(out)[f"{DOWN}.weight"], tensors()[f"{DOWN}.weight"] + update_of(soup.adapter, DOWN), atol=1e-6
+    )
+
+
+def test_a_shards_own_header_tells_what_it_holds(tmp_path: Path) -> None:
+    """An index that names the wrong shard of two, or leaves a tensor out, misleads nobody; the merged one is right."""
+    base = make_base(tmp_path / "base", shards=2)
+    path = base / "model.safetensors.index.json"
+    index = json.loads(path.read_text())
+    first, second, *_ = index["weight_map"]
+    index["weight_map"][first] = index["weight_map"][second]
+    del index["weight_map"]["model.norm.weight"]
+    path.write_text(json.dumps(index))
+    out = mixing.merge(mixing.mix([make_adapter(tmp_path / "a")], [1.0]), base, tmp_path / "out").folder
+    places = json.loads((out / path.name).read_text())["weight_map"]
+    assert set(places) == set(load(base))
+    assert all(name in load_file(out / place) for name, place in places.items())
 
 
 def test_tied_embeddings_stay_tied(tmp_path: Path) -> None:
@@ -336,7 +390,6 @@ def test_a_sum_beyond_float16_is_refused(tmp_path: Path) -> None:
         ("model.bin", "no file beside it"),
         (3, "no file beside it"),
         ("missing.safetensors", "cannot be read"),
-        ("model-00002-of-00002.safetensors", "places"),
     ],
 )
 def test_an_index_that_misleads_is_refused(name: Any, message: str, tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def test_runs_of_two_seeds_are_pooled_prompt_by_prompt(tmp_path):
     means = [[point.scores[name].mean for name in measured.rewards] for point in read_results(paths[1]).points]
     np.testing.assert_allclose(measured.samples[1].mean(axis=0), means)
     np.testing.assert_allclose(measured.scores, measured.samples.mean(axis=(0, 1)))
-    assert measured.counts == (16,) * 8
+    assert measured.counts == ((16, 16),) * 8
 
 
 def edited(tmp_path: Path, change) -> list[Path]:

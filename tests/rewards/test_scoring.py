@@ -38,7 +38,9 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", [name for name, entry in REWARDS.items() if entry.judge is None])
+@pytest.mark.parametrize(
+    "name", [name for name, entry in REWARDS.items() if entry.judge is None and not entry.reads_rows]
+)
 def test_every_light_entry_of_the_registry_scores_text(name: str) -> None:
     scorer = make_scorer(name, RewardSection(pattern="lid" if name == "regex" else None))
     scores = score_texts(name, scorer, PROMPTS, ["", COMPLETIONS[1]])
@@ -191,8 +193,10 @@ def test_a_function_that_cannot_be_had_is_named(module: Path, where: str, messag
         ([1.0, math.nan], "returned nan for the completion 'a lid that broke' of the prompt 'the lid'"),
         ([math.inf, 1.0], "returned inf for the completion 'good kettle'"),
         (["good", "bad"], "returned something that is not numbers"),
-        ([1.0, None], "returned"),
-        (None, "returned"),
+        ([1.0, "0.5"], "returned something that is not numbers: '0.5' is a str"),
+        ([1.0, 1j], "not numbers: 1j is a complex"),
+        ({0: 1.0, 1: 2.0}, "not numbers: a dict"),
+        (None, "not numbers: None in the place of a list"),
     ],
 )
 def test_a_reward_that_returns_no_finite_number_per_completion_is_refused(returned: Any, message: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from command import Command, assert_refused
 from rewards.models import CHATS, SHAPE, bert_words, encoder, save
@@ -16,6 +17,7 @@ from rsoup.progress import Silent
 from rsoup.recipe import RewardSection
 from rsoup.recipe_file import load_recipe
 from rsoup.rewards import complete_reward
+from rsoup.rewards.samples import Sample
 from rsoup.rewards.tryout import check_rewards, correlations, remarks, try_reward
 from tiny import POSTS, build_classifier, recipe_content, write_recipe
 
@@ -123,13 +125,13 @@ def test_one_row_cannot_be_compared(tmp_path: Path, tiny_model: Path) -> None:
 
 def test_a_trial_of_a_classifier_has_its_reading(tmp_path: Path) -> None:
     section = complete_reward("judge", RewardSection(model=str(build_classifier(tmp_path / "judge"))))
-    trial = try_reward("judge", section, "the kettle", "good lid")
+    trial = try_reward("judge", section, Sample("the kettle", "good lid"))
     assert trial.reading is not None
     assert trial.reading.texts == ("the kettle<sep>good lid",)
     assert trial.reading.tokens == ("the", "kettle", "<sep>", "good", "lid")
     assert trial.score == trial.reading.logits["negative"]
     assert list(trial.reading.logits) == ["negative", "positive"]
-    assert try_reward("brief", RewardSection(), "", "two words").reading is None
+    assert try_reward("brief", RewardSection(), Sample("", "two words")).reading is None
 
 
 # The commands
@@ -193,3 +195,24 @@ def test_a_recipe_is_checked_from_the_command_line(rsoup: Command, tmp_path: Pat
     assert "note: against prefers the answers to other posts" in called.err
     assert not (tmp_path / "run").exists()
     assert_refused(rsoup("rewards", "check", "quikstart"), "there is no such recipe", "Did you mean quickstart?")
+
+
+def test_a_check_counts_the_answers_that_a_reward_applies_to(tmp_path: Path, tiny_model: Path) -> None:
+    """Every second answer of ten rows, each scored under two posts, is one that ``some`` applies to; ``never`` none."""
+    path = recipe_with(tmp_path, tiny_model)
+    (tmp_path / "own_some.py").write_text(
+        "def some(completions): return [float(len(c)) if ' ' not in c else None for c in completions]\n"
+        "def never(completions): return [None for c in completions]\n"
+    )
+    content = yaml.safe_load(path.read_text())
+    content["rewards"] = {name: {"function": f"{tmp_path / 'own_some.py'}:{name}"} for name in ("some", "never")}
+    check = check_rewards(load_recipe(write_recipe(path, content)), 10, Silent())
+    some, never = check.rewards["some"], check.rewards["never"]
+    assert (some.scored, never.scored) == (8, 0)  # of the answers w, w lid, w lid lid, ... four have one word
+    assert np.isfinite([some.mean, some.deviation, some.least, some.most]).all()
+    assert np.isnan(never.mean)
+    assert never.preferred is None
+    assert np.isnan(check.correlations["some"]["never"])
+    said = remarks(check, ["some", "never"])
+    assert "some applies to 8 of 20 answers." in said
+    assert "never applies to 0 of these answers: rows lack what it reads." in said

@@ -357,9 +357,9 @@ def test_numbers_are_reference_answers(tmp_path: Path) -> None:
 
 def test_rows_of_no_known_shape_are_told_with_their_columns(tmp_path: Path) -> None:
     source = write_jsonl(tmp_path / "a.jsonl", [{"body": "a", "title": "b"}])
-    with pytest.raises(DataError, match="have no shape that rsoup knows") as caught:
+    with pytest.raises(DataError, match="has no column 'post', and no other shape that rsoup knows") as caught:
         read_rows(Task("t", source, eval_data=source), "train")
-    assert caught.value.hint == "Set task.column to the column that holds the prompt: body, title."
+    assert caught.value.hint == "Set task.column. Known: body, title."
 
 
 def test_lists_that_are_no_conversation_are_told_as_such(tmp_path: Path) -> None:

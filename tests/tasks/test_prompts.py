@@ -11,7 +11,7 @@ import pytest
 from rsoup.errors import DataError, RecipeError
 from rsoup.recipe import TaskSection
 from rsoup.tasks import resolve_task
-from rsoup.tasks.loading import Examples, check_rows, load_examples
+from rsoup.tasks.loading import Examples, load_examples
 from rsoup.tasks.prompts import head_of
 
 from .making import tokenizer_with
@@ -196,5 +196,5 @@ def test_held_out_rows_are_like_the_training_rows(tmp_path: Path) -> None:
     (tmp_path / "b.jsonl").write_text(json.dumps({"post": "a"}))
     section = {"data": str(tmp_path / "a.jsonl"), "eval_data": str(tmp_path / "b.jsonl")}
     with pytest.raises(DataError, match="holds texts, and the training rows are conversations"):
-        check_rows(resolve_task(TaskSection(**section)), tokenizer_with(PLAIN), 0)
-    check_rows(resolve_task(TaskSection(**section, chat=True)), tokenizer_with(PLAIN), 0)
+        load_examples(resolve_task(TaskSection(**section)), tokenizer_with(PLAIN), "test")
+    assert load_examples(resolve_task(TaskSection(**section, chat=True)), tokenizer_with(PLAIN), "test").rows

@@ -100,7 +100,7 @@ def test_a_shape_is_recognised(row: dict[str, Any], prompt: Any, reference: str 
     assert shape is not None
     assert shape.read(row) == Question(prompt, reference)
     if said is not None or "post" in row:
-        assert shape.said(None) == said
+        assert shape.said(None, None) == said
 
 
 @pytest.mark.parametrize("row", [{}, {"body": "x", "score": 1}, {"chosen": "a"}])
@@ -118,13 +118,15 @@ def test_a_named_column_is_the_one_that_is_asked() -> None:
         "extra.q": Question("inner"),
     }
     assert recognise(row, "titel") is None
-    assert recognise(row, "title").said(None) is None  # type: ignore[union-attr]
+    assert recognise(row, "title").said("title", None) is None  # type: ignore[union-attr]
 
 
 def test_a_named_reference_is_told_in_the_place_of_the_shapes() -> None:
     shape = recognise({"prompt": [user("a")], "reward_model": {"ground_truth": "1"}}, None)
     assert shape is not None
-    assert shape.said("extra.answer") == "Rows are verl's (prompt, reward_model); the reference is extra.answer."
+    assert (
+        shape.said("prompt", "extra.answer") == "Rows are verl's (prompt, reward_model); the reference is extra.answer."
+    )
 
 
 @pytest.mark.parametrize(
@@ -158,6 +160,16 @@ def test_a_row_is_left_out_for_its_true_reason(row: dict[str, Any], reason: str)
     with pytest.raises(UnusableRow) as caught:
         shape.read(row)
     assert str(caught.value) == reason
+
+
+def test_nothing_is_said_of_what_the_recipe_says() -> None:
+    question, alpaca = {"question": "a", "answer": "b"}, {"instruction": "a", "input": "", "output": "b"}
+    asked, told = recognise(question, "question"), recognise(alpaca, "instruction")
+    assert asked is not None
+    assert told is not None
+    assert asked.said("question", "answer") is None
+    assert asked.said("question", None) == "Rows are questions (question, answer); the reference is answer."
+    assert told.said("instruction", "output") is not None  # the input is joined to it
 
 
 def test_calls_of_tools_before_the_last_turn_stay_as_they_are() -> None:

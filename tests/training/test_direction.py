@@ -23,7 +23,7 @@ from rsoup.training.finished import training_fingerprint
 from rsoup.training.loop import Objective
 from rsoup.training.scores import Running, objective_scores
 from rsoup.training.team import Team
-from rsoup.training.trl_rounds import Judge, reward_functions
+from rsoup.training.trl_rounds import Judge
 from tiny import build_adapter, recipe_content
 
 from .directly import make_examples, make_policy, one_step
@@ -55,14 +55,13 @@ def test_the_weighted_mean_takes_away_what_is_minimised():
 
 
 def test_trl_gets_the_opposite_of_scores_to_be_minimised(tiny_model):
-    training = one_step("grpo", score_scaling="normalize_then_sum")
+    """(1 * 1 - 3 * 5) / 4 and (1 * 2 - 3 * 7) / 4."""
+    training = one_step("grpo")
     policy = make_policy(tiny_model)
     scorers = {"a": lambda _samples: [1.0, 2.0], "b": lambda _samples: [5.0, 7.0]}
     objective = Objective(scorers, {"a": 1.0, "b": 3.0}, frozenset({"b"}))
     judge = Judge(objective, training, policy.language_model, make_examples(policy), {}, Team())
-    functions, weights = reward_functions(judge, objective, training)
-    assert [function([[5], [6]], [0, 1]) for function in functions] == [[1.0, 2.0], [-5.0, -7.0]]
-    assert weights == [0.25, 0.75]
+    assert judge.objective_rewards([[5], [6]], [0, 1]) == [-3.5, -4.75]
     assert judge.heard is not None
     assert judge.heard.scores["b"].tolist() == [5.0, 7.0]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
+from mixing.test_architectures import Base
+from mixing.test_experts import OWN, name_each
+from rsoup import mixing
+from rsoup.adapters import read_adapter
 from rsoup.adapters.reading import WEIGHTS_FILE
 from rsoup.errors import AdapterError, ModelError
+from rsoup.evaluation.applying import applied
 from rsoup.models.language_model import LanguageModel
 from rsoup.recipe import LoraSection
 from rsoup.training.policy import Policy, fresh_config, read_start
@@ -151,7 +158,9 @@ def test_an_adapter_with_a_tensor_missing_is_refused(
     save_file(tensors, folder / WEIGHTS_FILE)
     with pytest.raises(AdapterError) as caught:
         read_start(language_model, folder)
-    assert missing in caught.value.message
+    module, _, factor = missing.rpartition(".lora_")
+    assert f"{module} needs" in caught.value.message
+    assert f"lora_{factor}" in caught.value.message
 
 
 def test_an_adapter_of_a_wider_model_is_refused(language_model: LanguageModel, tmp_path: Path) -> None:
@@ -159,3 +168,46 @@ def test_an_adapter_of_a_wider_model_is_refused(language_model: LanguageModel, t
     folder = build_adapter(tmp_path / "given", other, seed=1)
     with pytest.raises(AdapterError, match=r"is \(48, 2\), not \(32, 2\)"):
         read_start(language_model, folder)
+
+
+def test_a_start_of_another_naming_is_continued_under_the_models_own(
+    language_model: LanguageModel, tiny_model: Path, tmp_path: Path
+) -> None:
+    """Names of a vision-language model, and what a compiler left in them."""
+    folder = build_adapter(tmp_path / "given", tiny_model, seed=1)
+    expected = logits(read_start(language_model, folder))
+    path = folder / WEIGHTS_FILE
+    own = {
+        name.replace("base_model.model.model.", "base_model.model.language_model.model._orig_mod."): value
+        for name, value in load_file(path).items()
+    }
+    save_file(own, path)
+    again = replace(language_model, model=AutoModelForCausalLM.from_pretrained(tiny_model))
+    assert torch.equal(logits(read_start(again, folder)), expected)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("stacked", [True, False])
+def test_experts_are_trained_and_continued(stacked: bool, tmp_path: Path) -> None:
+    """Whether a start has them in one parameter or names each: the policy computes what the fold of it computes."""
+    base = Base("qwen3_moe", tmp_path)
+    base.parts = OWN["qwen3_moe"]  # type: ignore[attr-defined]
+    folder = base.experts[0] if stacked else name_each(tmp_path / "named", base, 3)
+    model = LanguageModel(copy.deepcopy(base.model), None, "base", str(base.folder), "")
+    plain = model.model(input_ids=IDS).logits
+    with applied(model, read_adapter(folder)), torch.no_grad():
+        expected = model.model(input_ids=IDS).logits
+    policy = read_start(model, folder)
+    torch.testing.assert_close(logits(policy), expected, atol=1e-5, rtol=1e-4)
+    assert (expected - plain).abs().max() > 0.01
+    with policy.folded():
+        torch.testing.assert_close(logits(policy), expected, atol=1e-5, rtol=1e-4)
+    policy.save(tmp_path / "again")
+    soup = mixing.mix([tmp_path / "again", folder], [0.5, 0.5], method="cat", allow_different_starts=True)
+    with applied(LanguageModel(base.model, None, "base", "", ""), soup.adapter), torch.no_grad():
+        torch.testing.assert_close(base.model(input_ids=IDS).logits, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_dropout_on_bare_parameters_is_refused(language_model: LanguageModel) -> None:
+    with pytest.raises(ModelError, match="no dropout on bare parameters"):
+        fresh(language_model, target_parameters=["mlp.experts.down_proj"], dropout=0.1)

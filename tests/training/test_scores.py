@@ -74,3 +74,36 @@ def test_statistics_do_not_depend_on_how_scores_arrive(batches: list[list[float]
     assert running.mean == pytest.approx(everything.mean(), abs=1e-9)
     expected = everything.std(ddof=1) if len(everything) > 1 else 0.0
     assert running.deviation == pytest.approx(expected, rel=1e-6, abs=1e-6)
+
+
+NONE = np.nan
+"""A score of a reward that does not apply."""
+
+
+def test_a_reward_that_does_not_apply_takes_no_part_in_the_weighted_mean() -> None:
+    """Weights 1 and 3: both apply, (2 + 3 * 6) / 4; the first alone, 2; the second alone, 6; neither: no score."""
+    scores = {"a": np.array([2.0, 2.0, NONE, NONE]), "b": np.array([6.0, NONE, 6.0, NONE])}
+    found = objective_scores(scores, {"a": 1.0, "b": 3.0}, {}, training())
+    np.testing.assert_allclose(found, [5.0, 2.0, 6.0, NONE])
+
+
+def test_a_reward_without_weight_makes_no_score_where_it_alone_applies() -> None:
+    scores = {"a": np.array([NONE, 2.0]), "b": np.array([6.0, 6.0])}
+    np.testing.assert_allclose(objective_scores(scores, {"a": 1.0, "b": 0.0}, {}, training()), [NONE, 2.0])
+
+
+def test_statistics_leave_out_what_does_not_apply() -> None:
+    batches = [np.array([1.0, NONE, 3.0]), np.array([NONE, NONE]), np.array([5.0, 7.0, NONE])]
+    seen = Running()
+    for batch in batches:
+        seen = seen.with_batch(batch)
+    assert (seen.count, seen.mean, seen.spread) == (4, 4.0, 20.0)
+
+
+def test_groups_are_normalised_over_what_applies() -> None:
+    """2 and 4 have the mean 3 and the deviation sqrt 2; one score alone lies at its own mean."""
+    section = TrainingSection(completions_per_prompt=3, score_scaling="normalize_then_sum")
+    scores = {"a": np.array([2.0, NONE, 4.0, NONE, 9.0, NONE, NONE, NONE, NONE])}
+    found = objective_scores(scores, {"a": 1.0}, {}, section)
+    expected = [-np.sqrt(0.5), NONE, np.sqrt(0.5), NONE, 0.0, NONE, NONE, NONE, NONE]
+    np.testing.assert_allclose(found, expected, rtol=1e-3)

@@ -146,7 +146,7 @@ def trained(
     tmp_path: Path, model: Path, name: str, algo: str, weights: dict[str, float], scale: float = 1.0, **settings: Any
 ) -> list[Tensor]:
     """Return the gradients of the first step of a training on two rewards, the second one scaled."""
-    scorers = {"length": length, "early": lambda _p, texts: [scale * (text < "l") for text in texts]}
+    scorers = {"length": length, "early": lambda completions: [scale * (text < "l") for text in completions]}
     train_directly(make_policy(model), tmp_path / name, one_step(algo, **settings), scorers, weights)
     return gradients(tmp_path / name)
 

@@ -35,7 +35,6 @@ PLAIN = TrainingSection(completions_per_prompt=4)
         ("grpo", {"completions_per_prompt": 1}, {}, "training.completions_per_prompt is 1"),
         ("grpo", {}, {"min_new_tokens": 3}, "generation.min_new_tokens is for PPO"),
         ("grpo", {}, {"stop_at_eos": False}, "generation.stop_at_eos is off"),
-        ("grpo", {"score_scaling": "normalize_then_sum", "score_clip": 1.0}, {}, "cannot change scores"),
     ],
 )
 def test_what_trl_cannot_do_is_refused(

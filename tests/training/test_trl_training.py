@@ -148,7 +148,9 @@ def test_a_learnable_reward_goes_up_and_nothing_is_printed(
         learning_rate=0.02,
         ppo=PPOSection(epochs=2, kl_coef=0.0),
     )
-    train_directly(policy, tmp_path, training, {"e": lambda _p, texts: [text.count("e") for text in texts]}, {"e": 1.0})
+    train_directly(
+        policy, tmp_path, training, {"e": lambda completions: [text.count("e") for text in completions]}, {"e": 1.0}
+    )
     lines = metrics(tmp_path)
     scores = [line["scores"]["e"] for line in lines]
     assert np.mean(scores[-3:]) > 1.2 * np.mean(scores[:3])

@@ -12,6 +12,7 @@ from torch import Tensor
 from rsoup.models.language_model import LanguageModel
 from rsoup.models.sampling import generator_for
 from rsoup.recipe import GenerationSection, LoraSection, PPOSection, TrainingSection
+from rsoup.rewards.functions import Function
 from rsoup.tasks import Task
 from rsoup.tasks.loading import Example, load_examples
 from rsoup.training.policy import Policy, fresh_config
@@ -29,7 +30,7 @@ def examples(language_model: LanguageModel, tmp_path: Path) -> tuple[Example, ..
     return load_examples(task, language_model.tokenizer, "train").rows
 
 
-def length(_prompts: list[str], completions: list[str]) -> list[float]:
+def length(prompts: list[str], completions: list[str]) -> list[float]:
     return [float(len(text)) for text in completions]
 
 
@@ -44,7 +45,7 @@ def updated(
         {"prompts_per_step": 4, "completions_per_prompt": 3, "ppo": PPOSection(epochs=2), **settings}
     )
     draws = draw_numbers(training, GENERATION, generator_for(0, "sampling", 0))
-    rollout = collect(policy, examples[:4], {"length": length}, training, GENERATION, draws, Team())
+    rollout = collect(policy, examples[:4], {"length": Function(length)}, training, GENERATION, draws, Team())
     optimizer = torch.optim.SGD(policy.parameters, lr=lr)
     figures = update(policy, optimizer, rollout, torch.from_numpy(rollout.scores["length"]), training, 0.1, Team())
     names = [*(name for name, p in policy.peft.named_parameters() if p.requires_grad), "value.weight", "value.bias"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -50,6 +50,12 @@ class Figures:
     def means(self, first: Results, run: Results) -> Floats:
         """Return (points, objectives) in the order of the first run."""
         return np.array([[_sum(terms, _means(run.point(p.id))) for terms in self.terms.values()] for p in first.points])
+
+    def count(self, runs: Sequence[Results], point: str, name: str) -> int:
+        """Return how many prompts, of all runs, stand behind the mean of a point."""
+        found = [(run.point(point).scores, run.prompts.count) for run in runs]
+        labels = [label for _, label in self.terms[name]]
+        return sum(min(scores[label].n if label in scores else count for label in labels) for scores, count in found)
 
     def stderr(self, run: Results) -> Floats | None:
         """Return (points, objectives), NaN where an error is not told; a difference has none."""

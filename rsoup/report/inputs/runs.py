@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from rsoup.errors import ResultsError
 from rsoup.evaluation.results import Results, read_results, read_samples, results_file
 from rsoup.files import sha256_file
+from rsoup.pareto.missing import complete_prompts, filled
 from rsoup.report.inputs.figures import Figures, choose_figures, with_measures
 from rsoup.report.inputs.plain import LARGEST
 from rsoup.report.measured import Measured, Model, Source
@@ -48,9 +49,17 @@ def read_runs(paths: list[Path], objectives: Mapping[str, str], minimize: Collec
             )
     models = tuple(_model(first, row, figures) for row in range(len(first.points)))
     means = np.stack([figures.means(first, run) for run in runs])  # (seeds, points, rewards)
+    counts = np.array([[figures.count(runs, model.id, name) for name in figures.names] for model in models])
+    samples, known = figures.samples(first, texts, means) if texts else (None, figures.names)
+    notes = figures.notes
+    if samples is not None and np.isnan(samples).any():
+        there = complete_prompts(samples).sum(axis=0)  # (rewards,)
+        _refuse_too_few(paths[0], figures.names, there.tolist())
+        notes = (*notes, *_about_missing(figures.names, there.tolist(), samples.shape[1]))
+        samples = filled(samples)
+        means, counts = samples.mean(axis=1), np.tile(there * len(runs), (len(models), 1))
     if np.abs(means).max(initial=0.0) > LARGEST:
         raise ResultsError(f"{paths[0]}: holds a score beyond {LARGEST:g}.", "Mend the reward, and evaluate again.")
-    samples, known = figures.samples(first, texts, means) if texts else (None, figures.names)
     if samples is None and len(runs) > 1:
         samples = means[:, None]
     return Measured(
@@ -60,14 +69,32 @@ def read_runs(paths: list[Path], objectives: Mapping[str, str], minimize: Collec
         sources=tuple(_source(path, run) for path, run in zip(paths, runs, strict=True)),
         samples=samples,
         stderr=figures.stderr(first),
-        counts=tuple(sum(run.point(model.id).scores[first.rewards[0]].n for run in runs) for model in models),
+        counts=tuple(map(tuple, counts.tolist())),
         experts=_experts(first, figures),
         adapters={name: _located(adapter.path, paths[0]) for name, adapter in first.adapters.items()},
         method=first.method,
         texts=figures.texts(texts[0]) if texts else None,
-        notes=figures.notes,
+        notes=notes,
         minimized=figures.minimized,
         bare=frozenset(figures.names) - frozenset(known),
+    )
+
+
+def _refuse_too_few(path: Path, rewards: Sequence[str], known: Sequence[int]) -> None:
+    """Refuse rewards that points cannot be compared on: they need prompts that have a score at every point."""
+    for name, count in zip(rewards, known, strict=True):
+        if count < 2:
+            raise ResultsError(
+                f"{path}: {name} has a score at every point for {count} of the prompts: there is nothing to compare.",
+                "Evaluate on more prompts, or leave the reward out.",
+            )
+
+
+def _about_missing(rewards: Sequence[str], known: Sequence[int], prompts: int) -> tuple[str, ...]:
+    return tuple(
+        f"{name} counts {count} of the {prompts} prompts: the others have no score on it at some point."
+        for name, count in zip(rewards, known, strict=True)
+        if count < prompts
     )
 
 

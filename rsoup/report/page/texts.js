@@ -41,7 +41,11 @@ function ordered() {
   const name = order.slice(1), sign = (order[0] === "+" ? -1 : 1) * SIGN[name];
   const ours = texts.points[chosen().id].scores[name];
   const base = texts.points[POINTS.find((point) => point.kind === "base").id].scores[name];
-  return rows.sort((a, b) => sign * (ours[a] - base[a] - (ours[b] - base[b])));
+  const gain = (row) => (ours[row] === null || base[row] === null ? null : ours[row] - base[row]);
+  return rows.sort((a, b) => {
+    const [one, other] = [gain(a), gain(b)]; // prompts that the reward does not apply to come last
+    return one === null || other === null ? (one === null) - (other === null) : sign * (one - other);
+  });
 }
 let listed = []; // rows of the prompts in the list
 let listedFor = null; // the point whose gains they are ordered by
@@ -64,7 +68,10 @@ function drawPrompts() {
 // Means over the prompts that were found, where these are a part of all.
 function drawSlice() {
   const point = chosen(), part = listed.length > 1 && listed.length < texts.prompts.length;
-  const mean = (values) => listed.reduce((sum, row) => sum + values[row], 0) / listed.length;
+  const mean = (values) => {
+    const known = listed.map((row) => values[row]).filter((value) => value !== null);
+    return known.length ? known.reduce((sum, value) => sum + value, 0) / known.length : null;
+  };
   const scores = REWARDS.map((name) => `${name} ${number(mean(texts.points[point.id].scores[name]), DIGITS[name])}`);
   $("slice").textContent = part ? `Means of ${point.id} over them: ${scores.join(", ")}` : "";
 }
@@ -127,7 +134,8 @@ function answer(point, isChosen, base) {
   const scores = SCORED.map((name) => {
     const value = own.scores[name][state.prompt];
     const [low, high] = texts.ranges[name];
-    return gauge(name + arrowOf(name), number(value, DIGITS[name]), [["range", 0, high > low ? (value - low) / (high - low) : 0]]);
+    const part = value !== null && high > low ? (value - low) / (high - low) : 0;
+    return gauge(name + arrowOf(name), number(value, DIGITS[name]), [["range", 0, part]]);
   });
   const kind = isChosen ? `${point.kind} chosen` : point.kind;
   return element("article", { class: `answer ${kind}`, "data-answer": point.id },

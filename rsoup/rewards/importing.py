@@ -1,0 +1,76 @@
+"""Import what a user names as a reward."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+from rsoup.errors import RewardError, first_line
+from rsoup.rewards import search_working_folder
+
+
+def import_callable(where: str) -> Callable[..., Any]:
+    """Import ``module:name`` or ``path/to/file.py:name``: a function, a callable object, or a class of such."""
+    source, _, attribute = where.rpartition(":")
+    hint = "Write module:function or path/to/file.py:function."
+    if not source:
+        raise RewardError(f"{where}: is not a function.", hint)
+    try:
+        with redirect_stdout(sys.stderr):
+            module = _import_file(Path(source)) if source.endswith(".py") else _import_module(source)
+            function = getattr(module, attribute, None)
+            if inspect.isclass(function):
+                function = _made(function, where)
+    except RewardError:
+        raise
+    except FileNotFoundError as problem:
+        raise RewardError(f"{where}: there is no file {source}.", "Check the path.") from problem
+    except ModuleNotFoundError as problem:
+        raise RewardError(f"{where}: cannot be imported ({problem}).", hint) from problem
+    except (Exception, SystemExit) as problem:
+        raise RewardError(
+            f"{where}: importing it raised {type(problem).__name__}: {first_line(problem)}.", f"Mend {source}."
+        ) from problem
+    if not callable(function):
+        raise RewardError(f"{where}: {source} has no function {attribute}.", hint)
+    found: Callable[..., Any] = function
+    return found
+
+
+def _made(kind: type, where: str) -> Any:
+    """Return an object of a class whose objects are the reward."""
+    made_of = inspect.signature(kind).parameters.values()
+    free = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    needs = [one.name for one in made_of if one.default is one.empty and one.kind not in free]
+    scores = any("__call__" in vars(one) for one in kind.__mro__)
+    if needs or not scores:
+        what = f"is a class that needs {', '.join(needs)}" if scores else "is a class without __call__"
+        raise RewardError(f"{where}: {what}.", "Give an object of it, made in the file: judge = Judge(...).")
+    return kind()
+
+
+def _import_module(name: str) -> Any:
+    search_working_folder()
+    return importlib.import_module(name)
+
+
+def _import_file(path: Path) -> Any:
+    path = path.expanduser().resolve()
+    if not path.is_file():
+        raise FileNotFoundError(path)
+    if str(path.parent) not in sys.path:  # a file may import its neighbours
+        sys.path.append(str(path.parent))
+    name = f"rsoup_reward_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up there
+    spec.loader.exec_module(module)
+    return module
