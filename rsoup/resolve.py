@@ -112,9 +112,9 @@ class Resolved:
 
     def check(self) -> None:
         """Raise RsoupError if a training or an evaluation would later miss rows, room in the context, or a reward."""
-        _ = self.held_out_examples, self.scorers
-        if not self.recipe.models:
+        if not self.recipe.models:  # which are mixed as they are
             _ = self.training_examples
+        _ = self.held_out_examples, self.scorers
 
     def _examples(self, split: Split, new_tokens: int, setting: str) -> Examples:
         if self.base.context is not None and new_tokens >= self.base.context:

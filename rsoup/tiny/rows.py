@@ -43,7 +43,8 @@ def _make(task: Task, index: int) -> dict[str, Any]:
     if task.read is not None:
         return MAKERS[task.read](words, index)
     row = {task.id: f"made-up-{index}", task.column or "post": words.text(30)}
-    return {**row, task.reference: words.text(10)} if task.reference else row
+    reference = f"{words.text(10)} {index}"  # which ends in a number, as rewards of mathematics read one
+    return {**row, task.reference: reference} if task.reference else row
 
 
 class _Words:

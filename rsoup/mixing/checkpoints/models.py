@@ -58,6 +58,10 @@ class Model:
         """Whether its output embeddings are its input embeddings, as its configuration says."""
         return self.base.ties_embeddings
 
+    def companions(self) -> dict[str, Path]:
+        """Return the files beside its weights, by their names in its folder."""
+        return {path.relative_to(self.path).as_posix(): path for path in self.base.companions()}
+
     def info(self, tensor: str) -> TensorInfo:
         """Return where a tensor lies in its shard."""
         return self.base.info(tensor)

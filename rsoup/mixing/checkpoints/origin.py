@@ -53,7 +53,7 @@ def fingerprint(mixture: Mixture, hashes: Mapping[str, str]) -> str:
     """Return a hash of everything that decides a mixed model's files; equal fingerprints mean equal results."""
     parents = [[hashes[model.source], weight] for model, weight in zip(mixture.models, mixture.weights, strict=True)]
     base = hashes[mixture.base.source] if mixture.base else None
-    beside = [[path.name, sha256_file(path)] for path in mixture.models[0].base.companions()]
+    beside = [[name, sha256_file(path)] for name, path in mixture.models[0].companions().items()]
     return sha256_json([__version__, parents, base, beside, _settings(mixture)])
 
 

@@ -21,6 +21,7 @@ from rsoup.mixing.checkpoints.models import MODEL_FILE
 from rsoup.mixing.checkpoints.origin import header_metadata, is_held, model_card, provenance
 from rsoup.mixing.checkpoints.reading import chunk_count
 from rsoup.mixing.chunks import PAGE, THREADS, Sink
+from rsoup.mixing.companions import copy_companions
 from rsoup.mixing.output import GRID_FILE, check_output, output_folder
 from rsoup.mixing.parallel import parallel
 from rsoup.mixing.weights import lattice, point_name
@@ -92,9 +93,7 @@ def _write_into(folder: Path, mixture: Mixture, name: str) -> None:
             reader.open(targets)
             _write_shard(folder / shard, targets, reader, metadata)
             reader.close()
-    for path in mixture.models[0].base.companions():
-        if path.name not in (INDEX_FILE, PROVENANCE_FILE):
-            shutil.copyfile(path, folder / path.name)
+    copy_companions({k: v for k, v in mixture.models[0].companions().items() if k != PROVENANCE_FILE}, folder)
     _write_index(folder, mixture)
     if (config := _config(mixture)) != mixture.models[0].config:
         write_json(folder / MODEL_FILE, config)
@@ -156,7 +155,7 @@ def _mix(target: Target, reader: Reader, chunks: range) -> _Job:
 def _write_index(folder: Path, mixture: Mixture) -> None:
     """Write the index that tells each tensor's shard, if there are several."""
     shards = mixture.alignment.shards
-    if len(shards) == 1 and not (mixture.models[0].path / INDEX_FILE).is_file():
+    if len(shards) == 1 and mixture.models[0].base.index is None:
         return
     where = {target.name: shard for shard, targets in shards for target in targets}
     parameters = sum(math.prod(target.shape) for target in mixture.alignment.targets)

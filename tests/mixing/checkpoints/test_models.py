@@ -322,3 +322,14 @@ def test_hostile_files_end_in_a_refusal_or_a_whole_model(text: str, name: str, t
             assert load(tmp_path / f"out-{folder.name}").keys() == load(one).keys()
         partial = [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
         assert not partial
+
+
+def test_templates_in_a_folder_are_carried_over_and_a_stale_index_is_not(tmp_path: Path) -> None:
+    one, two = make_model(tmp_path / "one", 0), make_model(tmp_path / "two", 1)
+    (one / "additional_chat_templates").mkdir()
+    (one / "additional_chat_templates" / "tools.jinja").write_text("with tools")
+    (one / "model.safetensors.index.json").write_text('{"weight_map": {"gone": "model-00001-of-00002.safetensors"}}')
+    out = write_model(half(one, two), tmp_path / "out")
+    assert (out / "additional_chat_templates" / "tools.jinja").read_text() == "with tools"
+    assert not (out / "model.safetensors.index.json").exists()
+    assert write_model(half(one, two), tmp_path / "out") == out
