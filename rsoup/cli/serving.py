@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
 from rsoup.cli.display import out, say
-from rsoup.errors import MissingPackageError
+from rsoup.errors import MissingPackageError, RecipeError
 
 PACKAGES = ("starlette", "uvicorn", "prometheus_client")
 """What the extra [serve] brings."""
@@ -104,6 +105,10 @@ def serve(
     host: Annotated[str, typer.Option("--host", help="Address to listen at; this machine alone by default.")] = (
         "127.0.0.1"
     ),
+    engine: Annotated[
+        Literal["rsoup", "vllm"],
+        typer.Option("--engine", help="rsoup mixes row by row; vllm takes each mix as an adapter of its own."),
+    ] = "rsoup",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8000,
     api_key_env: Annotated[
         str | None,
@@ -129,6 +134,8 @@ def serve(
         from rsoup.serving.server import Settings
         from rsoup.serving.server import serve as run_server
 
+    if engine == "vllm":
+        _serve_with_vllm(run, host=host, port=port, api_key_env=api_key_env, dtype=dtype)
     source = Source(run, model, adapters or (), method, dtype, allow_different_starts)
     settings = Settings(
         host=host,
@@ -142,6 +149,19 @@ def serve(
         extrapolate=allow_extrapolation,
     )
     run_server(source, settings, lambda url: out.print(url, soft_wrap=True), say)
+
+
+def _serve_with_vllm(run: str | None, *, host: str, port: int, api_key_env: str | None, dtype: str | None) -> NoReturn:
+    """Become vLLM's server of a run."""
+    from rsoup.serving.server import key_of
+    from rsoup.serving.vllm_server import launch, replace_by
+
+    if run is None:
+        raise RecipeError("--engine vllm serves the folder of a run, and none is given.", "Give RUN.")
+    folder = Path(run) / "soups"
+    made = launch(run, host=host, port=port, api_key=key_of(api_key_env), dtype=dtype, folder=folder)
+    say(f"Weights are rounded to steps of 1/{made.steps}; mixes are written to {folder} when first asked for.")
+    replace_by(made)
 
 
 @contextmanager

@@ -32,6 +32,11 @@ def require_vllm() -> None:
         raise MissingPackageError("vllm", "--engine vllm", "pip install vllm (Linux, a CUDA GPU)")
 
 
+def rank_size(rank: int) -> int:
+    """Return the rank that vLLM is told for adapters of a rank."""
+    return next((size for size in RANKS if size >= rank), rank)
+
+
 class Vllm:
     """A vLLM engine with the base model in it."""
 
@@ -48,7 +53,7 @@ class Vllm:
             seed=recipe.seed,
             enable_lora=True,
             max_loras=1,
-            max_lora_rank=next((size for size in RANKS if size >= rank), rank),
+            max_lora_rank=rank_size(rank),
         )
 
     def complete(

@@ -46,16 +46,17 @@ class Source:
     allow_different_starts: bool = False
 
 
-@dataclass(frozen=True)
-class Opened:
-    """A run in memory: its recipe if there is one, its adapters, and what was measured of their mixes.
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What is served: the recipe if there is one, the adapters and how they mix, and what was measured of their mixes.
 
     Without ``evidence``, ``unmeasured`` says why.
     """
 
     name: str
     base: str
-    served: Served
+    revision: str | None
+    method: Method
     adapters: Mapping[str, Adapter]
     recipe: Recipe | None
     evidence: Evidence | None
@@ -98,8 +99,24 @@ class Opened:
         return [point for point in points if point.kind in SERVED]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Opened(Run):
+    """A run with its model in memory."""
+
+    served: Served
+
+
 def open_run(source: Source) -> Opened:
     """Read the run and load its model; RsoupError if they do not fit together."""
+    run = read_run(source)
+    model = load_language_model(run.base, revision=run.revision, dtype=_dtype(source, run.recipe), exact=True)
+    served = Served(model, run.adapters, run.method, context_length(run.base, run.revision))
+    served.probe()
+    return Opened(**vars(run), served=served)
+
+
+def read_run(source: Source) -> Run:
+    """Read what is to be served, but for the model; RsoupError if it does not fit together."""
     recipe = None if source.run is None else _recipe(source.run)
     base = source.model or (recipe.model.base if recipe is not None else None)
     if base is None:
@@ -113,15 +130,22 @@ def open_run(source: Source) -> Opened:
     warnings = check_compatible(list(adapters.values()), method, allow_different_starts=different)
     revision = recipe.model.revision if recipe is not None and source.model is None else None
     _check_base(adapters, base, model_sha256(base, revision))
-    model = load_language_model(base, revision=revision, dtype=_dtype(source, recipe), exact=True)
-    served = Served(model, adapters, method, context_length(base, revision))
-    served.probe()
     results, reason = _results(recipe, adapters, method)
     evidence = None
     if results is not None and recipe is not None:
         evidence = gather(read_inputs([recipe.folder / "eval"], {}, {}).as_gains(), DRAWS, recipe.seed)
     name = recipe.name if recipe is not None else Path(base).name
-    return Opened(name, base, served, adapters, recipe, evidence, reason, warnings)
+    return Run(
+        name=name,
+        base=base,
+        revision=revision,
+        method=method,
+        adapters=adapters,
+        recipe=recipe,
+        evidence=evidence,
+        unmeasured=reason,
+        warnings=warnings,
+    )
 
 
 def _method(settings: EvaluationSection) -> Method:

@@ -47,7 +47,7 @@ def serve(source: Source, settings: Settings, on_ready: Callable[[str], None], s
 
     ``on_ready`` gets the URL. RsoupError before anything is loaded if the port is taken or the key is missing.
     """
-    key = _key(settings.api_key_env)
+    key = key_of(settings.api_key_env)
     logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns of every client that went away
     with _bound(settings) as listener:
         opened = open_run(source)
@@ -112,7 +112,8 @@ class _Server(uvicorn.Server):
         ending.cancel()
 
 
-def _key(name: str | None) -> str | None:
+def key_of(name: str | None) -> str | None:
+    """Return the key that an environment variable holds; RecipeError if it holds none."""
     if name is None:
         return None
     key = os.environ.get(name)
