@@ -16,7 +16,7 @@ from rsoup import mixing
 from rsoup.adapters import Adapter, Layer
 from rsoup.errors import AdapterError
 from rsoup.evaluation.applying import applied
-from rsoup.evaluation.rowwise import row_weighted
+from rsoup.evaluation.rows import row_weighted
 from rsoup.mixing.compatibility import check_compatible
 from rsoup.models import packing
 from rsoup.models.language_model import LanguageModel
