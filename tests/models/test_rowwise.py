@@ -246,8 +246,8 @@ def test_what_cannot_differ_from_row_to_row_is_refused_by_name(tmp_path: Path) -
     plain = mixing.read(build_adapter(tmp_path / "plain", tmp_path, 0, target_modules=["q_proj"]))
     layer = Layer("linear", np.zeros((1, 32), np.float32), np.zeros((48, 1), np.float32), 1.0)
     mixture = replace(plain, layers={"model.layers.0.mlp.experts.0.w1": layer})
-    with pytest.raises(AdapterError, match=r"plain changes model\.layers\.0\.mlp\.experts"):
+    with pytest.raises(AdapterError, match=r"plain changes model\.layers\.0\.mlp\.experts\.0\.w1, an expert"):
         row_weighted(model, [mixture], "cat")
     other = replace(plain, layers={"model.layers.0.self_attn.q_proj": layer})
-    with pytest.raises(AdapterError, match=r"\(48, 32\)"):
+    with pytest.raises(AdapterError, match=r"has \(48, 32\) for model.layers.0.self_attn.q_proj"):
         row_weighted(model, [other], "cat")
