@@ -120,6 +120,11 @@ def adapters_of(recipe: Recipe, *, needed: bool = True) -> list[Path]:
     planned = [adapter_folder(recipe, training.name) for training in trainings_of(recipe)]
     others = sorted((recipe.folder / "adapters").glob("morl-*"))
     trained = [folder for folder in dict.fromkeys([*planned, *others]) if folder.is_dir()]
+    if needed and not trained and recipe.models:
+        raise AdapterError(
+            f"{recipe.folder}: mixes whole models, and trains no adapter.",
+            "Write the mix you want (rsoup mix), and use it as any model; or give --adapters A B.",
+        )
     if needed and not trained:
         raise AdapterError(f"{recipe.folder}: holds no trained adapter.", "Train them first, or give --adapters A B.")
     return trained

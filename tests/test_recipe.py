@@ -247,3 +247,18 @@ def test_what_the_command_line_gave_is_looked_for_there(tmp_path: Path) -> None:
     path.write_text(yaml.safe_dump({**MINIMAL, "evaluation": {"lambdas": 1}}))
     with pytest.raises(RecipeError, match=r"r\.yaml: evaluation\.lambdas is 1"):
         load_recipe(path, (), {"evaluation.prompts": 3})
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"models": {"a": "x/y"}, "morl": [{"brief": 1.0}]}, "models are mixed as they are"),
+        ({"models": {"base": "x/y"}}, "a model cannot be called base"),
+        ({"models": {"soup-1": "x/y"}}, "a model cannot be called soup-1"),
+    ],
+)
+def test_whole_models_leave_nothing_to_train_and_have_names_of_their_own(changed: dict[str, Any], message: str) -> None:
+    content = {"model": {"base": "m/n"}, "task": {"data": "x.jsonl"}, "rewards": ["brief"]}
+    assert parse_recipe({**content, "models": {"a": "x/y"}}, "own").models == {"a": "x/y"}
+    with pytest.raises(RecipeError, match=message):
+        parse_recipe({**content, **changed}, "own")

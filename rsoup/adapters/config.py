@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -138,10 +139,13 @@ def _names(ends: tuple[str, ...], name: str) -> bool:
 
 def _by_pattern(patterns: Mapping[str, float], module: str, default: float) -> float:
     """Return the value of the first pattern that matches the end of a module's name, as PEFT does."""
-    for pattern, value in patterns.items():
-        if re.match(rf"(.*\.)?({pattern})$", module):
-            return value
-    return default
+    return next((value for pattern, value in patterns.items() if _at_the_end(pattern).match(module)), default)
+
+
+@lru_cache(maxsize=1 << 14)
+def _at_the_end(pattern: str) -> re.Pattern[str]:
+    """Return what matches a name that ends as a pattern says; re's own cache is smaller than a model has layers."""
+    return re.compile(rf"(.*\.)?({pattern})$")
 
 
 def _read_object(path: Path) -> dict[str, Any]:

@@ -171,12 +171,13 @@ def _layers(path: Path, factors: dict[str, dict[str, Array]], config: AdapterCon
     wrapped: dict[str, dict[int, dict[str, Array]]] = {}
     for module, found in factors.items():
         owner, depth = unwrap(module)
-        if parameters_of(owner, config.target_parameters):
+        if parameters_of(owner, config.target_parameters, is_layer=config.targets(owner)):
             wrapped.setdefault(owner, {})[depth] = found
         else:
             layers[module] = _layer(path, module, found, config)
     for owner, depths in wrapped.items():
-        parameters = in_order(parameters_of(owner, config.target_parameters))
+        names = parameters_of(owner, config.target_parameters, is_layer=config.targets(owner))
+        parameters = in_order(names)
         if parameters is None or len(parameters) != len(depths):
             raise AdapterError(
                 f"{path}: {owner} has factors of {len(depths)} parameters; which ones, target_parameters "

@@ -38,14 +38,17 @@ def unwrap(module: str) -> tuple[str, int]:
     return module, depth
 
 
-def parameters_of(module: str, targets: Iterable[str]) -> list[str]:
-    """Return the parameters of a module that ``target_parameters`` names, those named with their module first."""
+def parameters_of(module: str, targets: Iterable[str], *, is_layer: bool) -> list[str]:
+    """Return the parameters of a module that ``target_parameters`` names, those named with their module first.
+
+    A parameter named alone may be any module's, but not that of a layer (``is_layer``: target_modules covers it).
+    """
     named, bare = set(), set()
     for target in targets:
         owner, _, parameter = target.rpartition(".")
         if owner and (module == owner or module.endswith(f".{owner}")):
             named.add(parameter)
-        elif not owner:
+        elif not owner and (not is_layer or module.endswith(".experts")):
             bare.add(parameter)
     return sorted(named or bare)
 

@@ -15,12 +15,13 @@ from command import Command
 from rsoup.errors import RsoupError
 from rsoup.evaluation.results import RESULTS
 from rsoup.evaluation.whole import turned_into
+from rsoup.experiment import adapters_of, ingredients_of, trainings_of
 from rsoup.files import hash_weights
 from rsoup.mixing.checkpoints import mix_models, write_model
 from rsoup.report import Options, make_report
 from tiny import build_tiny_model
 
-from .sweeping import Recording, completions, generate, sweep
+from .sweeping import Recording, completions, generate, recipe_of, sweep
 
 
 @pytest.fixture(scope="module")
@@ -242,3 +243,11 @@ def test_without_measures_a_mix_is_written_over_the_base_and_with_them_the_base_
         pass
     assert [own.data_ptr() for own in parameters] == [place for place, _ in before]
     assert all(bool((own == value).all()) for own, value in zip(parameters, kept, strict=True))
+
+
+def test_a_run_of_whole_models_has_no_adapters(models: dict[str, Path], content: dict[str, Any]) -> None:
+    recipe = recipe_of({**content, "models": {"first": str(models["a"])}})
+    assert trainings_of(recipe) == []
+    assert ingredients_of(recipe) == [f"first={models['a']}"]
+    with pytest.raises(RsoupError, match="mixes whole models, and trains no adapter"):
+        adapters_of(recipe)

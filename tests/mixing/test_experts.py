@@ -156,3 +156,18 @@ def test_other_numbers_of_experts_are_refused(tmp_path: Path) -> None:
     (adapters[1] / "adapter_config.json").write_text(json.dumps({**config, "r": 1}))
     with pytest.raises(AdapterError, match=r"b updates 8 experts .*a 4"):
         mixing.mix(adapters, [0.5, 0.5], method="cat")
+
+
+def test_what_peft_saves_of_experts_by_name_is_the_same_adapter(base: Any, tmp_path: Path) -> None:
+    """PEFT names their parameters alone (gate_up_proj), beside target_modules, with patterns of rank and scale."""
+    named = name_each(tmp_path / "named", base, 5)
+    base.peft(named).save_pretrained(tmp_path / "stacked")
+    raw = json.loads((tmp_path / "stacked" / "adapter_config.json").read_text())
+    assert sorted(raw["target_parameters"]) == ["down_proj", "gate_up_proj"]
+    assert raw["target_modules"] == ["q_proj"]
+    soup = mixing.mix(
+        [tmp_path / "stacked", named], [2.0, -1.0], method="cat", allow_extrapolation=True, allow_different_starts=True
+    )
+    mixing.merge(soup, base.folder, tmp_path / "difference")
+    alone = mixing.merge(mixing.mix([named], [1.0]), base.folder, tmp_path / "alone").folder
+    close(base.load(tmp_path / "difference"), base.load(alone))

@@ -49,6 +49,7 @@ KINDS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "llama": (LLAMA_LIKE, [*LAYERS, "embed_tokens", "lm_head"]),
     "qwen3": (LLAMA_LIKE, LAYERS),
     "gemma2": ({**LLAMA_LIKE, "sliding_window": 4, "final_logit_softcapping": 5.0}, LAYERS),
+    "gemma3_text": ({**LLAMA_LIKE, "sliding_window": 4}, [*LAYERS, "embed_tokens"]),
     "gpt_neox": (LLAMA_LIKE, ["query_key_value", "dense_4h_to_h"]),
     "gpt2": (GPT2_LIKE, ["c_attn", "c_proj", "wte"]),
     "mixtral": ({**LLAMA_LIKE, "num_local_experts": 4}, ["q_proj", "v_proj"]),
