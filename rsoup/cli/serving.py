@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -109,6 +110,10 @@ def serve(
         Literal["rsoup", "vllm"],
         typer.Option("--engine", help="rsoup mixes row by row; vllm takes each mix as an adapter of its own."),
     ] = "rsoup",
+    vllm_args: Annotated[
+        str,
+        typer.Option("--vllm-args", metavar="TEXT", help="More arguments of vLLM's server.", show_default=False),
+    ] = "",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8000,
     api_key_env: Annotated[
         str | None,
@@ -135,7 +140,7 @@ def serve(
         from rsoup.serving.server import serve as run_server
 
     if engine == "vllm":
-        _serve_with_vllm(run, host=host, port=port, api_key_env=api_key_env, dtype=dtype)
+        _serve_with_vllm(run, shlex.split(vllm_args), host=host, port=port, api_key_env=api_key_env, dtype=dtype)
     source = Source(run, model, adapters or (), method, dtype, allow_different_starts)
     settings = Settings(
         host=host,
@@ -151,7 +156,9 @@ def serve(
     run_server(source, settings, lambda url: out.print(url, soft_wrap=True), say)
 
 
-def _serve_with_vllm(run: str | None, *, host: str, port: int, api_key_env: str | None, dtype: str | None) -> NoReturn:
+def _serve_with_vllm(
+    run: str | None, more: list[str], *, host: str, port: int, api_key_env: str | None, dtype: str | None
+) -> NoReturn:
     """Become vLLM's server of a run."""
     from rsoup.serving.server import key_of
     from rsoup.serving.vllm_server import launch, replace_by
@@ -159,7 +166,7 @@ def _serve_with_vllm(run: str | None, *, host: str, port: int, api_key_env: str 
     if run is None:
         raise RecipeError("--engine vllm serves the folder of a run, and none is given.", "Give RUN.")
     folder = Path(run) / "soups"
-    made = launch(run, host=host, port=port, api_key=key_of(api_key_env), dtype=dtype, folder=folder)
+    made = launch(run, host=host, port=port, api_key=key_of(api_key_env), dtype=dtype, more=more, folder=folder)
     say(f"Weights are rounded to steps of 1/{made.steps}; mixes are written to {folder} when first asked for.")
     replace_by(made)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,6 +27,10 @@ RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """The ranks vLLM sizes its buffers for."""
 
 
+QUIET = {"VLLM_LOGGING_LEVEL": "ERROR", "TQDM_DISABLE": "1"}
+"""What keeps the lines and bars of its processes out of ours, unless the environment says otherwise."""
+
+
 def require_vllm() -> None:
     """Raise MissingPackageError unless vLLM is installed."""
     if importlib.util.find_spec("vllm") is None:
@@ -42,6 +47,8 @@ class Vllm:
 
     def __init__(self, recipe: Recipe, base: Base, dtype: str, rank: int) -> None:
         require_vllm()
+        for name, value in QUIET.items():
+            os.environ.setdefault(name, value)
         self._vllm: Any = importlib.import_module("vllm")
         self._request: Any = importlib.import_module("vllm.lora.request").LoRARequest
         self._recipe, self._served = recipe, 0

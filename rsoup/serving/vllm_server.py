@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -29,9 +30,12 @@ class Launch:
     steps: int
 
 
-def launch(run: str, *, host: str, port: int, api_key: str | None, dtype: str | None, folder: Path) -> Launch:
-    """Return how to serve a run's folder with ``vllm serve``; RsoupError if it cannot be.
+def launch(
+    run: str, *, host: str, port: int, api_key: str | None, dtype: str | None, more: Sequence[str], folder: Path
+) -> Launch:
+    """Return how to serve a run's folder with vLLM's own server; RsoupError if it cannot be.
 
+    ``more`` are arguments of that server, which come last.
     Adapters from paths stay out of reach: a middleware hides the routes that load them.
     """
     if importlib.util.find_spec("vllm") is None:
@@ -40,11 +44,13 @@ def launch(run: str, *, host: str, port: int, api_key: str | None, dtype: str | 
     if not opened.adapters:
         raise RecipeError(f"{run}: holds no adapter to mix.", "Train them first, or serve the base with vllm serve.")
     soups = SoupFolders(opened.adapters, opened.method, folder)
-    command = ["vllm", "serve", model_source(opened.base), "--served-model-name", "base", opened.base]
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]  # vllm's own command wants that very package
+    command += ["--model", model_source(opened.base), "--served-model-name", "base", opened.base]
     command += ["--host", host, "--port", str(port), "--enable-lora", "--max-loras", str(AT_ONCE)]
     command += ["--max-lora-rank", str(rank_size(soups.rank)), "--middleware", "rsoup.serving.vllm_resolver.Closed"]
     command += ["--dtype", dtype] if dtype else []
     command += ["--revision", opened.revision] if opened.revision else []
+    command += more
     environment = {
         RUN: str(Path(run).resolve()),
         FOLDER: str(folder.resolve()),
