@@ -16,6 +16,7 @@ from rsoup import __version__
 from rsoup.cli import evaluating, info, mixing, reporting, training
 from rsoup.cli.display import err, out, show_error
 from rsoup.errors import MissingPackageError, RsoupError
+from rsoup.stages.address import with_address
 
 INTERRUPTED = 130
 CONTINUING = ("run", "train", "morl", "eval")
@@ -68,7 +69,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
     warnings.simplefilter("ignore", FutureWarning)  # libraries speaking of each other, not to our users
-    sys.argv[1:] = spread("--adapters", sys.argv[1:])
+    sys.argv[1:] = with_address(spread("--adapters", sys.argv[1:]))
     try:
         app()
     except RsoupError as problem:

@@ -45,17 +45,17 @@ def train_adapter(
     folder = adapter_folder(recipe, name)
     team = Team(recipe.training.report_to, recipe.folder / "logs" / name)
 
-    def is_there() -> bool:
-        return _is_there(lambda: is_trained(resolved, name, weights), overwrite=overwrite)
+    def is_made() -> bool:
+        return is_there(lambda: is_trained(resolved, name, weights), overwrite=overwrite)
 
-    if team.decides(is_there):
+    if team.decides(is_made):
         return folder
     check_trl(recipe.training, recipe.generation)
     objective = Objective(resolved.scorers, weights)
     for remark in resolved.training_examples.remarks("training"):  # what is wrong shows before anything is written
         progress.say(remark)
     with _turn(recipe, name, team, progress):
-        if team.decides(is_there):
+        if team.decides(is_made):
             return folder  # made by another worker meanwhile
         if team.leads:
             clear(resolved, name, weights, overwrite=overwrite)
@@ -71,7 +71,7 @@ def train_adapter(
     return folder
 
 
-def _is_there(is_finished: Callable[[], bool], *, overwrite: bool) -> bool:
+def is_there(is_finished: Callable[[], bool], *, overwrite: bool) -> bool:
     """Tell whether an adapter is finished; one to be overwritten counts only if it was made from the same inputs."""
     try:
         return is_finished()
@@ -132,7 +132,7 @@ def ensure_start(resolved: Resolved, team: Team, progress: Progress, *, overwrit
     folder = adapter_folder(resolved.recipe, START)
     fingerprint = start_fingerprint(resolved)
     with _turn(resolved.recipe, START, team, progress):
-        if not team.decides(lambda: _is_there(lambda: is_done(folder, fingerprint), overwrite=overwrite)):
+        if not team.decides(lambda: is_there(lambda: is_done(folder, fingerprint), overwrite=overwrite)):
             if team.leads:
                 progress.say(f"Making the shared start of all adapters: {folder}")
                 _make_start(resolved, folder, fingerprint)
@@ -143,8 +143,8 @@ def ensure_start(resolved: Resolved, team: Team, progress: Progress, *, overwrit
 def _make_start(resolved: Resolved, folder: Path, fingerprint: str) -> None:
     recipe, model = resolved.recipe, resolved.base.load()
     torch.manual_seed(recipe.seed)
-    if recipe.model.start:
-        given = read_adapter(recipe.model.start).path
+    if resolved.start:
+        given = read_adapter(resolved.start).path
         assert given is not None
         policy = read_start(model, given)
     else:
