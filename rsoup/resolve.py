@@ -50,7 +50,10 @@ class Base:
             dtype=dtype or section.dtype,
             quantization=None if dtype else section.quantization,
         )
-        return replace(loaded, name=section.base, path=section.base) if self.place else loaded
+        if self.place is None:
+            return loaded
+        loaded.model.name_or_path = section.base  # what PEFT notes
+        return replace(loaded, name=section.base, path=section.base)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from rsoup.stages.told import News
 
 
 class Board:
-    """Shows a bar for each training and one for each run's points; says every remark once."""
+    """Shows a bar for each training and one for each run's points; says every remark of workers once."""
 
     def __init__(self, progress: Progress, stages: Sequence[Stage], prompts: int) -> None:
         self._progress, self._prompts = progress, prompts
@@ -25,7 +25,7 @@ class Board:
         """Show how far a stage is, and what was said in it."""
         with self._lock:
             for text in news.said:
-                self._say(text, stage)
+                self._say_once(text, stage)
             if stage.kind == "training" and news.total:
                 self._totals[stage.name] = news.total
                 self._progress.show(title(stage), news.total, news.done, news.note)
@@ -45,13 +45,12 @@ class Board:
     def say(self, text: str) -> None:
         """Say what concerns no stage."""
         with self._lock:
-            self._say(text, None)
+            self._progress.say(text)
 
-    def _say(self, text: str, stage: Stage | None) -> None:
+    def _say_once(self, text: str, stage: Stage) -> None:
         if text not in self._said:
             self._said.add(text)
-            training = stage is not None and stage.kind == "training"
-            self._progress.say(f"{title(stage)}: {text}" if stage is not None and training else text)
+            self._progress.say(f"{title(stage)}: {text}" if stage.kind == "training" else text)
 
     def _show_points(self, stage: Stage, note: str) -> None:
         beside = [name for name, own in self._points.items() if own.run == stage.run]

@@ -153,7 +153,7 @@ class Policy:
 
     def save(self, folder: Path) -> None:
         """Write the adapter in PEFT's format."""
-        self.peft.save_pretrained(folder, selected_adapters=["default"])
+        self.peft.save_pretrained(folder, selected_adapters=["default"], save_embedding_layers=False)  # untouched
 
     @contextmanager
     def learning(self, *, gradient_checkpointing: bool) -> Iterator[None]:
