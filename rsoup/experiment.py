@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from rsoup.evaluation.results import RESULTS
 from rsoup.evaluation.sweep import evaluate
 from rsoup.files import write_text
-from rsoup.locks import is_taken, lock_file
+from rsoup.locks import Taken, is_taken, lock_file
 from rsoup.progress import Progress
 from rsoup.recipe import Recipe
 from rsoup.recipe_file import dump_recipe
@@ -78,9 +79,21 @@ def _run_here(resolved: Resolved, team: Team, progress: Progress, *, overwrite: 
     recipe = resolved.recipe
     waiting = {training.name: training for training in trainings_of(recipe)}
     while waiting:
-        free = (name for name in waiting if not is_taken(lock_file(recipe.folder, name)))
-        training = waiting.pop(team.agree(next(free, next(iter(waiting)))))
-        train_adapter(resolved, training.name, training.weights, training.kind, progress, overwrite=overwrite)
+        free = next((name for name in waiting if not is_taken(lock_file(recipe.folder, name))), "")
+        name = team.agree(free)
+        training = waiting.pop(name or next(iter(waiting)))
+        with suppress(Taken):  # by another that chose it at the same moment
+            train_adapter(
+                resolved,
+                training.name,
+                training.weights,
+                training.kind,
+                progress,
+                overwrite=overwrite,
+                wait=not name,
+            )
+            continue
+        waiting[training.name] = training
     if team.leads:
         evaluate(resolved, adapters_of(recipe), recipe.folder / "eval", progress)
 

@@ -28,7 +28,7 @@ from rsoup.cli.options import (
     TemplateOption,
     make_recipe,
 )
-from rsoup.cli.workers import RayOption, crew_at
+from rsoup.cli.workers import RayOption, crew_at, crew_for
 from rsoup.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def run(
         _show_plan(experiment.plan(made), json=json)
         return
     runs = [resolve(own) for own in made.by_seed()]
-    with crew_at(ray) as crew, Bars() as progress:
+    with crew_for(ray, made.folder) as crew, Bars() as progress:
         report = experiment.run_all(made, runs, progress, overwrite=overwrite, crew=crew)
     if report is None:  # one of several processes, not the leading one
         return

@@ -110,6 +110,8 @@ class Bench:
         for wait in (False, True):
             for point in points:
                 if point not in done:
+                    if wait:
+                        self.progress.say(f"Another sweep is at {point.id}; waiting for it.")
                     with self.kept(point).held(wait=wait) as mine:
                         if mine or wait:
                             done[point] = self._measure(point, missing[point])

@@ -5,12 +5,15 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import socket
 from collections.abc import Sequence
 
-from rsoup.errors import MissingPackageError, RecipeError
+from rsoup.errors import MissingPackageError, RecipeError, RsoupError, first_line
 
 HERE = "local"
 """The address that starts Ray on this machine."""
+PATIENCE = 5.0
+"""Seconds that an address has to answer."""
 ADDRESS = re.compile(r"auto|local|ray://\S+|[\w.-]+:\d+|\[[0-9a-fA-F:]+\]:\d+")
 
 
@@ -44,6 +47,20 @@ def prepare(address: str) -> None:
         raise MissingPackageError("ray", "--ray", 'pip install "rewarded-soups[ray]"')
     if address.startswith("ray://") and importlib.util.find_spec("grpc") is None:
         raise MissingPackageError("grpcio", f"--ray {address}", 'pip install "ray[client]"')
+    if address not in (HERE, "auto"):
+        _knock(address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if address == HERE:
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # named after those who never have one
+
+
+def _knock(address: str) -> None:
+    """Raise RsoupError if nothing answers at an address; Ray itself tries for minutes."""
+    host, _, port = address.removeprefix("ray://").split("/")[0].rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port or 10001)), timeout=PATIENCE).close()
+    except (OSError, ValueError, OverflowError) as problem:
+        raise RsoupError(
+            f"--ray {address}: nothing answers there ({first_line(problem)}).",
+            "Start a cluster with ray start --head, or give --ray no address to start Ray on this machine.",
+        ) from problem

@@ -66,7 +66,9 @@ class Trainer:
                 return
             clear(self.resolved, training.name, training.weights, overwrite=self._overwrite)
             identity = training_fingerprint(self.resolved, training.weights)
-            order = Order(self.recipe, identity, training, self._to_begin_with(training))
+            order = Order(
+                self.recipe, identity, training, self._to_begin_with(training), processes=max(1, hand.needs.gpus)
+            )
             made = self._ordered(stage, hand, "train", order)
             unpack(made, self.recipe.folder)
             shutil.rmtree(checkpoint_folder(self.recipe, training.name), ignore_errors=True)

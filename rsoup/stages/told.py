@@ -36,6 +36,11 @@ class Told:
         """End the stage."""
         self._stop = True
 
+    @property
+    def stopping(self) -> bool:
+        """Tell whether it was told to end."""
+        return self._stop
+
     def news(self, files: Files) -> News:
         """Return what there is to tell."""
         with self._lock:

@@ -24,6 +24,7 @@ from rsoup.resolve import Resolved, resolve
 from rsoup.stages.graph import Training
 from rsoup.stages.inputs import Input
 from rsoup.stages.parcels import Changes, Files, pack, unpack
+from rsoup.stages.processes import Job, train_with
 from rsoup.stages.told import News, Stopped, Told
 from rsoup.training.expert import ensure_start, train_adapter
 from rsoup.training.finished import start_fingerprint, training_fingerprint
@@ -41,6 +42,7 @@ class Order:
     identity: str
     training: Training | None = None
     files: Files = field(default_factory=dict)
+    processes: int = 1
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,10 @@ class Workshop:
         if training_fingerprint(resolved, training.weights) != order.identity:
             raise _other_world(training.name)
         unpack(order.files, resolved.recipe.folder)
-        train_adapter(resolved, training.name, training.weights, training.kind, self._told)
+        if order.processes > 1:
+            train_with(order.processes, Job(resolved.recipe, self._places, training), self._told)
+        else:
+            train_adapter(resolved, training.name, training.weights, training.kind, self._told)
         return pack(resolved.recipe.folder, f"adapters/{training.name}")
 
     def _measure(

@@ -35,11 +35,12 @@ def train_adapter(
     progress: Progress,
     *,
     overwrite: bool = False,
+    wait: bool = True,
 ) -> Path:
     """Train the adapter ``name`` on the weighted mean of rewards and return its folder.
 
     A finished adapter made from the same inputs is left as it is; an unfinished one goes on. One made from other
-    inputs is an AdapterError, unless ``overwrite`` is given.
+    inputs is an AdapterError, unless ``overwrite`` is given. If another worker is making it, wait, or raise Taken.
     """
     recipe = resolved.recipe
     folder = adapter_folder(recipe, name)
@@ -54,7 +55,7 @@ def train_adapter(
     objective = Objective(resolved.scorers, weights)
     for remark in resolved.training_examples.remarks("training"):  # what is wrong shows before anything is written
         progress.say(remark)
-    with _turn(recipe, name, team, progress):
+    with _turn(recipe, name, team, progress, wait=wait):
         if team.decides(is_made):
             return folder  # made by another worker meanwhile
         if team.leads:
@@ -117,13 +118,13 @@ def _trainer(training: TrainingSection) -> Callable[..., TrainingState]:
 
 
 @contextmanager
-def _turn(recipe: Recipe, name: str, team: Team, progress: Progress) -> Iterator[None]:
+def _turn(recipe: Recipe, name: str, team: Team, progress: Progress, *, wait: bool = True) -> Iterator[None]:
     """Be the only worker, or the only team of processes, that makes an adapter within the block."""
 
     def on_wait() -> None:
         progress.say(f"Another worker is making {name}; waiting for it.")
 
-    with my_turn(lock_file(recipe.folder, name), on_wait, team.decides):
+    with my_turn(lock_file(recipe.folder, name), on_wait, team.decides, wait=wait):
         yield
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import json
 import shutil
 from collections.abc import Iterator
@@ -199,3 +200,30 @@ def test_each_seed_has_a_folder_and_the_report_pools_them(tmp_path: Path, tiny_m
         assert {path.name for path in (folder / "adapters").iterdir()} == set(NAMES)
     assert (recipe.folder / "report/index.html").is_file()
     assert trainings_of(recipe.by_seed()[1]) == trainings_of(recipe)
+
+
+def test_an_interruption_keeps_the_last_whole_step(tmp_path: Path, tiny_model: Path, crew: Crew) -> None:
+    recipe = recipe_in(tmp_path, tiny_model, steps=400, checkpoint_every=400)
+
+    class Interrupting(Silent):
+        def show(self, stage: str, total: int, done: int, note: str = "") -> None:
+            if done >= 3:
+                _thread.interrupt_main()
+
+    with pytest.raises(KeyboardInterrupt):
+        train_together([resolve(recipe)], [POSITIVE], crew, Interrupting(), overwrite=False)
+    (kept,) = (recipe.folder / "checkpoints/positive").glob("step-*")
+    assert len(metrics(kept.parent)) == int(kept.stem.removeprefix("step-")) >= 3
+
+
+def test_two_processes_train_for_one_worker(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    recipe = recipe_in(tmp_path, tiny_model)
+    resolved = resolve(recipe)
+    worker = Workshop()
+    made = worker.train(Order(recipe, training_fingerprint(resolved, POSITIVE.weights), POSITIVE, processes=2))
+    news = worker.news()
+    worker.close()
+    told = json.loads(made["adapters/positive/rsoup.json"])
+    assert (told["processes"], told["steps"], news.done) == (2, 3, 3)
+    assert any(text.startswith("step 1: ") for text in news.said)
