@@ -7,9 +7,11 @@ import os
 import re
 import socket
 from collections.abc import Sequence
+from pathlib import Path
 
 from rsoup.errors import MissingPackageError, RecipeError, RsoupError, first_line
 
+START = "Start a cluster with ray start --head, or give --ray no address to start Ray on this machine."
 HERE = "local"
 """The address that starts Ray on this machine."""
 PATIENCE = 5.0
@@ -47,7 +49,7 @@ def prepare(address: str) -> None:
         raise MissingPackageError("ray", "--ray", 'pip install "rewarded-soups[ray]"')
     if address.startswith("ray://") and importlib.util.find_spec("grpc") is None:
         raise MissingPackageError("grpcio", f"--ray {address}", 'pip install "ray[client]"')
-    if address not in (HERE, "auto"):
+    if address != HERE:
         _knock(address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if address == HERE:
@@ -56,11 +58,21 @@ def prepare(address: str) -> None:
 
 def _knock(address: str) -> None:
     """Raise RsoupError if nothing answers at an address; Ray itself tries for minutes."""
-    host, _, port = address.removeprefix("ray://").split("/")[0].rpartition(":")
+    place = _of_this_machine() if address == "auto" else address
+    host, _, port = place.removeprefix("ray://").partition("/")[0].rpartition(":")
+    if not host:
+        return  # none is known, which Ray says at once
     try:
-        socket.create_connection((host.strip("[]"), int(port or 10001)), timeout=PATIENCE).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE).close()
     except (OSError, ValueError, OverflowError) as problem:
-        raise RsoupError(
-            f"--ray {address}: nothing answers there ({first_line(problem)}).",
-            "Start a cluster with ray start --head, or give --ray no address to start Ray on this machine.",
-        ) from problem
+        where = f" ({place})" if place != address else ""
+        raise RsoupError(f"--ray {address}{where}: nothing answers there ({first_line(problem)}).", START) from problem
+
+
+def _of_this_machine() -> str:
+    """Return the address of the cluster that this machine is part of, as Ray notes it; empty if it is of none."""
+    try:
+        noted = (Path("/tmp/ray") / "ray_current_cluster").read_text(encoding="utf-8").strip()
+    except OSError:
+        noted = ""
+    return os.environ.get("RAY_ADDRESS") or noted

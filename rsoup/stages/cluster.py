@@ -12,7 +12,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from rsoup.errors import RsoupError, first_line
-from rsoup.stages.address import HERE
+from rsoup.stages.address import HERE, START
 from rsoup.stages.dispatch import Lost
 from rsoup.stages.graph import Needs
 
@@ -122,7 +122,7 @@ def _connect(address: str) -> None:
     except (ConnectionError, ValueError, RuntimeError, OSError, RayError) as problem:
         raise RsoupError(
             f"--ray {address}: Ray cannot be reached or started ({first_line(problem)}).",
-            "Start a cluster with ray start --head, or give --ray no address to start Ray on this machine.",
+            f"{START} One that asks for a token gets it with RAY_AUTH_MODE=token.",
         ) from problem
     finally:
         for number, handler in handlers.items():
