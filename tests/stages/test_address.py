@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from command import Command, assert_refused
 from rsoup.errors import FailedSampleError, MissingPackageError, RecipeError, RsoupError
 from rsoup.stages.address import prepare, with_address
-from rsoup.stages.gpus import names_of, way_of
+from rsoup.stages.gpus import names_of, one_process_each, way_of
 
 TWO, EIGHT = ["0", "1"], [str(number) for number in range(8)]
 
@@ -82,6 +83,16 @@ def test_gpus_have_the_names_that_a_process_sees() -> None:
     assert names_of(2, {}) == ["0", "1"]
     assert names_of(2, {"CUDA_VISIBLE_DEVICES": "3, GPU-8f"}) == ["3", "GPU-8f"]
     assert names_of(0, {"CUDA_VISIBLE_DEVICES": ""}) == []
+
+
+def test_the_command_is_given_again_for_each_further_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["rsoup", "recipes", "nothing-of-the-kind"])
+    with one_process_each(TWO, tmp_path) as logs:
+        assert [log.relative_to(tmp_path) for log in logs] == [Path("logs/gpu-1.log")]
+        ends = time.monotonic() + 60
+        while "there is no such recipe" not in logs[0].read_text():
+            assert time.monotonic() < ends
+            time.sleep(0.05)
 
 
 @pytest.mark.parametrize(
