@@ -13,7 +13,7 @@ from rsoup.stages.told import News
 class Board:
     """Shows a bar for each training and one for each run's points; says every remark of workers once."""
 
-    def __init__(self, progress: Progress, stages: Sequence[Stage], prompts: int) -> None:
+    def __init__(self, progress: Progress, stages: Sequence[Stage], prompts: int = 0) -> None:
         self._progress, self._prompts = progress, prompts
         self._lock = threading.Lock()
         self._said: set[str] = set()

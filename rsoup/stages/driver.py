@@ -46,7 +46,7 @@ class Trainer:
         self.recipe = resolved.recipe
 
     def start(self, stage: Stage, hand: Hand) -> None:
-        """Have the start made, unless it is there, and all checked that trainings and evaluation need."""
+        """Have the start made, unless it is there, and checked what trainings need."""
         folder = adapter_folder(self.recipe, START)
         identity = start_fingerprint(self.resolved)
         with self._turn(START):

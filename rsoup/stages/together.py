@@ -71,7 +71,7 @@ def train_together(
     stages = [
         stage for run, own in enumerate(runs) for stage in stages_of_trainings(own.recipe, trainings, run, len(runs))
     ]
-    board = Board(progress, stages, _prompts(runs))
+    board = Board(progress, stages)
     trainers = [Trainer(own, board, overwrite=overwrite) for own in runs]
     doing: dict[Kind, Doing] = {
         "start": lambda stage, hand: trainers[stage.run].start(stage, hand),

@@ -106,7 +106,7 @@ class Workshop:
         return dtype_of(recipe)
 
     def start(self, order: Order) -> Files:
-        """Check all that trainings and evaluation need, and make the start that the adapters of a run share."""
+        """Check what trainings need, rewards included, and make the start that the adapters of a run share."""
         return self._do(order.recipe, lambda resolved: self._start(resolved, order))
 
     def train(self, order: Order) -> Files:
@@ -151,7 +151,7 @@ class Workshop:
         return self._resolved[1]
 
     def _start(self, resolved: Resolved, order: Order) -> Files:
-        resolved.check()
+        _ = resolved.training_examples, resolved.scorers
         if start_fingerprint(resolved) != order.identity:
             raise _other_world("the start of the adapters")
         folder = resolved.recipe.folder
