@@ -48,7 +48,7 @@ class Actor:
                 f"A worker failed with {type(cause).__name__}: {first_line(cause)}.", "Look at Ray's logs."
             ) from problem
         except RayError as problem:
-            raise Lost(f"{type(problem).__name__}", got_on=False) from problem
+            raise Lost(first_line(problem), got_on=False) from problem
 
     def put(self, thing: Any) -> Any:
         """Put a thing into Ray's object store."""
