@@ -65,7 +65,8 @@ class Actor:
 class Cluster:
     """Hires workers of a kind wherever Ray has room for them."""
 
-    def __init__(self, kind: type[Any]) -> None:
+    def __init__(self, kind: type[Any], *, grows: bool) -> None:
+        self.grows = grows
         self._kind = ray.remote(kind)
         self._actors: list[Actor] = []
 
@@ -101,7 +102,7 @@ def connected(address: str, kind: type[Any]) -> Iterator[Cluster]:
     mine = not ray.is_initialized()
     if mine:
         _connect(address)
-    cluster = Cluster(kind)
+    cluster = Cluster(kind, grows=address != HERE)
     try:
         yield cluster
     finally:

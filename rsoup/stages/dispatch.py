@@ -40,7 +40,10 @@ class Hand(Protocol):
 
 
 class Crew(Protocol):
-    """Those who do the work."""
+    """Those who do the work; ``grows`` tells whether there may be more machines later."""
+
+    @property
+    def grows(self) -> bool: ...
 
     def machines(self) -> Needs:
         """Return what there is, taken or not."""
@@ -88,7 +91,11 @@ class Dispatcher:
         waiting = ready(stages, self._done, set(self._begun))
         chosen = fitting(waiting, machines.beside(self._busy()), machines)
         if not chosen and not self._begun:
-            chosen = waiting[:1]  # more than there is: a cluster may grow
+            chosen = waiting[:1]
+            too_much = _too_much(chosen[0].name, chosen[0].needs.on(machines), machines)
+            if not self._crew.grows:
+                raise RsoupError(f"{too_much}.", "Lower training.gpus or training.cpus.")
+            self._say(f"{too_much}; waiting for the cluster to grow (training.gpus, training.cpus).")
         for stage in chosen:
             needs = stage.needs.on(machines)
             hand = None if needs == Needs() else self._hand(needs, machines)
@@ -156,3 +163,9 @@ class Dispatcher:
             hand.call("stop")
         except Exception:  # it is gone, which is what was wanted
             return
+
+
+def _too_much(name: str, needs: Needs, machines: Needs) -> str:
+    what = f"{needs.gpus} GPUs and {needs.cpus} cores" if machines.gpus else f"{needs.cpus} cores"
+    there = f"{machines.gpus} and {machines.cpus}" if machines.gpus else str(machines.cpus)
+    return f"{name} needs {what}, and there are {there}"

@@ -52,6 +52,8 @@ class InThread:
 class Crew:
     """Hires workers of this process on a machine of so many cores; notes their folders."""
 
+    grows = False
+
     def __init__(self, cores: int = 1, losing: tuple[int, ...] = ()) -> None:
         self.hired: list[InThread] = []
         self._cores, self._losing = cores, list(losing)
