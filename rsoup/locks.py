@@ -1,4 +1,8 @@
-"""One worker at a time makes a thing, on whichever machine that shares the folder."""
+"""One worker at a time makes a thing, on whichever machine that shares the folder.
+
+A lock belongs to a process: it is free again when the process ends, however it ends, and not while the process is
+stopped (SIGSTOP) or waits for a disk. The others then do what else there is to do, and wait.
+"""
 
 from __future__ import annotations
 
@@ -26,17 +30,28 @@ def alone(answer: Callable[[], bool]) -> bool:
     return answer()
 
 
+class Taken(Exception):  # noqa: N818 - not an error: there is something else to do
+    """Another worker holds a lock that was not to be waited for."""
+
+
 @contextmanager
 def my_turn(
-    path: Path, on_wait: Callable[[], None] = lambda: None, decide: Callable[[Callable[[], bool]], bool] = alone
+    path: Path,
+    on_wait: Callable[[], None] = lambda: None,
+    decide: Callable[[Callable[[], bool]], bool] = alone,
+    *,
+    wait: bool = True,
 ) -> Iterator[None]:
     """Hold the lock within the block, after waiting for whoever holds it; it is free again when a process dies.
 
-    ``decide`` asks whether the lock is ours; processes that work together have their leader answer for all.
+    ``decide`` asks whether the lock is ours; processes that work together have their leader answer for all. Without
+    ``wait``, raise Taken if another holds it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         if not decide(lambda: _take(file)):
+            if not wait:
+                raise Taken
             on_wait()
             while not decide(lambda: _take(file)):
                 time.sleep(PAUSE)

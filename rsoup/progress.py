@@ -20,6 +20,9 @@ class Progress(Protocol):
     def finish(self) -> None:
         """The current stage is done."""
 
+    def show(self, stage: str, total: int, done: int, note: str = "") -> None:
+        """So far is a stage that runs beside others."""
+
     def say(self, text: str) -> None:
         """Something the user should know."""
 
@@ -37,6 +40,9 @@ class Silent:
         """Ignore."""
 
     def finish(self) -> None:
+        """Ignore."""
+
+    def show(self, stage: str, total: int, done: int, note: str = "") -> None:
         """Ignore."""
 
     def say(self, text: str) -> None:

@@ -275,6 +275,10 @@ class TrainingSection(Section):
     """Compute activations again in the backward pass instead of keeping them."""
     report_to: list[Literal["tensorboard", "wandb", "trackio"]] = []
     """Trackers that get the metrics as well; metrics.jsonl is always written."""
+    gpus: Count = 1
+    """Processes, each with a GPU, of a training that ``rsoup run --ray`` starts; on machines without GPUs it is one."""
+    cpus: Count = 1
+    """Cores of a stage that ``rsoup run --ray`` starts."""
     ppo: PPOSection = PPOSection()
 
     def for_rows(self, count: int) -> TrainingSection:
@@ -402,6 +406,8 @@ class Recipe(Section):
     """Folder of the run."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Everything random follows from it."""
+    seeds: list[Annotated[int, Field(ge=0)]] = []
+    """Several seeds: each is a run of its own in seed-N of the folder, and one report pools them."""
     model: ModelSection
     task: TaskSection
     rewards: Rewards
@@ -424,6 +430,21 @@ class Recipe(Section):
         if not (isinstance(generation, dict) and isinstance(evaluation, dict) and "max_new_tokens" in generation):
             return content
         return {**content, "evaluation": {"max_new_tokens": generation["max_new_tokens"], **evaluation}}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _first_of_the_seeds(cls, content: Any) -> Any:
+        """Let ``seed`` be the first of ``seeds``."""
+        seeds = content.get("seeds") if isinstance(content, dict) else None
+        return {"seed": seeds[0], **content} if isinstance(seeds, list) and seeds else content
+
+    @model_validator(mode="after")
+    def _different_seeds(self) -> Recipe:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError("seeds lists a seed twice")
+        if self.seeds and self.seed not in self.seeds:
+            raise ValueError(f"seed is {self.seed}, and seeds are {self.seeds}\nGive one of the two.")
+        return self
 
     @model_validator(mode="after")
     def _penalty_can_be_avoided(self) -> Recipe:
@@ -462,6 +483,15 @@ class Recipe(Section):
     def folder(self) -> Path:
         """The folder that holds everything the run writes."""
         return Path(self.output) if self.output else Path("runs") / self.name
+
+    def by_seed(self) -> list[Recipe]:
+        """Return the recipe of each seed's run: the recipe itself, or with ``seeds`` one for each folder seed-N."""
+        if not self.seeds:
+            return [self]
+        folders = {seed: str(self.folder / f"seed-{seed}") for seed in self.seeds}
+        return [
+            self.model_copy(update={"seed": seed, "seeds": [], "output": folder}) for seed, folder in folders.items()
+        ]
 
 
 def check_reward_weights(weights: Mapping[str, float], rewards: Iterable[str]) -> None:

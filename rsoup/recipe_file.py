@@ -58,7 +58,7 @@ def _parse_yaml(text: str, where: str) -> Any:
         raise RecipeError(f"{where}{line}: not valid YAML: {what}.", "Mend the line and try again.") from problem
 
 
-EITHER = {"training.steps": "epochs", "training.epochs": "steps"}
+EITHER = {"training.steps": "epochs", "training.epochs": "steps", "seed": "seeds", "seeds": "seed"}
 """Keys that replace a neighbour."""
 
 

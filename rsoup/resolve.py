@@ -7,7 +7,7 @@ in one place, and what cannot be found is refused there.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -33,13 +33,17 @@ from rsoup.tasks.loading import Examples, Split, load_examples, posts_sha256, re
 
 @dataclass(frozen=True)
 class Base:
-    """A base model: its hashes (weights; configuration and tokenizer), its context in tokens, its tokenizer."""
+    """A base model: its hashes (weights; configuration and tokenizer), its context in tokens, its tokenizer.
+
+    ``place`` is where it lies on this machine, if that is not what the recipe says.
+    """
 
     section: ModelSection
     sha256: str
     settings_sha256: str
     context: int | None
     tokenizer: Any
+    place: str | None = None
 
     @property
     def name(self) -> str:
@@ -49,12 +53,16 @@ class Base:
     def load(self, dtype: str | None = None) -> LanguageModel:
         """Load the model as it is trained, or with other weights, which are never quantised."""
         section = self.section
-        return load_language_model(
-            section.base,
+        loaded = load_language_model(
+            self.place or section.base,
             revision=section.revision,
             dtype=dtype or section.dtype,
             quantization=None if dtype else section.quantization,
         )
+        if self.place is None:
+            return loaded
+        loaded.model.name_or_path = section.base  # what PEFT notes
+        return replace(loaded, name=section.base, path=section.base)
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,7 @@ class Reward:
 
     name: str
     section: RewardSection
+    """With the places of its files on this machine."""
     identity: Mapping[str, Any]
 
     @cached_property
@@ -84,6 +93,8 @@ class Resolved:
     base: Base
     task: Task
     rewards: Mapping[str, Reward]
+    start: str | None = None
+    """The adapter that training continues (model.start), where it lies on this machine."""
 
     @cached_property
     def training_examples(self) -> Examples:
@@ -130,18 +141,62 @@ class Resolved:
         return examples
 
 
-def resolve(recipe: Recipe) -> Resolved:
-    """Look up what a recipe names; RsoupError names the first thing that is not there."""
-    task = resolve_task(recipe.task)  # first what takes no time
-    name, revision = recipe.model.base, recipe.model.revision
+def resolve(recipe: Recipe, places: Mapping[str, str] | None = None) -> Resolved:
+    """Look up what a recipe names; RsoupError names the first thing that is not there.
+
+    ``places`` says where files and folders that the recipe names lie on this machine, if they lie elsewhere; what is
+    made of them still carries the recipe's names.
+    """
+    here = moved(recipe, places or {})
+    task = resolve_task(here.task)  # first what takes no time
+    name, revision = here.model.base, here.model.revision
     base = Base(
         section=recipe.model,
         tokenizer=load_tokenizer(name, revision),
         context=context_length(name, revision),
         sha256=model_sha256(name, revision),
         settings_sha256=settings_sha256(name, revision),
+        place=None if name == recipe.model.base else name,
     )
     rewards = {
-        reward: Reward(reward, section, reward_identity(reward, section)) for reward, section in recipe.rewards.items()
+        reward: Reward(reward, section, reward_identity(reward, section) | _told(recipe.rewards[reward]))
+        for reward, section in here.rewards.items()
     }
-    return Resolved(recipe, base, task, rewards)
+    return Resolved(recipe, base, task, rewards, here.model.start)
+
+
+def named_paths(recipe: Recipe) -> list[str]:
+    """Return what a recipe says that may be a path: its base, start and data, and the files of its rewards."""
+    rewards = recipe.rewards.values()
+    files = [section.function.rpartition(":")[0] for section in rewards if section.function]
+    words = [recipe.model.base, recipe.model.start, recipe.task.data, recipe.task.eval_data]
+    words += [section.model for section in rewards] + [file for file in files if file.endswith(".py")]
+    return list(dict.fromkeys(word for word in words if word))
+
+
+def moved(recipe: Recipe, places: Mapping[str, str]) -> Recipe:
+    """Return the recipe with other places for the paths it names."""
+
+    def place(section: Any, *keys: str) -> Any:
+        changed = {key: places[getattr(section, key)] for key in keys if getattr(section, key) in places}
+        return section.model_copy(update=changed) if changed else section
+
+    def place_reward(section: RewardSection) -> Any:
+        file, _, attribute = (section.function or "").rpartition(":")
+        if file in places:
+            return section.model_copy(update={"function": f"{places[file]}:{attribute}"})
+        return place(section, "model")
+
+    if not places:
+        return recipe
+    sections = {
+        "model": place(recipe.model, "base", "start"),
+        "task": place(recipe.task, "data", "eval_data"),
+        "rewards": {name: place_reward(section) for name, section in recipe.rewards.items()},
+    }
+    return recipe.model_copy(update=sections)
+
+
+def _told(section: RewardSection) -> dict[str, str]:
+    """Return what a reward's identity calls its source."""
+    return {key: value for key in ("model", "function") if (value := getattr(section, key)) is not None}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from rsoup.locks import is_taken, lock_file, locked, my_turn
+from rsoup.locks import Taken, is_taken, lock_file, locked, my_turn
 
 HOLD = """
 import sys, time
@@ -42,6 +43,21 @@ def test_a_worker_that_is_killed_lets_go(tmp_path: Path) -> None:
         worker.wait()
         with my_turn(path, lambda: waited.append(True)):
             assert waited == []
+
+
+def test_a_worker_that_is_stopped_keeps_its_lock_until_it_is_killed(tmp_path: Path) -> None:
+    path = lock_file(tmp_path, "positive")
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True) as worker:
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "held\n"
+        worker.send_signal(signal.SIGSTOP)
+        assert is_taken(path)
+        with pytest.raises(Taken), my_turn(path, wait=False):
+            pass
+        worker.kill()
+        worker.wait()
+    with my_turn(path, wait=False):
+        assert is_taken(path)
 
 
 def test_a_follower_goes_by_what_its_leader_says_and_takes_no_lock(tmp_path: Path) -> None:

@@ -262,3 +262,39 @@ def test_whole_models_leave_nothing_to_train_and_have_names_of_their_own(changed
     assert parse_recipe({**content, "models": {"a": "x/y"}}, "own").models == {"a": "x/y"}
     with pytest.raises(RecipeError, match=message):
         parse_recipe({**content, **changed}, "own")
+
+
+# Several seeds
+
+
+def several(**more: Any) -> Recipe:
+    content = {"name": "t", "model": {"base": "m"}, "task": {"data": "d.jsonl"}, "rewards": ["brief"], **more}
+    return parse_recipe(content, "r.yaml")
+
+
+def test_each_seed_is_a_recipe_of_its_own_folder() -> None:
+    recipe = several(seeds=[3, 5])
+    assert recipe.seed == 3
+    assert [(own.seed, own.seeds, str(own.folder)) for own in recipe.by_seed()] == [
+        (3, [], "runs/t/seed-3"),
+        (5, [], "runs/t/seed-5"),
+    ]
+    alone = several(seed=4)
+    assert alone.by_seed() == [alone]
+    assert parse_recipe(yaml.safe_load(dump_recipe(recipe)), "again") == recipe
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [({"seeds": [1, 1]}, "lists a seed twice"), ({"seed": 4, "seeds": [1, 2]}, "seed is 4, and seeds are")],
+)
+def test_seeds_that_contradict_are_refused(more: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        several(**more)
+
+
+def test_a_seed_on_the_command_line_replaces_those_of_the_recipe(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(dump_recipe(several(seeds=[0, 1])))
+    assert load_recipe(path, flags={"seed": 1}).by_seed()[0].folder == Path("runs/t")
+    assert [own.seed for own in load_recipe(path, flags={"seeds": [7, 8]}).by_seed()] == [7, 8]

@@ -16,6 +16,7 @@ from rsoup import __version__
 from rsoup.cli import chatting, evaluating, info, mixing, reporting, serving, training
 from rsoup.cli.display import err, out, show_error
 from rsoup.errors import MissingPackageError, RsoupError, first_line
+from rsoup.stages.address import with_address
 
 INTERRUPTED = 130
 CONTINUING = ("run", "train", "morl", "eval")
@@ -74,6 +75,7 @@ def main() -> None:
     warnings.simplefilter("ignore", FutureWarning)  # libraries speaking of each other, not to our users
     for option in SPREAD:
         sys.argv[1:] = spread(option, sys.argv[1:])
+    sys.argv[1:] = with_address(sys.argv[1:])
     try:
         app()
     except RsoupError as problem:

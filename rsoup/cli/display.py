@@ -46,6 +46,7 @@ class Bars:
 
     def __init__(self) -> None:
         self._bar: Progress | None = None
+        self._beside: dict[str, TaskID] = {}
         self._task = TaskID(0)
 
     def __enter__(self) -> Bars:
@@ -56,8 +57,22 @@ class Bars:
 
     def start(self, stage: str, total: int, done: int = 0) -> None:
         """Begin a bar."""
-        self._bar = Progress(
-            TextColumn(f"{escape(stage):<14}"),
+        self._bar = self._bars()
+        self._task = self._bar.add_task(f"{stage:<14}", total=total, completed=done, note="")
+        self._bar.start()
+
+    def show(self, stage: str, total: int, done: int, note: str = "") -> None:
+        """Set the bar of a stage that runs beside others."""
+        if self._bar is None:
+            self._bar, self._beside = self._bars(), {}
+            self._bar.start()
+        if stage not in self._beside:
+            self._beside[stage] = self._bar.add_task(f"{stage:<14}", total=total, note="")
+        self._bar.update(self._beside[stage], total=total, completed=done, note=escape(note))
+
+    def _bars(self) -> Progress:
+        return Progress(
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=8),
             MofNCompleteColumn(),
             _TimeColumn(),
@@ -68,8 +83,6 @@ class Bars:
             refresh_per_second=1,  # drawing takes a core from the computation
             disable=FOLLOWS,
         )
-        self._task = self._bar.add_task(stage, total=total, completed=done, note="")
-        self._bar.start()
 
     def advance(self, note: str = "") -> None:
         """Move the bar on by a unit."""

@@ -29,6 +29,7 @@ from rsoup.cli.options import (
     make_recipe,
 )
 from rsoup.cli.training import parse_weights
+from rsoup.cli.workers import RayOption, crew_at
 from rsoup.errors import RecipeError
 
 WHERE, HOW = "Which mixes", "How they are measured"
@@ -201,6 +202,7 @@ def evaluate(
             rich_help_panel=HOW,
         ),
     ] = None,
+    ray: RayOption = None,
     json: JsonOption = False,
 ) -> None:
     """Score every lambda on every reward: the base, the experts, the soups between them, the baselines."""
@@ -243,30 +245,38 @@ def evaluate(
     if recipe is not None and data is not None and _same_path(data, made.task.data):
         own = made.task.model_copy(update={"eval_data": None})  # its held-out rows, as in training
         made = made.model_copy(update={"task": own})
-    from rsoup.evaluation.results import RESULTS
-    from rsoup.evaluation.sweep import evaluate as sweep
+    from rsoup.evaluation.results import RESULTS, Results
     from rsoup.evaluation.timing import read_timing
-    from rsoup.experiment import ingredients_of
     from rsoup.resolve import resolve
+    from rsoup.stages.together import evaluate_together
+    from rsoup.stages.trained import ingredients_of
 
-    sources = [*(adapters or models or ingredients_of(made, needed=trajectory is None))]
-    if names:
-        made = made.model_copy(update={"rewards": {name: made.rewards[name] for name in names}})
-    folder = made.folder / "eval"
-    with Bars() as progress:
-        if data_alone:
-            progress.say(f"All rows of {data} are measured: give none that the adapters were trained on.")
-        results = sweep(
-            resolve(made),
-            sources,
-            folder,
-            progress,
-            trajectory=trajectory,
-            allow_different_starts=allow_different_starts,
-        )
+    if made.seeds and (adapters or models or trajectory):
+        raise RecipeError("The recipe has several seeds, and adapters belong to one.", "Say which: --seed 0")
+    found: dict[Path, Results] = {}
+    with crew_at(ray) as crew:
+        for one in made.by_seed():
+            sources = [*(adapters or models or ingredients_of(one, needed=trajectory is None))]
+            asked = one
+            if names:
+                asked = one.model_copy(update={"rewards": {name: one.rewards[name] for name in names}})
+            with Bars() as progress:
+                if data_alone:
+                    progress.say(f"All rows of {data} are measured: give none that the adapters were trained on.")
+                found[one.folder / "eval"] = evaluate_together(
+                    resolve(asked),
+                    sources,
+                    one.folder / "eval",
+                    crew,
+                    progress,
+                    trajectory=trajectory,
+                    allow_different_starts=allow_different_starts,
+                )
     if json:
-        typer.echo(jsonlib.dumps(results.as_json(), indent=2))
-    else:
+        contents = [results.as_json() for results in found.values()]
+        typer.echo(jsonlib.dumps(contents if made.seeds else contents[0], indent=2))
+        return
+    for folder, results in found.items():
         out.print(results_table(results, read_timing(folder)))
         out.print(folder / RESULTS, soft_wrap=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as jsonlib
 import shlex
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,10 +32,13 @@ from rsoup.cli.options import (
     TemplateOption,
     make_recipe,
 )
+from rsoup.cli.workers import RayOption, crew_at, crew_for
 from rsoup.errors import RecipeError
 
 if TYPE_CHECKING:
-    from rsoup.experiment import Stage
+    from rsoup.experiment import Command
+    from rsoup.recipe import Recipe
+    from rsoup.stages.graph import Training
 
 ReportOption = Annotated[
     list[str] | None,
@@ -56,9 +60,20 @@ def run(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of a bundled one.")],
     output: OutputOption = None,
     seed: SeedOption = None,
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            "--seeds",
+            min=1,
+            metavar="K",
+            help="K runs, with the seeds from --seed (or 0) on, and one report of them.",
+            show_default=False,
+        ),
+    ] = None,
     settings: SetOption = None,
     algo: AlgoOption = None,
     report_to: ReportOption = None,
+    ray: RayOption = None,
     plan: Annotated[
         bool,
         typer.Option("--plan", help="Print the stages as commands of their own, for several machines, and stop."),
@@ -73,7 +88,8 @@ def run(
     json: JsonOption = False,
 ) -> None:
     """The whole experiment: experts, MORL baselines, soups, evaluation, report. Continues where it stopped."""
-    flags = {"output": output, "seed": seed, "training.algo": algo, "training.report_to": report_to}
+    several = None if seeds is None else list(range(seed or 0, (seed or 0) + seeds))
+    flags = {"output": output, "seed": seed, "seeds": several, "training.algo": algo, "training.report_to": report_to}
     made, _ = make_recipe(recipe, settings, flags)
     from rsoup import experiment
     from rsoup.resolve import resolve
@@ -87,8 +103,9 @@ def run(
     if plan:
         _show_plan(experiment.plan(made), json=json)
         return
-    with Bars() as progress:
-        report = experiment.run(resolve(made), progress, overwrite=overwrite)
+    runs = [resolve(own) for own in made.by_seed()]
+    with crew_for(ray, made.folder) as crew, Bars() as progress:
+        report = experiment.run_all(made, runs, progress, overwrite=overwrite, crew=crew)
     if report is None:  # one of several processes, not the leading one
         return
     if json:
@@ -118,6 +135,7 @@ def train(
     seed: SeedOption = None,
     settings: SetOption = None,
     report_to: ReportOption = None,
+    ray: RayOption = None,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Train one expert adapter per given reward, from the run's shared start. Prints the adapters' folders."""
@@ -141,14 +159,9 @@ def train(
         "training.report_to": report_to,
     }
     made, names = make_recipe(recipe, settings, flags, reward, format_ or ())
-    from rsoup.resolve import resolve
-    from rsoup.training.expert import train_adapter
+    from rsoup.stages.graph import Training
 
-    resolved = resolve(made)
-    for name in names:
-        with Bars() as progress:
-            folder = train_adapter(resolved, name, {name: 1.0}, "expert", progress, overwrite=overwrite)
-        out.print(folder, soft_wrap=True)
+    _train(made, [Training(name, {name: 1.0}, "expert") for name in names], ray, overwrite=overwrite)
 
 
 def morl(
@@ -191,6 +204,7 @@ def morl(
     seed: SeedOption = None,
     settings: SetOption = None,
     report_to: ReportOption = None,
+    ray: RayOption = None,
     overwrite: OverwriteOption = False,
 ) -> None:
     """Train the baseline: one adapter on the weighted sum of rewards (divided by the sum of weights)."""
@@ -215,22 +229,39 @@ def morl(
     if sweep is not None and weights:
         raise RecipeError("Both --weights and --sweep are given.", "Give one of them.")
     made, _ = make_recipe(recipe, settings, flags, reward or (), format_ or (), weigh=sweep is None)
-    from rsoup.resolve import resolve
-    from rsoup.training.expert import train_adapter
-    from rsoup.training.folders import inner_weights, morl_name
+    from rsoup.stages.graph import baselines_of
+    from rsoup.training.folders import inner_weights
 
     baselines = made.morl if sweep is None else inner_weights(tuple(made.rewards), sweep)
     if not baselines:
         raise RecipeError("No weights are given.", "For example: --weights positive=0.4,faithful=0.6, or --sweep 4")
-    resolved = resolve(made)
-    for mu in baselines:
-        name = morl_name(mu, made.rewards)
-        with Bars() as progress:
-            folder = train_adapter(resolved, name, mu, "morl", progress, overwrite=overwrite)
-        out.print(folder, soft_wrap=True)
+    _train(made, baselines_of(made, baselines), ray, overwrite=overwrite)
 
 
-def _show_plan(stages: list[Stage], *, json: bool) -> None:
+def _train(made: Recipe, trainings: Sequence[Training], ray: str | None, *, overwrite: bool) -> None:
+    """Train adapters, for each seed of the recipe, and print their folders."""
+    from rsoup.resolve import resolve
+    from rsoup.stages.together import train_together
+    from rsoup.training.expert import train_adapter
+
+    runs = [resolve(own) for own in made.by_seed()]
+    with crew_at(ray) as crew:
+        if crew is not None:
+            with Bars() as progress:
+                folders = train_together(runs, trainings, crew, progress, overwrite=overwrite)
+            for folder in folders:
+                out.print(folder, soft_wrap=True)
+            return
+    for own in runs:
+        for training in trainings:
+            with Bars() as progress:
+                folder = train_adapter(
+                    own, training.name, training.weights, training.kind, progress, overwrite=overwrite
+                )
+            out.print(folder, soft_wrap=True)
+
+
+def _show_plan(stages: list[Command], *, json: bool) -> None:
     """Print a run's stages: a shell script that could run as it is, or JSON."""
     if json:
         typer.echo(jsonlib.dumps([asdict(stage) for stage in stages], indent=2))

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from rsoup.models.load import pick_device, pick_dtype
 from rsoup.progress import Progress
 from rsoup.recipe import Recipe
 from rsoup.resolve import Resolved
-from rsoup.rewards.samples import sample_of
+from rsoup.rewards.samples import Sample, sample_of
 from rsoup.tasks.loading import Example
 
 
@@ -63,8 +64,22 @@ class Measured:
         )
 
 
+class Elsewhere(Protocol):
+    """Other processes; what they measure gets to the folder of the bench."""
+
+    @property
+    def dtype(self) -> str:
+        """The type of the weights."""
+
+    def measure(self, point: PlannedPoint, plan: Plan, start: Adapter | None) -> None:
+        """Have a point measured."""
+
+
 class Bench:
-    """Measures points; the model and the rewards are loaded when the first point needs them."""
+    """Measures points; the model and the rewards are loaded when the first point needs them.
+
+    With ``elsewhere``, what is missing is measured there.
+    """
 
     def __init__(
         self,
@@ -74,52 +89,72 @@ class Bench:
         start: Adapter | None,
         out: Path,
         progress: Progress,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         recipe = resolved.recipe
-        self.dtype = _resolved_dtype(recipe)
+        self.dtype = elsewhere.dtype if elsewhere is not None else dtype_of(recipe)
         self.prompts_sha256 = sha256_json([[example.id, example.prompt] for example in examples])
-        self._recipe, self._plan, self._examples, self._start = recipe, plan, examples, start
+        self.plan, self.start = plan, start
+        self._recipe, self._examples, self._elsewhere = recipe, examples, elsewhere
         self._base, self._rewards = resolved.base, resolved.rewards
-        self._out, self._progress = out, progress
+        self._out, self.progress = out, progress
         self._resident: Resident | None = None
         self._vllm: Vllm | None = None
         self._rows = {example.id: _identity(example) for example in examples}
 
     def measure(self, points: Sequence[PlannedPoint]) -> dict[PlannedPoint, Measured]:
         """Return what was measured at each point, now or earlier; points that another sweep is at come last."""
-        missing = {point: len(self._missing(self._kept(point).completions())) for point in points}
+        if self._elsewhere is not None:
+            for point in points:
+                if self.lacks(point):
+                    self._elsewhere.measure(point, self.plan, self.start)
+        missing = {point: len(self._missing(self.kept(point).completions())) for point in points}
         total = len(points) * len(self._examples)
-        self._progress.start("eval", total, total - sum(missing.values()))
+        self.progress.start("eval", total, total - sum(missing.values()))
         done: dict[PlannedPoint, Measured] = {}
         for wait in (False, True):
             for point in points:
                 if point not in done:
-                    with self._kept(point).held(wait=wait) as mine:
+                    if wait:
+                        self.progress.say(f"Another sweep is at {point.id}; waiting for it.")
+                    with self.kept(point).held(wait=wait) as mine:
                         if mine or wait:
                             done[point] = self._measure(point, missing[point])
-        self._progress.finish()
+        self.progress.finish()
         return {point: done[point] for point in points}
+
+    def lacks(self, point: PlannedPoint) -> bool:
+        """Tell whether a completion or a score of a point is not there yet."""
+        keeping = self.kept(point)
+        rows = keeping.completions()
+        if self._missing(rows):
+            return True
+        keys = {sample.key() for _, sample in self._samples(rows)}
+        return any(not keys <= keeping.scores(reward.sha256).keys() for reward in self._rewards.values())
+
+    def _samples(self, rows: Mapping[str, list[Completion]]) -> list[tuple[Completion, Sample]]:
+        each = self._recipe.evaluation.samples
+        pairs = [(example, own) for example in self._examples for own in rows[self._rows[example.id]][:each]]
+        return [(own, sample_of(example, own.text, own.tokens)) for example, own in pairs]
 
     def _measure(self, point: PlannedPoint, expected: int) -> Measured:
         """Generate what has not been generated, score what has not been scored, and keep both.
 
         Fewer prompts than ``expected`` may be missing: those of an equal model, or of another sweep, serve too.
         """
-        keeping = self._kept(point)
+        keeping = self.kept(point)
         rows = keeping.completions()
         missing = self._missing(rows)
-        self._progress.skip(expected - len(missing))
+        self.progress.skip(expected - len(missing))
         if missing:
             self._load()
             began = time.perf_counter()
             done = self._complete(point, missing)
             rows |= {self._rows[name]: row for name, row in done.items()}
             keeping.keep_completions(rows, keeping.seconds() + time.perf_counter() - began)
-        each = self._recipe.evaluation.samples
-        pairs = [(example, own) for example in self._examples for own in rows[self._rows[example.id]][:each]]
-        samples = [sample_of(example, own.text, own.tokens) for example, own in pairs]
-        scores = score_or_recall(self._rewards, keeping, samples)
-        return Measured(tuple(own for _, own in pairs), scores, each, keeping.seconds())
+        pairs = self._samples(rows)
+        scores = score_or_recall(self._rewards, keeping, [sample for _, sample in pairs])
+        return Measured(tuple(own for own, _ in pairs), scores, self._recipe.evaluation.samples, keeping.seconds())
 
     def _missing(self, rows: Mapping[str, list[Completion]]) -> list[Example]:
         """Return the prompts without enough completions, or without the measures asked for."""
@@ -133,9 +168,9 @@ class Bench:
 
     def _complete(self, point: PlannedPoint, examples: Sequence[Example]) -> dict[str, list[Completion]]:
         def on_prompt() -> None:
-            self._progress.advance(point.id)
+            self.progress.advance(point.id)
 
-        mixed = self._plan.mixed(point) if point.kind not in ("ensemble", "mod") else None
+        mixed = self.plan.mixed(point) if point.kind not in ("ensemble", "mod") else None
         if self._recipe.evaluation.engine == "vllm":
             assert self._vllm is not None
             assert not isinstance(mixed, Mixture)
@@ -143,7 +178,7 @@ class Bench:
         resident = self._resident
         assert resident is not None
         if point.kind in ("ensemble", "mod"):
-            adapters = adapters_in(self._plan.adapters)
+            adapters = adapters_in(self.plan.adapters)
             return resident.complete(resident.ensemble(point.kind, adapters, point.used), examples, on_prompt)
         return resident.complete(resident.subject(mixed), examples, on_prompt)
 
@@ -152,29 +187,32 @@ class Bench:
         settings = self._recipe.evaluation
         if settings.engine == "vllm":
             if self._vllm is None:
-                adapters = adapters_in(self._plan.adapters).values()
+                adapters = adapters_in(self.plan.adapters).values()
                 ranks = [layer.rank for adapter in adapters for layer in adapter.layers.values()]
-                count = len(self._plan.ingredients) if self._plan.method == "cat" else 1
+                count = len(self.plan.ingredients) if self.plan.method == "cat" else 1
                 self._vllm = Vllm(self._recipe, self._base, self.dtype, count * max(ranks, default=1))
         elif self._resident is None:
             self._resident = Resident(
                 self._base.load(self.dtype),
                 settings,
                 self._recipe.seed,
-                self._start,
+                self.start,
                 self._examples,
-                self._progress.say,
-                second=self._plan.base is not None and settings.measures,
+                self._say,
+                second=self.plan.base is not None and settings.measures,
             )
 
-    def _kept(self, point: PlannedPoint) -> Kept:
+    def _say(self, text: str) -> None:
+        self.progress.say(text)
+
+    def kept(self, point: PlannedPoint) -> Kept:
         """Return where a point's model keeps what it said, named by everything that decides it but the prompts."""
         settings = self._recipe.evaluation
         generation = [settings.max_new_tokens, settings.temperature, self.dtype, settings.engine]
         seed = self._recipe.seed if settings.temperature else None
-        start = self._start.sha256 if self._start is not None else None
+        start = self.start.sha256 if self.start is not None else None
         model = [self._base.sha256, self._base.settings_sha256, start]
-        return kept(self._out, sha256_json([SCHEMA, self._plan.identity(point), model, generation, seed])[:32])
+        return kept(self._out, sha256_json([SCHEMA, self.plan.identity(point), model, generation, seed])[:32])
 
 
 def _identity(example: Example) -> str:
@@ -182,7 +220,7 @@ def _identity(example: Example) -> str:
     return sha256_json([example.id, example.response, len(example.prefix_tokens), *example.tokens])[:24]
 
 
-def _resolved_dtype(recipe: Recipe) -> str:
+def dtype_of(recipe: Recipe) -> str:
     """Return the dtype of the weights: float32 on the CPU and that of training elsewhere, unless the recipe says it."""
     device, name = pick_device(), recipe.evaluation.dtype
     if name == "auto" and device.type != "cpu":

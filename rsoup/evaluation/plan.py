@@ -115,7 +115,8 @@ class Plan:
 
     def point_at(self, weights: Weights) -> PlannedPoint:
         """Return the point of these weights of the ingredients."""
-        return _mix_point(dict(zip(self.ingredients, weights, strict=True)), self.adapters, self.settings)
+        shares = dict(zip(self.ingredients, weights, strict=True))
+        return _mix_point(shares, kinds_of(self.adapters), self.settings)
 
     def position(self, point: PlannedPoint) -> Weights | None:
         """Return where a point lies among the ingredients, None for one that is not a mix of them."""
@@ -145,8 +146,8 @@ def plan_sweep(
     models = models_in(adapters)
     if models and trajectory:
         raise RecipeError("A trajectory holds adapters, and these are whole models.", "Leave --trajectory out.")
-    mixable = [name for name, adapter in adapters.items() if settings.mix_morl or kind_of(adapter) != "morl"]
-    ingredients = (*mixable, BASE) if settings.with_base and mixable else tuple(mixable)
+    kinds = kinds_of(adapters)
+    ingredients = ingredients_of(kinds, settings)
     if settings.refine and len(ingredients) < 2:
         raise RecipeError("evaluation.refine chooses mixes, and there is one ingredient.", "Give two adapters or more.")
     root = read_model(base) if models and base is not None else None
@@ -154,25 +155,42 @@ def plan_sweep(
         warnings = _check_models(list(models.values()), root, method, settings)
     else:
         own = adapters_in(adapters)
-        warnings = check_compatible(
-            [own[name] for name in mixable], method, allow_different_starts=allow_different_starts
-        )
-    if settings.mix_morl and not any(kind_of(adapter) == "morl" for adapter in adapters.values()):
+        mixable = [own[name] for name in ingredients if name != BASE]
+        warnings = check_compatible(mixable, method, allow_different_starts=allow_different_starts)
+    if settings.mix_morl and "morl" not in kinds.values():
         warnings.append("There is no baseline to mix (--mix-morl): rsoup morl trains one.")
-    plan = Plan(adapters, ingredients, (), settings, method, (), allow_different_starts, root)
-    places = lay_out(ingredients, settings, seed)
-    if len(places) > MANY and not settings.at:
-        warnings.append(f"There are {len(places):,} mixes to measure; --random K or --refine K measures fewer.")
-    mixes = [plan.point_at(weights) for weights in places if ingredients]
-    first = [] if root is not None and _is_one_of(root, models) else [PlannedPoint(BASE, "base", {})]
-    points = [*first, *(point for point in mixes if point.id != BASE)]
-    points += [PlannedPoint(name, "morl", {name: 1.0}) for name in adapters if name not in ingredients]
-    points += [compared for point in mixes for compared in compared_with(point, settings)]
+    points = lay_points(kinds, settings, seed)
+    if root is not None and _is_one_of(root, models):
+        points = [point for point in points if point.id != BASE]
+    mixes = len(lay_out(ingredients, settings, seed))
+    if mixes > MANY and not settings.at:
+        warnings.append(f"There are {mixes:,} mixes to measure; --random K or --refine K measures fewer.")
     for checkpoint in trajectory:
         name = checkpoint.adapter.name
         adapters[name] = checkpoint.adapter
         points.append(PlannedPoint(name, "checkpoint", {name: 1.0}, facts={"step": float(checkpoint.step)}))
-    return replace(plan, points=tuple(points), warnings=tuple(warnings))
+    return Plan(adapters, ingredients, tuple(points), settings, method, tuple(warnings), allow_different_starts, root)
+
+
+def kinds_of(adapters: Mapping[str, Ingredient]) -> dict[str, AdapterKind]:
+    """Return what each ingredient is."""
+    return {name: kind_of(adapter) for name, adapter in adapters.items()}
+
+
+def ingredients_of(kinds: Mapping[str, AdapterKind], settings: EvaluationSection) -> tuple[str, ...]:
+    """Return the names that mixes are made of."""
+    mixable = [name for name, kind in kinds.items() if settings.mix_morl or kind != "morl"]
+    return (*mixable, BASE) if settings.with_base and mixable else tuple(mixable)
+
+
+def lay_points(kinds: Mapping[str, AdapterKind], settings: EvaluationSection, seed: int) -> list[PlannedPoint]:
+    """Return the points of a sweep over adapters known by name and kind; they need not be there yet."""
+    ingredients = ingredients_of(kinds, settings)
+    places = lay_out(ingredients, settings, seed) if ingredients else []
+    mixes = [_mix_point(dict(zip(ingredients, weights, strict=True)), kinds, settings) for weights in places]
+    points = [PlannedPoint(BASE, "base", {}), *(point for point in mixes if point.id != BASE)]
+    points += [PlannedPoint(name, "morl", {name: 1.0}) for name in kinds if name not in ingredients]
+    return points + [compared for point in mixes for compared in compared_with(point, settings)]
 
 
 def compared_with(point: PlannedPoint, settings: EvaluationSection) -> list[PlannedPoint]:
@@ -203,9 +221,7 @@ def _is_one_of(base: Model, models: Mapping[str, Model]) -> bool:
     return any(model.path.resolve() == base.path.resolve() for model in models.values())
 
 
-def _mix_point(
-    shares: dict[str, float], adapters: Mapping[str, Ingredient], settings: EvaluationSection
-) -> PlannedPoint:
+def _mix_point(shares: dict[str, float], own: Mapping[str, AdapterKind], settings: EvaluationSection) -> PlannedPoint:
     """Return the point of a mix; an ingredient alone goes by its own name and kind."""
     weights = {name: weight for name, weight in shares.items() if name != BASE}
     share = dict(zip(shares, rounded(list(shares.values())), strict=True)).get(BASE, 0.0)
@@ -215,6 +231,6 @@ def _mix_point(
         return PlannedPoint(BASE, "base", {}, lam)
     if alone:
         kinds: dict[AdapterKind, Kind] = {"morl": "morl", "init": "base"}
-        return PlannedPoint(alone[0], kinds.get(kind_of(adapters[alone[0]]), "expert"), weights, lam)
+        return PlannedPoint(alone[0], kinds.get(own[alone[0]], "expert"), weights, lam)
     name = name_of("soup", list(shares.values()), settings.lambdas - 1)
     return PlannedPoint(name, "soup", weights, lam, share)

@@ -11,7 +11,7 @@ import numpy as np
 
 from rsoup import __version__, resolve
 from rsoup.errors import AdapterError, RecipeError
-from rsoup.evaluation.bench import Bench, Measured
+from rsoup.evaluation.bench import Bench, Elsewhere, Measured
 from rsoup.evaluation.ingredients import Ingredient, adapters_in, kind_of
 from rsoup.evaluation.measures import distinct, perplexity
 from rsoup.evaluation.plan import Plan, PlannedPoint, plan_sweep
@@ -37,7 +37,7 @@ from rsoup.pareto.direction import signs_of
 from rsoup.progress import Progress
 from rsoup.recipe import START, EvaluationSection, Recipe
 from rsoup.resolve import Resolved
-from rsoup.tasks.loading import Example
+from rsoup.tasks.loading import Example, Examples
 from rsoup.tasks.plain import columns_of
 
 
@@ -49,12 +49,14 @@ def evaluate(
     *,
     trajectory: Path | None = None,
     allow_different_starts: bool = False,
+    elsewhere: Elsewhere | None = None,
 ) -> Results:
     """Evaluate the base, mixes of some adapters, baselines and checkpoints; write results and samples to ``out``.
 
     ``out`` also keeps what was measured at each point, found again by content (adapters, weights, base model,
     prompts, generation settings; rewards for the scores), so only what is new is computed. ``results.json`` holds no
-    clock reading: the same evaluation gives the same bytes. What it took is in ``timing.json``.
+    clock reading: the same evaluation gives the same bytes. What it took is in ``timing.json``. What is new is computed
+    here, or by other processes, ``elsewhere``.
     """
     recipe = resolved.recipe
     settings = recipe.evaluation
@@ -76,11 +78,16 @@ def evaluate(
     for warning in (*plan.warnings, *_trained_otherwise(plan, recipe)):
         progress.say(f"warning: {warning}")
     _check_base(plan, resolved.base)
-    examples, left_out = _held_out(resolved, progress)
+    held_out = resolved.held_out_examples
+    examples = prompts_of(resolved)
+    for left in held_out.remarks("held-out"):
+        progress.say(left)
+    if len(examples) < settings.prompts:
+        progress.say(f"There are only {len(examples)} held-out prompts of the {settings.prompts} asked for.")
     start, remark = start_of(adapters_in(plan.adapters).values()) if settings.measures else (None, None)
     if remark is not None:
         progress.say(remark)
-    bench = Bench(resolved, plan, examples, start, out, progress)
+    bench = Bench(resolved, plan, examples, start, out, progress, elsewhere)
     measured = _in_order(plan, _measure(recipe, plan, bench))
     if thinks := resolved.task.response == "after_think":
         _tell_unfinished({point.id: own.unfinished for point, own in measured.items()}, progress)
@@ -90,7 +97,9 @@ def evaluate(
         seed=recipe.seed,
         base_model=Base(name=resolved.base.name, sha256=resolved.base.sha256),
         generation=_generation(settings, bench.dtype, START if start is not None else "base"),
-        prompts=Prompts(count=len(examples), sha256=bench.prompts_sha256, split="test", left_out=left_out),
+        prompts=Prompts(
+            count=len(examples), sha256=bench.prompts_sha256, split="test", left_out=sum(held_out.dropped.values())
+        ),
         rewards=tuple(recipe.rewards),
         directions={name: recipe.rewards[name].direction for name in recipe.rewards} if recipe.minimized else {},
         adapters={name: _adapter(adapter, out, plan) for name, adapter in plan.adapters.items()},
@@ -146,15 +155,14 @@ def _generation(settings: EvaluationSection, dtype: str, start: str) -> Generati
     )
 
 
-def _held_out(resolved: Resolved, progress: Progress) -> tuple[list[Example], int]:
-    """Return the prompts to complete, and how many held-out rows are left out; the reasons are told."""
-    settings, held_out = resolved.recipe.evaluation, resolved.held_out_examples
-    for remark in held_out.remarks("held-out"):
-        progress.say(remark)
-    examples = list(held_out.rows[: settings.prompts])
-    if len(examples) < settings.prompts:
-        progress.say(f"There are only {len(examples)} held-out prompts of the {settings.prompts} asked for.")
-    return examples, sum(held_out.dropped.values())
+def prompts_of(resolved: Resolved) -> list[Example]:
+    """Return the prompts to complete."""
+    return list(resolved.held_out_examples.rows[: resolved.recipe.evaluation.prompts])
+
+
+def _prompts(bench: Bench, count: int, held_out: Examples) -> Prompts:
+    left_out = sum(held_out.dropped.values())
+    return Prompts(count=count, sha256=bench.prompts_sha256, split="test", left_out=left_out)
 
 
 def _tell_unfinished(shares: Mapping[str, float], progress: Progress) -> None:

@@ -35,27 +35,28 @@ def train_adapter(
     progress: Progress,
     *,
     overwrite: bool = False,
+    wait: bool = True,
 ) -> Path:
     """Train the adapter ``name`` on the weighted mean of rewards and return its folder.
 
     A finished adapter made from the same inputs is left as it is; an unfinished one goes on. One made from other
-    inputs is an AdapterError, unless ``overwrite`` is given.
+    inputs is an AdapterError, unless ``overwrite`` is given. If another worker is making it, wait, or raise Taken.
     """
     recipe = resolved.recipe
     folder = adapter_folder(recipe, name)
     team = Team(recipe.training.report_to, recipe.folder / "logs" / name)
 
-    def is_there() -> bool:
-        return _is_there(lambda: is_trained(resolved, name, weights), overwrite=overwrite)
+    def is_made() -> bool:
+        return is_there(lambda: is_trained(resolved, name, weights), overwrite=overwrite)
 
-    if team.decides(is_there):
+    if team.decides(is_made):
         return folder
     check_trl(recipe.training, recipe.generation)
     objective = Objective(resolved.scorers, weights, recipe.minimized)
     for remark in resolved.training_examples.remarks("training"):  # what is wrong shows before anything is written
         progress.say(remark)
-    with _turn(recipe, name, team, progress):
-        if team.decides(is_there):
+    with _turn(recipe, name, team, progress, wait=wait):
+        if team.decides(is_made):
             return folder  # made by another worker meanwhile
         if team.leads:
             clear(resolved, name, weights, overwrite=overwrite)
@@ -71,7 +72,7 @@ def train_adapter(
     return folder
 
 
-def _is_there(is_finished: Callable[[], bool], *, overwrite: bool) -> bool:
+def is_there(is_finished: Callable[[], bool], *, overwrite: bool) -> bool:
     """Tell whether an adapter is finished; one to be overwritten counts only if it was made from the same inputs."""
     try:
         return is_finished()
@@ -117,13 +118,13 @@ def _trainer(training: TrainingSection) -> Callable[..., TrainingState]:
 
 
 @contextmanager
-def _turn(recipe: Recipe, name: str, team: Team, progress: Progress) -> Iterator[None]:
+def _turn(recipe: Recipe, name: str, team: Team, progress: Progress, *, wait: bool = True) -> Iterator[None]:
     """Be the only worker, or the only team of processes, that makes an adapter within the block."""
 
     def on_wait() -> None:
         progress.say(f"Another worker is making {name}; waiting for it.")
 
-    with my_turn(lock_file(recipe.folder, name), on_wait, team.decides):
+    with my_turn(lock_file(recipe.folder, name), on_wait, team.decides, wait=wait):
         yield
 
 
@@ -132,7 +133,7 @@ def ensure_start(resolved: Resolved, team: Team, progress: Progress, *, overwrit
     folder = adapter_folder(resolved.recipe, START)
     fingerprint = start_fingerprint(resolved)
     with _turn(resolved.recipe, START, team, progress):
-        if not team.decides(lambda: _is_there(lambda: is_done(folder, fingerprint), overwrite=overwrite)):
+        if not team.decides(lambda: is_there(lambda: is_done(folder, fingerprint), overwrite=overwrite)):
             if team.leads:
                 progress.say(f"Making the shared start of all adapters: {folder}")
                 _make_start(resolved, folder, fingerprint)
@@ -143,8 +144,8 @@ def ensure_start(resolved: Resolved, team: Team, progress: Progress, *, overwrit
 def _make_start(resolved: Resolved, folder: Path, fingerprint: str) -> None:
     recipe, model = resolved.recipe, resolved.base.load()
     torch.manual_seed(recipe.seed)
-    if recipe.model.start:
-        given = read_adapter(recipe.model.start).path
+    if resolved.start:
+        given = read_adapter(resolved.start).path
         assert given is not None
         policy = read_start(model, given)
     else:

@@ -16,7 +16,15 @@ from rsoup.training.checkpoint import list_checkpoints, read_state
 from rsoup.training.folders import adapter_folder, checkpoint_folder, trajectory_folder
 from rsoup.training.writing import SCHEMA, lowered_rewards
 
-IMMATERIAL = {"checkpoint_every", "save_every", "prompts_per_pass", "gradient_checkpointing", "report_to"}
+IMMATERIAL = {
+    "checkpoint_every",
+    "save_every",
+    "prompts_per_pass",
+    "gradient_checkpointing",
+    "report_to",
+    "gpus",
+    "cpus",
+}
 """Settings of a training that decide how it is computed, not what."""
 
 
@@ -28,7 +36,7 @@ def start_fingerprint(resolved: Resolved) -> str:
             "base": base.sha256,
             "settings": base.settings_sha256,
             "lora": recipe.model.lora.model_dump(),
-            "start": read_adapter(recipe.model.start).sha256 if recipe.model.start else None,
+            "start": read_adapter(resolved.start).sha256 if resolved.start else None,
             "seed": recipe.seed,
         }
     )

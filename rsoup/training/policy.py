@@ -83,7 +83,7 @@ class Policy:
 
     def factors(self) -> dict[str, Tensor]:
         """Return the adapter's tensors under their names in a file."""
-        tensors: dict[str, Tensor] = get_peft_model_state_dict(self.peft)
+        tensors: dict[str, Tensor] = get_peft_model_state_dict(self.peft, save_embedding_layers=False)
         return tensors
 
     def load_factors(self, tensors: dict[str, Tensor], where: str) -> None:
@@ -158,7 +158,7 @@ class Policy:
 
     def save(self, folder: Path) -> None:
         """Write the adapter in PEFT's format."""
-        self.peft.save_pretrained(folder, selected_adapters=["default"])
+        self.peft.save_pretrained(folder, selected_adapters=["default"], save_embedding_layers=False)
 
     @contextmanager
     def learning(self, *, gradient_checkpointing: bool) -> Iterator[None]:

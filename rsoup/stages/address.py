@@ -1,0 +1,78 @@
+"""Where Ray is to be found; this module does not load it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+from rsoup.errors import MissingPackageError, RecipeError, RsoupError, first_line
+
+START = "Start a cluster with ray start --head, or give --ray no address to start Ray on this machine."
+HERE = "local"
+"""The address that starts Ray on this machine."""
+PATIENCE = 5.0
+"""Seconds that an address has to answer."""
+ADDRESS = re.compile(r"auto|local|ray://\S+|[\w.-]+:\d+|\[[0-9a-fA-F:]+\]:\d+")
+
+
+def with_address(words: Sequence[str], option: str = "--ray") -> list[str]:
+    """Write ``--ray`` without an address as ``--ray=local``: the parser takes one value per option.
+
+    What follows is an address if it is auto, host:port or ray://host:port.
+    """
+    result: list[str] = []
+    for word in words:
+        if result and result[-1] == option:
+            result[-1] = f"{option}={word}" if ADDRESS.fullmatch(word) else f"{option}={HERE}"
+            if ADDRESS.fullmatch(word):
+                continue
+        result.append(word)
+    if result and result[-1] == option:
+        result[-1] = f"{option}={HERE}"
+    return result
+
+
+def prepare(address: str) -> None:
+    """Check an address, and set what Ray reads when it is loaded: no statistics, and on this machine no open ports."""
+    if not ADDRESS.fullmatch(address):
+        raise RecipeError(f"--ray {address}: is not an address.", "Give host:port, ray://host:port, auto, or nothing.")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise RecipeError(
+            "--ray is given to a command that a launcher started.",
+            "Start it without accelerate launch or torchrun; training.gpus says how many GPUs a training takes.",
+        )
+    if importlib.util.find_spec("ray") is None:
+        raise MissingPackageError("ray", "--ray", 'pip install "rewarded-soups[ray]"')
+    if address.startswith("ray://") and importlib.util.find_spec("grpc") is None:
+        raise MissingPackageError("grpcio", f"--ray {address}", 'pip install "ray[client]"')
+    if address != HERE:
+        _knock(address)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if address == HERE:
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # named after those who never have one
+
+
+def _knock(address: str) -> None:
+    """Raise RsoupError if nothing answers at an address; Ray itself tries for minutes."""
+    place = _of_this_machine() if address == "auto" else address
+    host, _, port = place.removeprefix("ray://").partition("/")[0].rpartition(":")
+    if not host:
+        return  # none is known, which Ray says at once
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE).close()
+    except (OSError, ValueError, OverflowError) as problem:
+        where = f" ({place})" if place != address else ""
+        raise RsoupError(f"--ray {address}{where}: nothing answers there ({first_line(problem)}).", START) from problem
+
+
+def _of_this_machine() -> str:
+    """Return the address of the cluster that this machine is part of, as Ray notes it; empty if it is of none."""
+    try:
+        noted = (Path("/tmp/ray") / "ray_current_cluster").read_text(encoding="utf-8").strip()
+    except OSError:
+        noted = ""
+    return os.environ.get("RAY_ADDRESS") or noted
