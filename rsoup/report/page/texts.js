@@ -72,7 +72,7 @@ function drawSlice() {
     const known = listed.map((row) => values[row]).filter((value) => value !== null);
     return known.length ? known.reduce((sum, value) => sum + value, 0) / known.length : null;
   };
-  const scores = REWARDS.map((name) => `${name} ${number(mean(texts.points[point.id].scores[name]), DIGITS[name])}`);
+  const scores = SCORED.map((name) => `${name} ${number(mean(texts.points[point.id].scores[name]), DIGITS[name])}`);
   $("slice").textContent = part ? `Means of ${point.id} over them: ${scores.join(", ")}` : "";
 }
 function drawColumns() {
