@@ -42,6 +42,7 @@ class Layer:
     """The update of one module or expert: scale * up @ down, to be transposed for an embedding.
 
     ``place`` is set for an update of a bare parameter (``target_parameters``); each expert's is a layer of its own.
+    ``bare`` is such an update of a layer's weight: of the matrix as it lies in the model, not of what the layer does.
     """
 
     kind: Kind
@@ -49,6 +50,7 @@ class Layer:
     up: Array  # B (out, rank)
     scale: float
     place: Place | None = None
+    bare: bool = False
 
     @property
     def rank(self) -> int:

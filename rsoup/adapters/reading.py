@@ -203,7 +203,7 @@ def _bare_layers(
             _CONTRADICTION,
         )
     if parameter == "weight" and down.shape[0] == rank:
-        return {owner: Layer("linear", down, up, config.scale_of(name))}
+        return {owner: Layer("linear", down, up, config.scale_of(name), bare=True)}
     layers = experts(owner, parameter, down, up, rank, config.scale_of(name))
     return {layer.place.key: layer for layer in layers if layer.place}
 

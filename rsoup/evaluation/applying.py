@@ -86,7 +86,7 @@ def applied(model: LanguageModel, adapter: Adapter | None) -> Change:
     folded: dict[str, Tensor] = {}
     for placed in placed_in(adapter, layout):
         module, parameter = owner_of(model, placed.tensor)
-        if parameter.dtype != torch.float32 and isinstance(module, LAYERS) and module is not model.head:
+        if parameter.dtype != torch.float32 and adds_to_output(module, placed.layer) and module is not model.head:
             change.hook(module, _adding(model, placed.layer))
             continue
         weight = folded.setdefault(placed.tensor, parameter.data.float().clone())
@@ -118,7 +118,7 @@ def side_by_side(model: LanguageModel, adapters: list[Adapter]) -> Change:
                 "Compare soups of plain LoRA adapters, or leave --compare out.",
             )
         for placed in placed_in(adapter, layout):
-            if not isinstance(owner_of(model, placed.tensor)[0], LAYERS):
+            if not adds_to_output(owner_of(model, placed.tensor)[0], placed.layer):
                 raise AdapterError(
                     f"The adapter {adapter.name} updates {placed.tensor}, which is no linear layer (experts in one "
                     "tensor, or their router): it cannot run beside others.",
@@ -128,6 +128,14 @@ def side_by_side(model: LanguageModel, adapters: list[Adapter]) -> Change:
     for tensor, own in hooks.items():
         change.hook(owner_of(model, tensor)[0], _each_its_own(own))
     return change
+
+
+def adds_to_output(module: nn.Module, layer: Layer) -> bool:
+    """Tell whether an update can be added to what a module puts out, beside what it does with its weight.
+
+    That of a bare weight, (rows, columns) as it lies there, is one of the layer only where the layer is linear.
+    """
+    return isinstance(module, nn.Linear if layer.bare else LAYERS)
 
 
 def placed_in(adapter: Adapter, layout: Layout) -> list[Placed]:

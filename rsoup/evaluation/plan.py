@@ -23,7 +23,7 @@ from rsoup.evaluation.records import AdapterKind, Kind
 from rsoup.evaluation.trajectory import Checkpoint
 from rsoup.files import sha256_json
 from rsoup.mixing.checkpoints import RULES, Mixture, Model, mix_models, read_model
-from rsoup.mixing.compatibility import check_compatible
+from rsoup.mixing.compatibility import made_alike
 from rsoup.recipe import EvaluationSection
 
 MANY = 200
@@ -156,7 +156,7 @@ def plan_sweep(
     else:
         own = adapters_in(adapters)
         mixable = [own[name] for name in ingredients if name != BASE]
-        warnings = check_compatible(mixable, method, allow_different_starts=allow_different_starts)
+        _, warnings = made_alike(mixable, method, allow_different_starts=allow_different_starts)
     if settings.mix_morl and "morl" not in kinds.values():
         warnings.append("There is no baseline to mix (--mix-morl): rsoup morl trains one.")
     points = lay_points(kinds, settings, seed)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from rsoup.adapters import Adapter, Layer
 from rsoup.errors import AdapterError
-from rsoup.evaluation.applying import LAYERS, check_copies, placed_in
+from rsoup.evaluation.applying import LAYERS, adds_to_output, check_copies, placed_in
 from rsoup.mixing.placing import Placed
 from rsoup.models.language_model import LanguageModel
 from rsoup.models.layout import layout_of, owner_of
@@ -91,6 +91,12 @@ def _refuse_saved(adapter: Adapter) -> None:
 def _check(model: LanguageModel, placed: Placed, adapter: Adapter) -> None:
     """Raise AdapterError unless the rows of a batch can have updates of their own at a tensor."""
     module, weight = owner_of(model, placed.tensor)
+    if isinstance(module, LAYERS) and not adds_to_output(module, placed.layer):
+        raise AdapterError(
+            f"The adapter {adapter.name} updates {placed.tensor} as a parameter (target_parameters), and its layer is "
+            f"no linear one ({type(module).__name__}): rows cannot have weights of their own there.",
+            "Train it by target_modules, or merge one mix into the base (rsoup mix --into BASE).",
+        )
     if not isinstance(module, LAYERS) or "experts" in placed.tensor.split("."):
         raise AdapterError(
             f"The adapter {adapter.name} updates {placed.tensor}, experts of a mixture or their router, which see "

@@ -13,7 +13,7 @@ import numpy as np
 from rsoup.adapters import Adapter, Layer
 from rsoup.adapters.tensorfile import Array
 from rsoup.errors import AdapterError
-from rsoup.mixing.compatibility import base_of, check_compatible, start_of
+from rsoup.mixing.compatibility import base_of, check_compatible, made_alike, start_of
 from rsoup.mixing.methods import METHODS, Ingredients, Options, factors
 from rsoup.mixing.naming import aligned
 from rsoup.mixing.parallel import parallel
@@ -74,11 +74,12 @@ class CheckReport:
 
 def check(adapters: Sequence[Source], weights: Sequence[float] | None = None) -> CheckReport:
     """Compare adapters; nothing is written. ``weights`` (default: equal) decide where ``factors`` is compared."""
-    parents = aligned(read_all(adapters))
+    given = read_all(adapters)
+    parents = aligned(given)
     shares = list(weights) if weights is not None else [1.0 / len(parents)] * len(parents)
     check_weights(shares, len(parents), extrapolate=True)
-    reasons = {method: _reason(parents, method) for method in METHODS}
-    measures = _measure_all(parents, shares)
+    reasons = {method: _reason(given, method) for method in METHODS}
+    measures = _measure_all(given, parents, shares)
     total = sum(measures.values(), _Measure(np.zeros((len(parents), len(parents)))))
     return CheckReport(
         weights=shares,
@@ -121,11 +122,13 @@ class _Measure:
         return math.sqrt(self.error / self.exact) if self.exact else 0.0
 
 
-def _measure_all(adapters: Sequence[Adapter], weights: Sequence[float]) -> dict[str, _Measure]:
-    """Measure every module, whatever the starts; nothing where the adapters are of different bases."""
-    if _reason(adapters, "cat", allow_different_starts=True):
+def _measure_all(
+    given: Sequence[Adapter], adapters: Sequence[Adapter], weights: Sequence[float]
+) -> dict[str, _Measure]:
+    """Measure every module of adapters made alike, whatever the starts; nothing where they are of different bases."""
+    if _reason(given, "cat", allow_different_starts=True):
         return {}
-    comparable = _reason(adapters, "factors", allow_different_starts=True) is None
+    comparable = _reason(given, "factors", allow_different_starts=True) is None
 
     def measure(module: str) -> _Measure:
         present = [i for i, adapter in enumerate(adapters) if module in adapter.layers]
@@ -153,7 +156,7 @@ def _measure(parts: Sequence[Part], place: Any, count: int, comparable: bool) ->
 def _reason(adapters: Sequence[Adapter], method: str, *, allow_different_starts: bool = False) -> str | None:
     """Return why adapters cannot be mixed by a method, or None."""
     try:
-        check_compatible(adapters, method, allow_different_starts=allow_different_starts)
+        made_alike(adapters, method, allow_different_starts=allow_different_starts)
     except AdapterError as problem:
         return problem.message
     return None

@@ -11,6 +11,7 @@ from rsoup.adapters.layers import TOKEN_ROWS
 from rsoup.errors import AdapterError
 from rsoup.files import weights_sha256
 from rsoup.mixing.base import BaseModel
+from rsoup.mixing.naming import aligned
 
 _HASH = re.compile("[0-9a-f]{64}")
 _EXACT = "Use --method cat or svd, which mix the updates themselves."
@@ -29,6 +30,19 @@ def check_compatible(adapters: Sequence[Adapter], method: str, *, allow_differen
     if len(adapters) > 1:
         warnings += _unknown_starts(adapters)
     return list(dict.fromkeys(warnings))
+
+
+def made_alike(
+    adapters: Sequence[Adapter], method: str, *, allow_different_starts: bool = False
+) -> tuple[tuple[Adapter, ...], list[str]]:
+    """Return adapters with one name for each layer, and what could not be verified of them, as warnings.
+
+    AdapterError if they must not be mixed by a method: whoever mixes adapters, in whatever way, asks here.
+    """
+    alike = aligned(adapters)
+    if method == "factors":
+        _refuse_two_forms(adapters, alike)
+    return alike, check_compatible(alike, method, allow_different_starts=allow_different_starts)
 
 
 def base_of(adapter: Adapter) -> tuple[str | None, str | None]:
@@ -114,6 +128,13 @@ def _check_shapes(one: Adapter, other: Adapter) -> None:
                 f"{_path(other)} updates {module} with shape {other_layer.shape}, {_path(one)} with {layer.shape}.",
                 "Mix adapters of one base model.",
             )
+        if layer.bare is not other_layer.bare and (one.config.fan_in_fan_out or other.config.fan_in_fan_out):
+            bare, whole = (one, other) if layer.bare else (other, one)
+            raise AdapterError(
+                f"{_path(bare)} updates {module} as a parameter (target_parameters), {_path(whole)} as a layer, whose "
+                "matrix may lie the other way (fan_in_fan_out).",
+                "Train both in one way.",
+            )
     counts = _expert_counts(one)
     for name, count in _expert_counts(other).items():
         if counts.get(name, count) != count:
@@ -169,6 +190,22 @@ def _check_factors(one: Adapter, other: Adapter) -> None:
             raise AdapterError(
                 f"{_path(other)} scales {module} by {other_layer.scale:g}, {_path(one)} by {layer.scale:g} "
                 "(lora_alpha and r): their factors are not on one scale.",
+                _EXACT,
+            )
+
+
+def _refuse_two_forms(parents: Sequence[Adapter], alike: Sequence[Adapter]) -> None:
+    """Refuse to average factors where those of experts had to be brought into another form."""
+
+    def is_stacked(adapter: Adapter) -> bool:
+        return any(layer.place for layer in adapter.layers.values())
+
+    for parent, own in zip(parents, alike, strict=True):
+        if is_stacked(own) and not is_stacked(parent):
+            other = next(filter(is_stacked, parents))
+            raise AdapterError(
+                f"{parent.path or parent.name} names each expert, and {other.path or other.name} trains the experts of "
+                "a layer as one parameter (target_parameters): their factors are of different shapes.",
                 _EXACT,
             )
 

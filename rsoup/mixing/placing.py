@@ -151,6 +151,10 @@ def _in_stack(tensor: str, index: int, count: int | None, layer: Layer, layout: 
 
 def _fitted(tensor: str, layer: Layer, layout: Layout) -> Placed:
     shape = layout.shapes[tensor]
+    if layer.bare:
+        if shape != layer.shape:
+            raise _misfit(tensor, shape, layer, layout)
+        return Placed(tensor, layer, transposed=False)
     if layer.kind == "embedding":
         if shape != layer.shape[::-1]:
             raise _misfit(tensor, shape, layer, layout)

@@ -13,9 +13,8 @@ from rsoup.adapters import Adapter, Layer, read_adapter
 from rsoup.adapters.tensorfile import DTYPES
 from rsoup.errors import AdapterError, did_you_mean
 from rsoup.mixing.companions import shared_companions
-from rsoup.mixing.compatibility import check_compatible
+from rsoup.mixing.compatibility import made_alike
 from rsoup.mixing.methods import METHODS, Ingredients, Options, check_method
-from rsoup.mixing.naming import aligned
 from rsoup.mixing.parallel import parallel
 from rsoup.mixing.result import average_saved, cast, even_experts, exact_config, settled, shared_copies
 from rsoup.mixing.updates import Part, Update
@@ -68,10 +67,7 @@ def mix(
     if dtype is not None and dtype not in DTYPES:
         raise AdapterError(f"There is no dtype {dtype!r:.40} for adapters.", did_you_mean(dtype, DTYPES))
     parents = read_all(adapters)
-    alike = aligned(parents)
-    if method == "factors":
-        _refuse_two_forms(parents, alike)
-    warnings = check_compatible(alike, method, allow_different_starts=allow_different_starts)
+    alike, warnings = made_alike(parents, method, allow_different_starts=allow_different_starts)
     if method == "factors":
         warnings += square_warning(weights, base_weight)
     used = [(adapter, weight) for adapter, weight in zip(alike, weights, strict=True) if weight]
@@ -97,22 +93,6 @@ def mix(
 def read_all(adapters: Sequence[Source]) -> tuple[Adapter, ...]:
     """Read adapters side by side; those in memory are taken as they are."""
     return tuple(parallel(lambda item: item if isinstance(item, Adapter) else read_adapter(item), adapters))
-
-
-def _refuse_two_forms(parents: Sequence[Adapter], alike: Sequence[Adapter]) -> None:
-    """Refuse to average factors where those of experts had to be brought into another form."""
-
-    def is_stacked(adapter: Adapter) -> bool:
-        return any(layer.place for layer in adapter.layers.values())
-
-    for parent, own in zip(parents, alike, strict=True):
-        if is_stacked(own) and not is_stacked(parent):
-            other = next(filter(is_stacked, parents))
-            raise AdapterError(
-                f"{parent.path or parent.name} names each expert, and {other.path or other.name} trains the experts of "
-                "a layer as one parameter (target_parameters): their factors are of different shapes.",
-                "Use --method cat or svd, which mix the updates themselves.",
-            )
 
 
 def _mix_layers(

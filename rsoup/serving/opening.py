@@ -14,7 +14,7 @@ from rsoup.errors import AdapterError, RecipeError, RsoupError
 from rsoup.evaluation.ingredients import BASE, adapters_in, kind_of, models_in, read_ingredients
 from rsoup.evaluation.results import Results, read_results, results_file
 from rsoup.experiment import RECIPE, adapters_of
-from rsoup.mixing.compatibility import check_compatible
+from rsoup.mixing.compatibility import made_alike
 from rsoup.models.load import context_length, load_language_model, model_sha256, pick_device
 from rsoup.models.rowwise import Method
 from rsoup.recipe import EvaluationSection, Recipe, RewardSection
@@ -127,7 +127,7 @@ def read_run(source: Source) -> Run:
     method = source.method or _method(settings)
     different = source.allow_different_starts
     adapters = _adapters(sources)
-    warnings = check_compatible(list(adapters.values()), method, allow_different_starts=different)
+    _, warnings = made_alike(list(adapters.values()), method, allow_different_starts=different)
     revision = recipe.model.revision if recipe is not None and source.model is None else None
     _check_base(adapters, base, model_sha256(base, revision))
     results, reason = _results(recipe, adapters, method)

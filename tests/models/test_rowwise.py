@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from peft import PeftModel
 from torch import Tensor
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
@@ -138,6 +139,25 @@ def test_beside_a_narrower_base_the_factors_stay_in_float32(tmp_path: Path, kind
     torch.testing.assert_close(found, expected, rtol=0.05, atol=0.05 * float(expected.abs().max()))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_a_weight_trained_as_a_parameter_changes_as_it_lies(tmp_path: Path, kind: str, dtype: torch.dtype) -> None:
+    """The update is of the matrix in the model: for Conv1D (in, out), for an embedding (words, width). PEFT says so."""
+    names = ["embed_tokens.weight"] if kind == "llama" else ["attn.c_attn.weight", "attn.c_proj.weight"]
+    base = tmp_path / "base"
+    model = build(base, kind, dtype)
+    folder = build_adapter(tmp_path / "own", base, 1, target_modules=[], target_parameters=names)
+    own = mixing.mix([folder], [1.0])
+    reference = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), folder)
+    tokens = torch.tensor([PROMPTS[1]])
+    expected = reference(tokens).logits[:, -1]
+    with applied(model, own.adapter):
+        precision = 1e-4 if dtype == torch.float32 else 0.05
+        torch.testing.assert_close(logits(model, PROMPTS[1:2]).float(), expected, rtol=precision, atol=precision * 4)
+    merged = AutoModelForCausalLM.from_pretrained(mixing.merge(own, base, tmp_path / "merged").folder)
+    torch.testing.assert_close(merged(tokens).logits[:, -1], expected, rtol=1e-4, atol=1e-4)
+
+
 def test_cat_takes_other_ranks_scales_and_targets(tmp_path: Path) -> None:
     model = build(tmp_path, "llama")
     settings: list[dict[str, Any]] = [
@@ -248,6 +268,10 @@ def test_what_cannot_differ_from_row_to_row_is_refused_by_name(tmp_path: Path) -
     mixture = replace(plain, layers={"model.layers.0.mlp.experts.0.w1": layer})
     with pytest.raises(AdapterError, match=r"plain updates model\.layers\.0\.mlp\.experts\.gate_up_proj, experts"):
         row_weighted(model, [mixture], "cat")
+    weight = {"target_modules": ["q_proj"], "target_parameters": ["embed_tokens.weight"]}
+    bare = mixing.read(build_adapter(tmp_path / "bare", tmp_path, 0, **weight))
+    with pytest.raises(AdapterError, match=r"embed_tokens\.weight as a parameter \(target_parameters\).*Embedding"):
+        row_weighted(model, [bare], "cat")
     other = replace(plain, layers={"model.layers.0.self_attn.q_proj": layer})
     with pytest.raises(AdapterError, match=r"has shape \(32, 32\), and the adapter.s update of it \(48, 32\)"):
         row_weighted(model, [other], "cat")

@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from command import Command, assert_refused
 from rsoup.errors import RsoupError
+from rsoup.evaluation.plan import plan_sweep
+from rsoup.recipe import EvaluationSection
 from rsoup.serving.errors import RequestError
 from rsoup.serving.opening import Source, open_run
 from tiny import build_adapter, build_tiny_model
@@ -72,6 +75,22 @@ def test_adapters_that_factors_cannot_mix_are_refused_and_cat_takes_them(tiny_mo
     with pytest.raises(RsoupError, match="rank 3"):
         open_run(source)
     assert list(open_run(Source(model=str(tiny_model), adapters=paths, method="cat")).adapters) == ["r2", "r3"]
+
+
+def test_adapters_that_name_layers_differently_are_served_and_evaluated_as_mix_takes_them(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    """One name for one layer, whoever mixes: each is one model's, saved before and after a wrapper renamed it."""
+    paths = [build_adapter(tmp_path / f"own{seed}", tiny_model, seed) for seed in (1, 2)]
+    weights = paths[1] / "adapter_model.safetensors"
+    tensors = load_file(weights)
+    save_file(
+        {k.replace(".model.layers.", "._orig_mod.language_model.model.layers."): v for k, v in tensors.items()}, weights
+    )
+    named = [str(path) for path in paths]
+    opened = open_run(Source(model=str(tiny_model), adapters=named))
+    assert {len(own.owners.unique()) for own in opened.served.experts.stacks.values()} == {2}
+    assert len(plan_sweep(named, EvaluationSection(lambdas=3)).points) == 4
 
 
 def test_in_bfloat16_rows_agree_within_its_precision(tiny_model: Path, expert_folders: dict[str, Path]) -> None:
