@@ -147,6 +147,7 @@ def test_factors_of_both_forms_are_not_averaged(tmp_path: Path) -> None:
     adapters = [make_adapter(tmp_path / "named", shapes={owner: (INNER, WIDTH)}), stack(tmp_path / "stacked", 1)]
     with pytest.raises(AdapterError, match=r"named names each expert, and .*stacked trains the experts"):
         mixing.mix(adapters, [0.5, 0.5])
+    assert "names each expert" in str(mixing.check(adapters).methods["factors"])
 
 
 def test_other_numbers_of_experts_are_refused(tmp_path: Path) -> None:
