@@ -193,7 +193,9 @@ def _show_models(mixture: Mixture, *, json: bool) -> None:
         table.add_column(heading, overflow="fold")
     for row in rows:
         tied = "yes" if row["tied"] else "no"
-        table.add_row(escape(row["model"]), row["type"], f"{row['bytes'] / 1e9:.2f}", ", ".join(row["dtypes"]), tied)
+        table.add_row(
+            escape(row["model"]), escape(row["type"]), f"{row['bytes'] / 1e9:.2f}", ", ".join(row["dtypes"]), tied
+        )
     out.print(table)
     out.print(f"\nfits: {len(tensors)} tensors correspond")
     warn(mixture.warnings)

@@ -142,6 +142,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         if not path.is_file() or path.stat().st_size > _MAX_JSON:
             raise ModelError(f"{path}: is not there, or is no configuration.", "Give the folder of a base model.")
         content = json.loads(path.read_text(encoding="utf-8"))
+        json.dumps(content, ensure_ascii=False).encode()  # fails on text that could not be written again
     except OSError as problem:
         raise ModelError(f"{path}: cannot be read ({problem.strerror}).", "Check the rights.") from problem
     except (ValueError, RecursionError) as problem:

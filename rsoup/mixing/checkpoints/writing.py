@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -96,7 +97,7 @@ def _write_into(folder: Path, mixture: Mixture, name: str) -> None:
     copy_companions({k: v for k, v in mixture.models[0].companions().items() if k != PROVENANCE_FILE}, folder)
     _write_index(folder, mixture)
     if (config := _config(mixture)) != mixture.models[0].config:
-        write_json(folder / MODEL_FILE, config)
+        write_text(folder / MODEL_FILE, json.dumps(config, indent=2) + "\n")  # some hold Infinity (Mamba's)
     write_text(folder / "README.md", model_card(mixture, name))
     write_json(folder / PROVENANCE_FILE, provenance(mixture, name, folder))
 

@@ -44,6 +44,20 @@ def test_a_mix_is_the_sum_of_its_weights(
         assert abs(value - expected).max() < 1e-5
 
 
+def test_configurations_may_hold_infinity_and_words_in_brackets(tmp_path: Path, rsoup: Command) -> None:
+    """Mamba's do: time_step_limit is [0.0, Infinity]; and what they say is no markup."""
+    settings = {"model_type": "[/odd]", "time_step_limit": [0.0, float("inf")]}
+    made = [make_model(tmp_path / name, seed, **settings) for seed, name in enumerate(("one", "two"))]
+    assert "[/odd]" in rsoup("mix", *made, "--check").out
+    called = rsoup("mix", *made, "--lambda", 0.5, "--dtype", "BF16", "-o", tmp_path / "out")
+    assert (called.code, called.err) == (0, "")
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config == {**json.loads((made[0] / "config.json").read_text()), "dtype": "bfloat16"}
+    for folder in made:
+        (folder / "config.json").write_text('{"model_type": "\\ud800"}')
+    assert_refused(rsoup("mix", *made, "--check"), "config.json: is not valid JSON", "The base is damaged")
+
+
 def test_differences_are_told_and_json_carries_them(models: dict[str, Path], tmp_path: Path, rsoup: Command) -> None:
     (models["two"] / "chat_template.jinja").write_text("another")
     words = ["mix", models["one"], models["two"], "--lambda", 0.5, "-o", tmp_path / "out"]
