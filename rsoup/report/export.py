@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from rsoup import mixing
@@ -40,9 +41,12 @@ def _soup(report: Report, choice: Choice) -> mixing.Soup:
             f"--export: the input does not say in which folder the adapter {which} is.",
             "Give results.json of rsoup eval, which does, or run the printed command with the adapters' folders.",
         )
+    rest = 1 - math.fsum(used.values())
     return mixing.mix(
         [report.adapters[name] for name in used],
         list(used.values()),
         method=report.method or "factors",
-        allow_extrapolation=True,  # the point was measured, so its weights were allowed
+        base_weight=rest if report.method is not None and abs(rest) > 1e-6 else 0.0,  # as in the command
+        allow_extrapolation=True,  # the point was measured, so its weights and starts were allowed
+        allow_different_starts=True,
     )

@@ -100,7 +100,7 @@ class Tradeoffs:
             if self.names[place] in by_name:
                 raise RequestError(f"The adapter {place} is given twice.", "Give each id once.", param="lora")
             by_name[self.names[place]] = scale
-        rest = 1 - math.fsum(by_name.values())
+        rest = 1 - _total(by_name)
         return self.of({**by_name, **({BASE: rest} if abs(rest) > ENOUGH else {})}, param="lora")
 
     def _preferred(self, mu: Mapping[str, float]) -> Mapping[str, float]:
@@ -108,7 +108,7 @@ class Tradeoffs:
             if self.rewards and name not in self.rewards:
                 hint = did_you_mean(name, self.rewards)
                 raise RequestError(f"{name!r:.100} is no reward of this run.", hint, param="model")
-        if min(mu.values()) < 0 or abs(math.fsum(mu.values()) - 1) > ENOUGH:
+        if min(mu.values()) < 0 or abs(_total(mu) - 1) > ENOUGH:
             raise RequestError(
                 f"The preference {_written(mu)} is not of weights of at least 0 that sum to 1.",
                 "Give shares of 1.",
@@ -147,8 +147,16 @@ def _fault(weights: Mapping[str, float]) -> str:
     """Return what is wrong with weights that cannot be mixed with."""
     if any(weight < 0 for weight in weights.values()):
         return f"The weights {_written(weights)} include a negative one."
-    total = math.fsum(weights.values())
+    total = _total(weights)
     return f"The weights {_written(weights) or '(none)'} sum to {total:g}, not to 1."
+
+
+def _total(weights: Mapping[str, float]) -> float:
+    """Return the sum of weights, infinite where it is beyond floating-point numbers."""
+    try:
+        return math.fsum(weights.values())
+    except OverflowError:
+        return math.inf
 
 
 def _written(weights: Mapping[str, float]) -> str:

@@ -38,6 +38,20 @@ def test_every_choice_is_made_with_its_weights(tmp_path):
     assert report.choices[-2].weights == {"a": -0.5, "b": 1.5}  # measured outside the simplex, so it may be made
 
 
+def test_the_base_takes_what_the_adapters_leave_as_in_the_evaluation(tmp_path):
+    """Under factors that is not the mix of the adapters' weights alone; and what was measured may be made."""
+    (tmp_path / "points.csv").write_text("weight:a,weight:b,a,b\n1,0,1,0\n0.4,0.2,2,2\n0,1,0,1\n")
+    report = analyse(read_inputs([tmp_path / "points.csv"], {}, {}), Options(knee=True))
+    starts = [{"schema": 1, "kind": "expert", "name": name, "init_sha256": name * 64} for name in "ab"]
+    ends = [make_adapter(tmp_path / own["name"], seed, provenance=own) for seed, own in enumerate(starts)]
+    places = {path.name: str(path) for path in ends}
+    [soup] = chosen_soups(report.model_copy(update={"adapters": places, "method": "factors"}), tmp_path / "o").values()
+    expected = mixing.mix(ends, [0.4, 0.2], base_weight=0.4, allow_different_starts=True).adapter
+    assert soup.base_weight == pytest.approx(0.4)
+    for module in expected.layers:
+        np.testing.assert_allclose(update_of(soup.adapter, module), update_of(expected, module), rtol=1e-5, atol=1e-6)
+
+
 def test_the_order_of_the_columns_does_not_make_one_folder_of_two_mixes(tmp_path):
     text = "kind,weight:b,weight:a,a,b\nsoup,1,0,0,1\nsoup,.3,.7,.6,.3\nsoup,.7,.3,.3,.6\nsoup,0,1,1,0\n"
     (tmp_path / "points.csv").write_text(text)
