@@ -83,6 +83,7 @@ class _Terminal:
 
     def __init__(self, conversation: Conversation, *, scores: bool) -> None:
         self._conversation, self._scores = conversation, scores
+        self._told: set[str] = set()
         self._typed = sys.stdin.isatty() and sys.stderr.isatty()
 
     def run(self) -> None:
@@ -129,13 +130,17 @@ class _Terminal:
         if not self._scores:
             return
         try:
-            scores = self._conversation.scores()
+            scored = self._conversation.scores()
         except RsoupError as problem:
             self._scores = False
             say(f"The answers are not scored: {problem.message}")
             return
+        for name in scored.failed.keys() - self._told:
+            say(f"{name} has no scores here: {scored.failed[name]}")
+            self._told.add(name)
+        scores = {**scored.scores, **dict.fromkeys(scored.failed)}
         if scores:
-            told = "  ".join(f"{name} {value:.3f}" for name, value in scores.items())
+            told = "  ".join(f"{name} {'-' if value is None else f'{value:.3f}'}" for name, value in scores.items())
             err.print(f"[dim]{escape(told)}[/]", soft_wrap=True)
 
     def _read(self) -> str | None:

@@ -14,7 +14,7 @@ from rsoup.mixing.base import BaseModel
 from rsoup.mixing.naming import aligned
 
 _HASH = re.compile("[0-9a-f]{64}")
-_EXACT = "Use --method cat or svd, which mix the updates themselves."
+_EXACT = "Use --method cat (rsoup mix: or svd), which mixes the updates themselves."
 
 
 def check_compatible(adapters: Sequence[Adapter], method: str, *, allow_different_starts: bool = False) -> list[str]:

@@ -9,7 +9,7 @@ import hmac
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +147,7 @@ class Api:
     async def score(self, request: HttpRequest) -> Response:
         """Score an answer by the run's rewards."""
         body = parse(await read_body(request), ScoreBody)
-        return JSONResponse({"scores": await run_in_threadpool(self._scores.of, body.prompt, body.completion)})
+        return JSONResponse(asdict(await run_in_threadpool(self._scores.of, body.prompt, body.completion)))
 
     async def metrics(self, _request: HttpRequest) -> Response:
         """Tell Prometheus."""

@@ -12,7 +12,7 @@ from rsoup.serving.errors import RequestError
 from rsoup.serving.jobs import Event, Job, Piece, Request
 from rsoup.serving.opening import Opened
 from rsoup.serving.prompts import Prompter, room_for
-from rsoup.serving.scores import Scores
+from rsoup.serving.scores import Scored, Scores
 from rsoup.serving.tradeoff import EXPERT, PREFER, SOUP, Tradeoffs, read_pairs
 
 STEPS = 10
@@ -98,10 +98,10 @@ class Conversation:
         if self._job is not None:
             self._job.cancel()
 
-    def scores(self) -> dict[str, float]:
+    def scores(self) -> Scored:
         """Return what the run's rewards make of the last answer; none without rewards."""
         if not self._opened.rewards or not self._messages:
-            return {}
+            return Scored({}, {})
         return self._scores.of(self._messages[-2].content, self._messages[-1].content)
 
     def _answered(self, turns: list[Message]) -> Iterator[str]:

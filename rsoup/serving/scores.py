@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import threading
+from dataclasses import dataclass
 
 from rsoup.errors import RewardError
 from rsoup.recipe import Recipe
 from rsoup.rewards.samples import Sample
-from rsoup.rewards.scoring import Scorer, make_scorers, score_all
+from rsoup.rewards.scoring import Scorer, make_scorers, score
 from rsoup.serving.errors import RequestError
 from rsoup.tasks import resolve_task
 from rsoup.tasks.responses import apply_rule
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The scores of an answer, None where a reward does not apply to it; and why other rewards have none."""
+
+    scores: dict[str, float | None]
+    failed: dict[str, str]
 
 
 class Scores:
@@ -21,8 +31,8 @@ class Scores:
         self._scorers: dict[str, Scorer] | None = None
         self._lock = threading.Lock()
 
-    def of(self, prompt: str, completion: str) -> dict[str, float]:
-        """Return the score of an answer on every reward, as an evaluation reads it."""
+    def of(self, prompt: str, completion: str) -> Scored:
+        """Return what every reward makes of an answer, as an evaluation reads it; RequestError if all fail."""
         if self._recipe is None:
             raise RequestError(
                 "There are no rewards: no run was given.", "Serve the folder of a run.", code="no_rewards"
@@ -31,8 +41,19 @@ class Scores:
         with self._lock:
             if self._scorers is None:
                 self._scorers = make_scorers(self._recipe.rewards)
-            try:
-                scores = score_all(self._scorers, [Sample(prompt, text)])
-            except RewardError as problem:
-                raise RequestError(problem.message, problem.hint, param="completion", code="reward_failed") from problem
-        return {name: float(values[0]) for name, values in scores.items()}
+            scored = Scored({}, {})
+            for name, scorer in self._scorers.items():
+                try:
+                    value = float(score(name, scorer, [Sample(prompt, text)])[0])
+                except RewardError as problem:
+                    scored.failed[name] = problem.message
+                else:
+                    scored.scores[name] = None if math.isnan(value) else value
+        if scored.failed and not scored.scores:
+            raise RequestError(
+                next(iter(scored.failed.values())),
+                "An answer given live has a prompt and a completion, and no columns of the data.",
+                param="completion",
+                code="reward_failed",
+            )
+        return scored

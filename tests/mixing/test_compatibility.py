@@ -75,7 +75,7 @@ def test_factors_needs_the_same_ranks_scales_and_modules(other: dict[str, Any], 
     paths = [make_adapter(tmp_path / "a"), make_adapter(tmp_path / "b", 1, **other)]
     with pytest.raises(AdapterError, match=message) as caught:
         mixing.mix(paths, [0.5, 0.5])
-    assert "--method cat or svd" in caught.value.hint
+    assert "--method cat (rsoup mix: or svd)" in caught.value.hint
     assert mixing.mix(paths, [0.5, 0.5], method="cat").adapter.layers
 
 
