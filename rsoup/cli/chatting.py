@@ -135,7 +135,7 @@ class _Terminal:
             self._scores = False
             say(f"The answers are not scored: {problem.message}")
             return
-        for name in scored.failed.keys() - self._told:
+        for name in [name for name in scored.failed if name not in self._told]:
             say(f"{name} has no scores here: {scored.failed[name]}")
             self._told.add(name)
         scores = {**scored.scores, **dict.fromkeys(scored.failed)}
