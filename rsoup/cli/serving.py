@@ -6,12 +6,15 @@ import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
 from rsoup.cli.display import out, say
 from rsoup.errors import MissingPackageError, RecipeError
+
+if TYPE_CHECKING:
+    from rsoup.serving.opening import Source
 
 PACKAGES = ("starlette", "uvicorn", "prometheus_client")
 """What the extra [serve] brings."""
@@ -139,9 +142,15 @@ def serve(
         from rsoup.serving.server import Settings
         from rsoup.serving.server import serve as run_server
 
-    if engine == "vllm":
-        _serve_with_vllm(run, shlex.split(vllm_args), host=host, port=port, api_key_env=api_key_env, dtype=dtype)
     source = Source(run, model, adapters or (), method, dtype, allow_different_starts)
+    if engine == "vllm":
+        own = {"--allow-extrapolation": allow_extrapolation, "--batch": batch, "--cache-tokens": cache_tokens}
+        for flag, given in {"--model": model, "--adapters": adapters, **own}.items():
+            if given:
+                raise RecipeError(f"{flag} is for rsoup's own engine.", f"Leave {flag} out, or --engine vllm.")
+        _serve_with_vllm(source, shlex.split(vllm_args), host=host, port=port, api_key_env=api_key_env)
+    if vllm_args:
+        raise RecipeError("--vllm-args are for --engine vllm.", "Add it, or leave them out.")
     settings = Settings(
         host=host,
         port=port,
@@ -156,17 +165,18 @@ def serve(
     run_server(source, settings, lambda url: out.print(url, soft_wrap=True), say)
 
 
-def _serve_with_vllm(
-    run: str | None, more: list[str], *, host: str, port: int, api_key_env: str | None, dtype: str | None
-) -> NoReturn:
+def _serve_with_vllm(source: Source, more: list[str], *, host: str, port: int, api_key_env: str | None) -> NoReturn:
     """Become vLLM's server of a run."""
+    from rsoup.evaluation.vllm import require_vllm
     from rsoup.serving.server import key_of
     from rsoup.serving.vllm_server import launch, replace_by
 
-    if run is None:
+    require_vllm()
+
+    if source.run is None or not Path(source.run).is_dir():
         raise RecipeError("--engine vllm serves the folder of a run, and none is given.", "Give RUN.")
-    folder = Path(run) / "soups"
-    made = launch(run, host=host, port=port, api_key=key_of(api_key_env), dtype=dtype, more=more, folder=folder)
+    folder = Path(source.run) / "soups"
+    made = launch(source, host=host, port=port, api_key=key_of(api_key_env), more=more, folder=folder)
     say(f"Weights are rounded to steps of 1/{made.steps}; mixes are written to {folder} when first asked for.")
     replace_by(made)
 
