@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
-from torch import Tensor
 
 from rsoup.errors import RewardError
 from rsoup.progress import Silent
@@ -57,11 +55,6 @@ def one_round(folder: Path, model: Path, algo: str, scorers: dict[str, Any], **s
     )
     line: dict[str, Any] = json.loads((folder / "metrics.jsonl").read_text())
     return line
-
-
-def factors_moved(folder: Path) -> list[Tensor]:
-    tensors = load_file(folder / "step-000001.safetensors")
-    return [tensor for name, tensor in tensors.items() if name.endswith("/exp_avg")]
 
 
 @pytest.mark.parametrize("algo", ["ppo", "grpo", "rloo"])
