@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -14,7 +13,6 @@ from torch import Tensor, nn
 from rsoup.adapters import Adapter, Layer
 from rsoup.errors import AdapterError
 from rsoup.models.language_model import LanguageModel
-from rsoup.models.rowwise import Method, RowExperts, stack
 
 Hook = Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]
 
@@ -76,42 +74,6 @@ def applied(model: LanguageModel, adapter: Adapter | None) -> Change:
     return change
 
 
-@contextmanager
-def applied_in_passing(model: LanguageModel, adapter: Adapter | None) -> Iterator[None]:
-    """Be base plus adapter within the block, computing what ``applied`` computes, with one layer folded at a time.
-
-    For a pass now and then, where a second copy of the weights would be too much.
-    """
-    handles: list[Any] = []
-    folded: list[tuple[nn.Parameter, Tensor]] = []
-
-    def fold(name: str, layer: Layer) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        def hook(module: nn.Module, _inputs: tuple[Tensor, ...]) -> None:
-            assert adapter is not None
-            weight, update = _update(model, name, module, layer, adapter)
-            folded.append((weight, weight.data))
-            weight.data = weight.data + update
-
-        return hook
-
-    def unfold(_module: nn.Module, _inputs: tuple[Tensor, ...], _output: Tensor) -> None:
-        weight, original = folded.pop()
-        weight.data = original
-
-    try:
-        for name, layer in adapter.layers.items() if adapter is not None else ():
-            assert adapter is not None
-            module = module_of(model, name, adapter.name)
-            handles += [
-                module.register_forward_pre_hook(fold(name, layer)),
-                module.register_forward_hook(unfold, always_call=True),
-            ]
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
 @torch.no_grad()
 def side_by_side(model: LanguageModel, adapters: list[Adapter]) -> Change:
     """Return the change to a model whose rows are split evenly among adapters: the first rows are the first's.
@@ -119,7 +81,13 @@ def side_by_side(model: LanguageModel, adapters: list[Adapter]) -> Change:
     A row of a batch of n * len(adapters) rows is what base plus its adapter makes of it.
     """
     change = Change()
-    _refuse_saved(adapters, "Compare soups of plain LoRA adapters, or leave --compare out.")
+    for adapter in adapters:
+        if adapter.saved:
+            raise AdapterError(
+                f"The adapter {adapter.name} holds {next(iter(adapter.saved))}, trained whole (modules_to_save): it "
+                "cannot run beside others.",
+                "Compare soups of plain LoRA adapters, or leave --compare out.",
+            )
     for name in dict.fromkeys(name for adapter in adapters for name in adapter.layers):
         module = module_of(model, name, next(adapter.name for adapter in adapters if name in adapter.layers))
         for adapter in adapters:
@@ -128,43 +96,6 @@ def side_by_side(model: LanguageModel, adapters: list[Adapter]) -> Change:
         hooks = [_adding(model, adapter.layers[name]) if name in adapter.layers else None for adapter in adapters]
         change.hook(module, _each_its_own(hooks))
     return change
-
-
-@torch.no_grad()
-def row_weighted(model: LanguageModel, adapters: list[Adapter], method: Method) -> RowExperts:
-    """Return experts on the model that every row of a batch mixes by weights of its own.
-
-    AdapterError for what cannot differ from row to row. That the adapters fit together is the caller's to check
-    (``mixing.compatibility.check_compatible``).
-    """
-    _refuse_saved(adapters, "Merge one mix into the base (rsoup mix --into BASE), and take that for the model.")
-    stacks = {}
-    for name in dict.fromkeys(name for adapter in adapters for name in adapter.layers):
-        own = {place: adapter.layers[name] for place, adapter in enumerate(adapters) if name in adapter.layers}
-        first = adapters[next(iter(own))].name
-        if "experts" in name.split("."):
-            raise AdapterError(
-                f"The adapter {first} changes {name}, an expert of a mixture, which sees tokens of several rows at "
-                "once: rows cannot have weights of their own there.",
-                "Use adapters of the attention alone, or evaluate one mix at a time.",
-            )
-        module = module_of(model, name, first)
-        for place, layer in own.items():
-            update = torch.empty(layer.shape, device="meta")
-            weight = module.get_parameter("weight")
-            _fitting(model, weight, name, update.T if _is_turned(layer, module) else update, adapters[place])
-        stacks[name] = module, stack(own, method, model.device)
-    return RowExperts(stacks, method, len(adapters))
-
-
-def _refuse_saved(adapters: list[Adapter], hint: str) -> None:
-    for adapter in adapters:
-        if adapter.saved:
-            raise AdapterError(
-                f"The adapter {adapter.name} holds {next(iter(adapter.saved))}, trained whole (modules_to_save): it "
-                "cannot run beside others.",
-                hint,
-            )
 
 
 def _each_its_own(hooks: list[Hook | None]) -> Hook:
@@ -194,13 +125,9 @@ def _update(
 ) -> tuple[nn.Parameter, Tensor]:
     """Return a layer's weight and what the adapter adds to it, in float32."""
     update = layer.scale * (_tensor(layer.up, model) @ _tensor(layer.down, model))  # (out, in)
+    turned = layer.kind == "embedding" or not isinstance(module, nn.Linear)  # Conv1D keeps (in, out)
     weight = module.get_parameter("weight")
-    return weight, _fitting(model, weight, name, update.T if _is_turned(layer, module) else update, adapter)
-
-
-def _is_turned(layer: Layer, module: nn.Module) -> bool:
-    """Tell whether a module keeps its weight as (in, out), as embeddings and GPT-2's Conv1D do."""
-    return layer.kind == "embedding" or not isinstance(module, nn.Linear)
+    return weight, _fitting(model, weight, name, update.T if turned else update, adapter)
 
 
 def _adding(model: LanguageModel, layer: Layer) -> Hook:

@@ -135,12 +135,12 @@ class RowExperts:
             self._rows = before
 
     def _hook(self, name: str, own: Stack) -> Any:
-        def hook(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
             if self._rows is None:
                 return None
             given = inputs[0]
             if own.kind == "embedding":
-                low = nn.functional.embedding(given, own.down.T)
+                low = nn.functional.embedding(given, own.down.T) * getattr(module, "embed_scale", 1.0)  # Gemma 3 scales
             else:
                 low = given.to(own.down.dtype) @ own.down.T  # (B, ..., K)
             weights = self._rows.at(_served(name, len(self._rows.ups), len(given), own.owners.device))

@@ -71,6 +71,7 @@ class Api:
         self._model = opened.served.model
         vocabulary = self._model.model.get_input_embeddings().weight.shape[0]
         self._prompter = Prompter(self._model.tokenizer, vocabulary)
+        self._points = opened.points()
         self._scores = Scores(opened.recipe)
         self._metrics = Metrics(worker.engine)
         self._created = int(time.time())
@@ -111,7 +112,7 @@ class Api:
 
     async def models(self, _request: HttpRequest) -> Response:
         """List the base, the experts, and the soups on the front of the run's report."""
-        front = [self._name(point) for point in self._opened.points() if point.on_front and point.kind == "soup"]
+        front = [self._name(point) for point in self._points if point.on_front and point.kind == "soup"]
         names = dict.fromkeys([*self._tradeoffs.listed(), *front])
         return JSONResponse({"object": "list", "data": [self._card(name) for name in names]})
 
@@ -135,7 +136,7 @@ class Api:
                 "method": served.method,
                 "experts": experts,
                 "rewards": list(opened.rewards),
-                "points": [self._point(point) for point in opened.points()],
+                "points": [self._point(point) for point in self._points],
                 "unmeasured": opened.unmeasured or None,
                 "chat": self._prompter.chats,
                 "template": task.template if task is not None else None,

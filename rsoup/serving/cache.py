@@ -51,11 +51,12 @@ class RowsLayer(DynamicLayer):
         assert other.keys is not None
         assert other.values is not None
         self._make_room(other, size, max(length, self._end - self._begin))
-        rows = slice(self._rows, self._rows + len(sources))
+        rows, begin = slice(self._rows, self._rows + len(sources)), min(self._begin, self._end - length)
         for buffer, new in zip(self._buffers, (other.keys, other.values), strict=True):
+            buffer[: self._rows, :, begin : self._begin] = 0  # what is hidden must not be NaN, as a row's that failed
+            buffer[rows, :, begin : self._end - length] = 0
             buffer[rows, :, self._end - length : self._end] = new[sources, :, new.shape[-2] - length :]
-        self._rows = rows.stop
-        self._begin = min(self._begin, self._end - length)
+        self._rows, self._begin = rows.stop, begin
         self._show()
 
     def leave(self, moves: Sequence[tuple[int, int]], rows: int, width: int) -> None:
@@ -84,7 +85,7 @@ class RowsLayer(DynamicLayer):
         held = self._end - self._begin
         old, self._buffers = self._buffers, []
         for place, new in enumerate((like.keys, like.values)):
-            buffer = new.new_zeros(size[0], new.shape[1], size[1], new.shape[3])  # what is hidden must not be NaN
+            buffer = new.new_zeros(size[0], new.shape[1], size[1], new.shape[3])
             if held:
                 buffer[: self._rows, :, width - held : width] = old[place][: self._rows, :, self._begin : self._end]
             self._buffers.append(buffer)

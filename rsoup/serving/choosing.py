@@ -30,10 +30,11 @@ HEAD, MARGIN = 256, 0.01
 
 @dataclass(frozen=True)
 class Pick:
-    """A token, and whether other rounding could have led to another."""
+    """A token, and whether other rounding could have led to another, or the logits are not finite and lead to none."""
 
     token: int
     doubtful: bool = False
+    broken: bool = False
 
 
 def likeliest(logits: Tensor) -> list[Pick]:
@@ -42,7 +43,7 @@ def likeliest(logits: Tensor) -> list[Pick]:
     leads = (best.values[:, 0] - best.values[:, 1]).tolist()
     tokens = best.indices[:, 0].tolist()
     return [
-        Pick(token, lead < APART and lead < _rounding(logits[row]))
+        Pick(token, lead < APART and lead < _rounding(logits[row]), broken=not math.isfinite(lead))
         for row, (token, lead) in enumerate(zip(tokens, leads, strict=True))
     ]
 

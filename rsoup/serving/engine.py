@@ -192,12 +192,14 @@ class Engine:
 
     def _choose(self, rows: Sequence[Row], logits: Tensor) -> None:
         """Append a token to each row, and tell what it gained. (R, V)."""
-        picks = likeliest(logits)
-        for place, row in enumerate(rows):
-            token = self._pick(row, logits[place], picks[place])
+        for place, (row, pick) in enumerate(zip(rows, likeliest(logits), strict=True)):
+            if pick.broken:
+                row.fail(RequestError("With these weights the model computes no finite numbers.", "Give smaller ones."))
+                continue
+            token = self._pick(row, logits[place], pick)
             text = row.take(token, self._stop_ids)
-            request = row.job.request
-            logprobs = () if request.top_logprobs is None else (_logprob(logits[place], token, request.top_logprobs),)
+            wanted = row.job.request.top_logprobs
+            logprobs = () if wanted is None else (_logprob(logits[place], token, wanted),)
             if row.finish is not None:
                 row.job.left -= 1
                 if not row.job.left:

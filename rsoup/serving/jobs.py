@@ -113,6 +113,13 @@ class Row:
             return self._last(text)
         return text
 
+    def fail(self, problem: RequestError) -> None:
+        """End the whole job with a problem."""
+        self.finish = "failed"
+        if not self.job.cancelled:
+            self.job.cancel()
+            self.job.deliver(problem)
+
     def _last(self, text: str) -> str:
         """Return a text with what was held back after it."""
         text += self._stops.add(self._text.rest())

@@ -22,7 +22,7 @@ from rsoup.recipe_file import bundled_recipes, find_recipe, load_recipe
 from rsoup.report.choices import choose
 from rsoup.report.evidence import Evidence, gather
 from rsoup.report.fronts import report_points
-from rsoup.report.inputs.runs import read_runs
+from rsoup.report.inputs import read_inputs
 from rsoup.report.options import Options
 from rsoup.report.schema import ReportPoint
 from rsoup.serving.errors import RequestError
@@ -119,7 +119,7 @@ def open_run(source: Source) -> Opened:
     results, reason = _results(recipe, adapters, method)
     evidence = None
     if results is not None and recipe is not None:
-        evidence = gather(read_runs([recipe.folder / "eval"]), DRAWS, recipe.seed)
+        evidence = gather(read_inputs([recipe.folder / "eval"], {}, {}), DRAWS, recipe.seed)
     name = recipe.name if recipe is not None else Path(base).name
     return Opened(name, base, served, adapters, recipe, evidence, reason, warnings)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from rsoup import mixing
 from rsoup.adapters import Adapter
 from rsoup.errors import ModelError
-from rsoup.evaluation.applying import applied_in_passing, row_weighted
+from rsoup.evaluation.rows import applied_in_passing, row_weighted
 from rsoup.models import packing
 from rsoup.models.caching import RoomyCache
 from rsoup.models.language_model import LanguageModel

@@ -55,6 +55,12 @@ class Answering:
         self._loop, self._events = asyncio.get_running_loop(), asyncio.Queue[Event]()
         self._jobs: list[Job] = []
         self.choices = 0
+        if len(requests) > engine.limits["queue"]:
+            raise RequestError(
+                f"{len(requests)} prompts are more than the {engine.limits['queue']} that may wait here.",
+                "Send fewer at once.",
+                param="prompt",
+            )
         try:
             for request in requests:
                 job = Job(request, self._deliverer(self.choices))

@@ -15,7 +15,8 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 from rsoup import mixing
 from rsoup.adapters import Adapter, Layer
 from rsoup.errors import AdapterError
-from rsoup.evaluation.applying import applied, row_weighted
+from rsoup.evaluation.applying import applied
+from rsoup.evaluation.rows import row_weighted
 from rsoup.mixing.compatibility import check_compatible
 from rsoup.models import packing
 from rsoup.models.language_model import LanguageModel
@@ -48,6 +49,7 @@ KINDS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "llama": (LLAMA_LIKE, [*LAYERS, "embed_tokens", "lm_head"]),
     "qwen3": (LLAMA_LIKE, LAYERS),
     "gemma2": ({**LLAMA_LIKE, "sliding_window": 4, "final_logit_softcapping": 5.0}, LAYERS),
+    "gemma3_text": ({**LLAMA_LIKE, "sliding_window": 4}, [*LAYERS, "embed_tokens"]),
     "gpt_neox": (LLAMA_LIKE, ["query_key_value", "dense_4h_to_h"]),
     "gpt2": (GPT2_LIKE, ["c_attn", "c_proj", "wte"]),
     "mixtral": ({**LLAMA_LIKE, "num_local_experts": 4}, ["q_proj", "v_proj"]),
@@ -244,9 +246,7 @@ def test_what_cannot_differ_from_row_to_row_is_refused_by_name(tmp_path: Path) -
     plain = mixing.read(build_adapter(tmp_path / "plain", tmp_path, 0, target_modules=["q_proj"]))
     layer = Layer("linear", np.zeros((1, 32), np.float32), np.zeros((48, 1), np.float32), 1.0)
     mixture = replace(plain, layers={"model.layers.0.mlp.experts.0.w1": layer})
-    with pytest.raises(
-        AdapterError, match=r"plain changes model\.layers\.0\.mlp\.experts\.0\.w1, an expert"
-    ):
+    with pytest.raises(AdapterError, match=r"plain changes model\.layers\.0\.mlp\.experts\.0\.w1, an expert"):
         row_weighted(model, [mixture], "cat")
     other = replace(plain, layers={"model.layers.0.self_attn.q_proj": layer})
     with pytest.raises(AdapterError, match=r"has \(48, 32\) for model.layers.0.self_attn.q_proj"):

@@ -232,6 +232,22 @@ def test_stopping_tells_those_that_wait_and_lets_the_others_end(served: Served) 
     assert (first.finish(), first.problem()) == ("length", None)
 
 
+@pytest.mark.parametrize("size", [1e20, 1e30])
+def test_weights_that_overflow_are_told_and_hurt_nobody(served: Served, size: float) -> None:
+    """Their rows share passes and, one after the other, a place in the cache with rows of sensible weights."""
+    requests = requests_of(8, seed=7)
+    engine = make_engine(served, rows=3)
+    found = []
+    for own in requests:
+        found.append(ask(engine, own)[1])
+        _, overflowing = ask(engine, replace(own, mix=Mix((size, 0.0, 0.0)), choices=2))
+        finish(engine)
+        problem = overflowing.problem()
+        assert problem is not None
+        assert "no finite numbers" in problem.message
+    assert [own.text() for own in found] == [shown(served, greedy_alone(served, own)) for own in requests]
+
+
 def test_a_model_whose_rows_cannot_be_told_apart_is_refused(served: Served) -> None:
     served.probe()
     mlp = served.model.model.get_submodule("model.layers.0.mlp")

@@ -339,10 +339,34 @@ def test_metrics_count_what_happened(client: Client) -> None:
 
 
 def test_a_full_queue_asks_to_come_later(client: Client) -> None:
-    refused(client.complete(prompt=[[5]] * 200), 429, "requests are waiting", code="queue_full")
-    answer = client.complete(prompt=[[5]] * 200)
-    assert int(answer.headers["retry-after"]) >= 1
-    assert client.complete().status_code == 200  # the ones that had a place gave it back
+    """All rows taken and four requests behind them; the places are free again afterwards."""
+    slowly = client.opened.served.model.model.get_decoder().register_forward_hook(lambda *_: time.sleep(0.02))
+    asked: list[dict[str, Any]] = [{"n": 8, "max_tokens": 60}, *[{}] * 4]
+    found: list[int] = []
+    threads = [
+        threading.Thread(target=lambda body=body: found.append(client.complete(**body).status_code)) for body in asked
+    ]
+    try:
+        threads[0].start()
+        while not client.engine.running:
+            time.sleep(0.01)
+        for thread in threads[1:]:
+            thread.start()
+        while client.engine.waiting < 4:
+            time.sleep(0.01)
+        answer = client.complete()
+        refused(answer, 429, "4 requests are waiting. Try again in", code="queue_full")
+        assert int(answer.headers["retry-after"]) >= 1
+    finally:
+        slowly.remove()
+        for thread in threads:
+            thread.join()
+    assert found == [200] * 5
+    assert client.idle()
+
+
+def test_more_prompts_than_may_ever_wait_are_no_matter_of_time(client: Client) -> None:
+    refused(client.complete(prompt=[[5]] * 5), 400, "5 prompts are more than the 4 that may wait here", param="prompt")
 
 
 def test_a_failure_inside_is_told_and_the_next_request_is_answered(client: Client) -> None:

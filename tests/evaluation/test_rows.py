@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from models.test_rowwise import PROMPTS, build, experts_of, logits
-from rsoup.evaluation.applying import applied, applied_in_passing
+from rsoup.evaluation.applying import applied
+from rsoup.evaluation.rows import applied_in_passing
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
