@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -10,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from rsoup.errors import MissingPackageError, RecipeError
-from rsoup.evaluation.vllm import rank_size
+from rsoup.errors import RecipeError
+from rsoup.evaluation.vllm import rank_size, require_vllm
 from rsoup.models.load import model_source
 from rsoup.serving.opening import Source, read_run
 from rsoup.serving.soups import SoupFolders
@@ -38,8 +37,7 @@ def launch(
     ``more`` are arguments of that server, which come last.
     Adapters from paths stay out of reach: a middleware hides the routes that load them.
     """
-    if importlib.util.find_spec("vllm") is None:
-        raise MissingPackageError("vllm", "--engine vllm", "pip install vllm (Linux)")
+    require_vllm()
     opened = read_run(Source(run))
     if not opened.adapters:
         raise RecipeError(f"{run}: holds no adapter to mix.", "Train them first, or serve the base with vllm serve.")
