@@ -320,3 +320,16 @@ def test_weights_are_read_by_name() -> None:
     for text in ("positive", "positive=x", "=1", "positive=1,,faithful=2"):
         with pytest.raises(RecipeError, match="is not NAME=WEIGHT"):
             parse_weights(text)
+
+
+@pytest.mark.parametrize(
+    ("flags", "engine"),
+    [
+        (["--vllm-args", "--max-model-len 64"], "rsoup"),
+        (["--engine", "vllm", "--adapters", "a", "b"], "vllm"),
+        (["--engine", "vllm", "--queue", "3"], "vllm"),
+    ],
+)
+def test_flags_that_a_server_would_not_heed_are_refused(rsoup: Command, flags: list[str], engine: str) -> None:
+    flag = next(flag for flag in flags if flag.startswith("--") and flag != "--engine")
+    assert_refused(rsoup("serve", "run", *flags), f"{flag} says nothing to --engine {engine}", f"Leave {flag} out")

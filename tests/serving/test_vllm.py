@@ -32,5 +32,9 @@ def test_what_vllm_cannot_do_is_refused(rsoup: Command, tiny_run: Path) -> None:
     run = tiny_run / "run"
     assert_refused(rsoup("serve", run, "--engine", "vllm"), "needs the package vllm", "pip install vllm")
     extrapolated = rsoup("serve", run, "--engine", "vllm", "--allow-extrapolation")
-    assert_refused(extrapolated, "--allow-extrapolation is for rsoup's own engine", "Leave --allow-extrapolation out")
-    assert_refused(rsoup("serve", run, "--vllm-args", "--x 1"), "--vllm-args are for --engine vllm", "leave them out")
+    assert_refused(
+        extrapolated, "--allow-extrapolation says nothing to --engine vllm", "Leave --allow-extrapolation out"
+    )
+    assert_refused(
+        rsoup("serve", run, "--vllm-args", "--x 1"), "--vllm-args says nothing to --engine rsoup", "the other engine"
+    )
