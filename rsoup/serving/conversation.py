@@ -44,7 +44,8 @@ class Conversation:
         share = 1 / max(1, len(experts))
         self.chosen = tradeoffs.of(dict.fromkeys(experts, share) or {"base": 1.0})
         if not self._prompter.chats:
-            self._prompter.chat([], {})  # says that there is no chat template
+            hint = "rsoup serve takes prompts as they are, at /v1/completions."
+            raise RequestError("This model has no chat template.", hint, code="no_chat_template")
 
     @property
     def position(self) -> float | None:

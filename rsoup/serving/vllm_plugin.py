@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-RUN, FOLDER = "RSOUP_RUN", "RSOUP_SOUPS"
-"""Environment variables: the run that is served, and where its mixes are kept (default: soups/ in the run)."""
+RUN, METHOD, STARTS, FOLDER = "RSOUP_RUN", "RSOUP_METHOD", "RSOUP_ALLOW_DIFFERENT_STARTS", "RSOUP_SOUPS"
+"""Environment variables: the run that is served; how it mixes (default: as it was evaluated); whether adapters that
+began elsewhere are mixed (1); where its mixes are kept (default: soups/ in the run)."""
 
 
 def register() -> None:
@@ -23,4 +24,10 @@ def register() -> None:
 
     from rsoup.serving.vllm_resolver import resolver_of  # with torch: only where it is needed
 
-    LoRAResolverRegistry.register_resolver("rsoup", resolver_of(run, Path(os.environ.get(FOLDER) or f"{run}/soups")))
+    resolver = resolver_of(
+        run,
+        os.environ.get(METHOD),
+        Path(os.environ.get(FOLDER) or f"{run}/soups"),
+        allow_different_starts=os.environ.get(STARTS) == "1",
+    )
+    LoRAResolverRegistry.register_resolver("rsoup", resolver)

@@ -11,6 +11,7 @@ from vllm.lora.request import LoRARequest
 from vllm.lora.resolver import LoRAResolver
 
 from rsoup.errors import RsoupError
+from rsoup.models.rowwise import Method
 from rsoup.serving.errors import RequestError
 from rsoup.serving.opening import Source, read_run
 from rsoup.serving.soups import SoupFolders
@@ -39,9 +40,10 @@ class SoupResolver(LoRAResolver):
         return None if path is None else LoRARequest(lora_name, abs(hash(lora_name)) or 1, str(path))
 
 
-def resolver_of(run: str, folder: Path) -> SoupResolver:
+def resolver_of(run: str, method: str | None, folder: Path, *, allow_different_starts: bool) -> SoupResolver:
     """Return what makes the mixes of a run in a folder; RsoupError if the run cannot be read."""
-    opened = read_run(Source(run))
+    known: dict[str | None, Method] = {"cat": "cat", "factors": "factors"}
+    opened = read_run(Source(run, method=known.get(method), allow_different_starts=allow_different_starts))
     tradeoffs = Tradeoffs(tuple(opened.adapters), tuple(opened.rewards), opened.prefer, extrapolate=False)
     return SoupResolver(tradeoffs, SoupFolders(opened.adapters, opened.method, folder))
 

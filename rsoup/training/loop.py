@@ -22,7 +22,7 @@ from rsoup.training.checkpoint import Checkpoint, TrainingState, keeping, list_c
 from rsoup.training.metrics import Seen, logging, note, saving_failed_sample, see, shown
 from rsoup.training.policy import Policy
 from rsoup.training.rollout import Rollout, collect, draw_numbers, pick_examples
-from rsoup.training.scores import Running, objective_scores
+from rsoup.training.scores import Running, check_applies, objective_scores
 from rsoup.training.team import Team
 from rsoup.training.update import update
 
@@ -91,6 +91,7 @@ def train(
                     TrainerState(state.step, training.steps),
                 )
             seen = see(rollout, state, team)
+            check_applies(seen.running, objective.weights, state.step + 1, training.steps)
             rewards = _rewards(rollout, objective, seen.running, training)
             losses = update(policy, optimizer, rollout, torch.from_numpy(rewards), training, state.kl_coef, team)
             figures = {"reward": mean_of(team.gather(rewards)), "kl_coef": state.kl_coef, **losses}

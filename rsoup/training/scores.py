@@ -8,10 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rsoup.errors import RewardError
 from rsoup.recipe import TrainingSection
 from rsoup.rewards.scoring import weighted_score
 
 EPSILON = 1e-8
+PATIENCE = 5
+"""Steps after which a reward that has applied to no completion ends a training."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,17 @@ class Running:
         apart = mean - self.mean
         spread = float(((scores - mean) ** 2).sum()) + apart**2 * self.count * len(scores) / count
         return Running(count, self.mean + apart * len(scores) / count, self.spread + spread)
+
+
+def check_applies(running: Mapping[str, Running], weights: Mapping[str, float], step: int, steps: int) -> None:
+    """Raise RewardError where no reward with a weight has applied to any completion of the first steps, or of all."""
+    used = [name for name, weight in weights.items() if weight]
+    if step in (PATIENCE, steps) and not any(running[name].count for name in used):
+        rewards, count = " and ".join(used), "1 step" if step == 1 else f"{step} steps"
+        raise RewardError(
+            f"{rewards} gave None for every completion of {count}: nothing can be learnt.",
+            "Give the rows what the reward reads (a reference answer: task.reference), or another reward.",
+        )
 
 
 def objective_scores(

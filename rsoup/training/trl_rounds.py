@@ -27,7 +27,7 @@ from rsoup.training.checkpoint import Checkpoint, Keep, TrainingState
 from rsoup.training.loop import SHOW_EVERY, Objective
 from rsoup.training.metrics import note, scored, shown, told, unfinished_share
 from rsoup.training.policy import Policy
-from rsoup.training.scores import Running, objective_scores
+from rsoup.training.scores import Running, check_applies, objective_scores
 from rsoup.training.team import Team
 from rsoup.training.trl_settings import passes_per_step
 from rsoup.training.update import diverged
@@ -68,6 +68,7 @@ class Judge:
         team: Team,
     ) -> None:
         self.running = dict(running)
+        self.weights = objective.weights
         self.state = NO_TRAINING
         self.heard: Heard | None = None
         self._objective = objective
@@ -172,6 +173,7 @@ class Rounds(TrainerCallback):
             self._end_round()
 
     def _end_round(self) -> None:
+        check_applies(self.judge.running, self.judge.weights, self.state.step + 1, self.training.steps)
         metrics = self.judge.metrics(self._logs[: self.training.ppo.mini_batches])
         losses = {"policy": "loss", "clipped": "clip_ratio/region_mean", "grad_norm": "grad_norm"}
         figures = {name: logged_mean(self._logs, key) for name, key in losses.items()}

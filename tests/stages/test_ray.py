@@ -97,7 +97,7 @@ def test_a_killed_worker_is_replaced_and_its_training_goes_on(tmp_path: Path, ti
 
 @pytest.mark.usefixtures("two_cores")
 def test_an_error_of_a_worker_is_two_lines(rsoup: Command, tmp_path: Path, tiny_model: Path) -> None:
-    (tmp_path / "own.py").write_text("def none(prompts, completions):\n    return [None for _ in completions]\n")
+    (tmp_path / "own.py").write_text("def none(completions):\n    return [float('nan') for _ in completions]\n")
     content = recipe_content(tmp_path, tiny_model)
     content["rewards"], content["morl"] = {"none": {"function": f"{tmp_path / 'own.py'}:none"}}, []
     recipe = write_recipe(tmp_path / "tiny.yaml", content)

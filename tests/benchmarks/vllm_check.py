@@ -1,0 +1,199 @@
+"""Does vLLM say what rsoup says? Run in an environment of its own: make vllm-check (Linux; a CPU will do).
+
+Two random adapters on the quickstart's model; the same greedy completions are made (1) by ``rsoup eval`` with both of
+its engines, at every lambda, and (2) by ``rsoup serve --engine vllm``, which makes each mix when its name is first
+asked for, beside the materialised mix on transformers. Prints how many agree, and fails if the served mixes do not
+differ, if a name that is none is served, or if fewer than ``--least`` of the completions agree: vLLM rounds in another
+order.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM
+
+from rsoup import mixing
+from rsoup.evaluation.rows import applied_in_passing
+from rsoup.models import packing
+from rsoup.models.bundled import bundled_folder
+from rsoup.models.load import load_language_model
+from rsoup.recipe_file import dump_recipe, parse_recipe
+
+BASE, TOKENS, PORT = "smollm2-135m-instruct", 12, 8753
+SPREAD = 0.02
+"""Of the random numbers in B: enough to change what is said."""
+LAMBDAS = (0.0, 0.25, 0.5, 0.75, 1.0)
+SUBJECTS = ("The kettle boils fast", "My phone broke", "A book about bread", "The chair is too low", "Rain on the roof")
+
+
+def make_adapters(folder: Path) -> list[Path]:
+    """Write two random adapters of one base."""
+    model = AutoModelForCausalLM.from_pretrained(bundled_folder(BASE), dtype=torch.float32)
+    made = []
+    for seed, name in enumerate(("one", "two")):
+        torch.manual_seed(seed)
+        peft = get_peft_model(model, LoraConfig(r=8, lora_alpha=16, target_modules=["q_proj", "v_proj", "o_proj"]))
+        for key, parameter in peft.named_parameters():
+            if "lora_B" in key:
+                torch.nn.init.normal_(parameter, std=SPREAD)
+        peft.save_pretrained(folder / name)
+        model = peft.unload()
+        made.append(folder / name)
+    return made
+
+
+def write_run(folder: Path, adapters: Sequence[Path]) -> Path:
+    """Write the folder of a run that holds the adapters."""
+    rows = folder / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"id": n, "post": post}) + "\n" for n, post in enumerate(SUBJECTS * 2)))
+    recipe = parse_recipe(
+        {
+            "name": "check",
+            "output": str(folder / "run"),
+            "model": {"base": BASE, "dtype": "float32"},
+            "task": {"data": str(rows), "eval_data": str(rows), "template": "Once more: {post}, and"},
+            "rewards": {"one": {"use": "brief"}, "two": {"use": "varied"}},
+            "evaluation": {"lambdas": len(LAMBDAS), "max_new_tokens": TOKENS, "measures": False, "dtype": "float32"},
+        },
+        "check",
+    )
+    (folder / "run" / "adapters").mkdir(parents=True)
+    (folder / "run" / "recipe.yaml").write_text(dump_recipe(recipe))
+    for path in adapters:
+        path.rename(folder / "run" / "adapters" / path.name)
+    return folder / "run"
+
+
+def evaluated(run: Path, engine: str) -> dict[str, tuple[str, ...]]:
+    """Return the completions of every point that ``rsoup eval`` makes with an engine."""
+    from rsoup.evaluation.results import RESULTS, read_results, read_samples
+
+    out = run.parent / engine
+    adapters = [str(run / "adapters" / name) for name in ("one", "two")]
+    words = ["eval", str(run / "recipe.yaml"), "--engine", engine, "-o", str(out), "--allow-different-starts"]
+    ended = subprocess.run(
+        [sys.executable, "-m", "rsoup", *words, "--adapters", *adapters], capture_output=True, text=True, check=False
+    )
+    if ended.returncode:
+        raise SystemExit(ended.stderr)
+    strange = [line for line in ended.stderr.splitlines() if "INFO" in line or "WARNING" in line]
+    print(f"eval --engine {engine}: {len(strange)} lines of the engine among ours")
+    results = read_results(out / "eval" / RESULTS)
+    samples = read_samples(out / "eval" / RESULTS, results)
+    return {name: own.completions for name, own in samples.points.items()}
+
+
+@contextmanager
+def served(run: Path, more: str) -> Iterator[str]:
+    """Serve the run with vLLM within the block; yield the URL."""
+    words = ["serve", str(run), "--engine", "vllm", "--port", str(PORT), "--dtype", "float32", "--vllm-args", more]
+    command = [sys.executable, "-m", "rsoup", *words, "--allow-different-starts"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    url = f"http://127.0.0.1:{PORT}"
+    try:
+        for _ in range(300):
+            try:
+                urllib.request.urlopen(f"{url}/v1/models", timeout=2)
+                break
+            except OSError:
+                if process.poll() is not None:
+                    raise SystemExit("vLLM's server ended before it answered.") from None
+                time.sleep(1)
+        yield url
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(60)
+
+
+def ask(url: str, model: str, prompt: str) -> str:
+    """Return the greedy completion of a prompt by a model of the server."""
+    body = {"model": model, "prompt": prompt, "max_tokens": TOKENS, "temperature": 0}
+    request = urllib.request.Request(
+        f"{url}/v1/completions", json.dumps(body).encode(), {"content-type": "application/json"}
+    )
+    answer: dict[str, Any] = json.load(urllib.request.urlopen(request, timeout=300))
+    return str(answer["choices"][0]["text"])
+
+
+@torch.no_grad()
+def alone(weights: Mapping[str, float], run: Path, prompts: Sequence[str], base_weight: float) -> list[str]:
+    """Return the greedy completions of a materialised mix on transformers, one by one."""
+    model = load_language_model(BASE, revision=None, dtype="float32")
+    mix = mixing.mix(
+        [run / "adapters" / name for name in weights],
+        list(weights.values()),
+        base_weight=base_weight,
+        allow_different_starts=True,
+    )
+    texts = []
+    with applied_in_passing(model, mix.adapter):
+        for prompt in prompts:
+            ids = list(model.tokenizer(prompt)["input_ids"])
+            begun = len(ids)
+            for _ in range(TOKENS):
+                row = torch.tensor([ids])
+                mask = torch.ones_like(row, dtype=torch.bool)
+                states = model.hidden_states(row, mask, packing.prompt_positions(mask))
+                ids.append(int(model.logits(states[:, -1])[0].argmax()))
+                if ids[-1] in model.stop_ids:
+                    break
+            texts.append(model.tokenizer.decode(ids[begun:], skip_special_tokens=True))
+    return texts
+
+
+def main() -> None:
+    """Run the check and print what it found."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--least", type=float, default=0.9, help="share of completions that have to agree")
+    parser.add_argument("--vllm-args", default="--gpu-memory-utilization 0.3 --max-model-len 256")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        run = write_run(folder, make_adapters(folder))
+        ours, theirs = evaluated(run, "transformers"), evaluated(run, "vllm")
+        same = [a == b for name in ours for a, b in zip(ours[name], theirs[name], strict=True)]
+        print(f"rsoup eval, {len(ours)} points: {sum(same)} of {len(same)} completions agree")
+        prompts = [f"Once more: {post}, and" for post in SUBJECTS]
+        mixes: list[tuple[str, dict[str, float], float]] = [
+            (f"soup:one={1 - lam:g},two={lam:g}", {"one": 1 - lam, "two": lam}, 0.0) for lam in LAMBDAS[1:-1]
+        ]
+        mixes += [("expert:one", {"one": 1.0}, 0.0), ("soup:one=0.5,base=0.5", {"one": 0.5}, 0.5)]
+        agreed, said = [], []
+        with served(run, given.vllm_args) as url:
+            for name, weights, base_weight in mixes:
+                own = [ask(url, name, prompt) for prompt in prompts]
+                said.append(own)
+                expected = alone(weights, run, prompts, base_weight)
+                agreed += [one.strip() == other.strip() for one, other in zip(own, expected, strict=True)]
+            try:
+                ask(url, "soup:three=1", prompts[0])
+            except urllib.error.HTTPError as problem:
+                print(f"an unknown name is answered with {problem.code}")
+            else:
+                raise SystemExit("An unknown name was served.")
+        print(f"rsoup serve --engine vllm, {len(mixes)} mixes: {sum(agreed)} of {len(agreed)} answers agree")
+        if len({tuple(own) for own in said}) == 1:
+            raise SystemExit("All mixes say the same.")
+        if min(np.mean(same), np.mean(agreed)) < given.least:
+            raise SystemExit(f"Fewer than {given.least:.0%} agree.")
+
+
+if __name__ == "__main__":
+    main()
