@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from typing import Protocol
@@ -134,6 +134,11 @@ def _ready(scorer: Scorer, samples: Sequence[Sample], state: TrainerState, log: 
         begun: Scorer = scorer.at(state, log).begin(samples)
         return begun
     return scorer
+
+
+def applies_to_any(name: str, scorer: Scorer, samples: Iterable[Sample]) -> bool:
+    """Tell whether a reward applies to one of some samples; those after the first such one are not scored."""
+    return any(mean_of(score(name, scorer, [sample])) is not None for sample in samples)
 
 
 def weighted_score(scores: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> np.ndarray:
