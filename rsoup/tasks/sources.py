@@ -61,7 +61,7 @@ def _read_saved(path: Path, part: Part) -> Iterable[Any]:
 
     _refuse_parts(str(path), "a folder saved by datasets", part, ("config",))
     try:
-        saved = load_from_disk(str(path))
+        saved = load_from_disk(str(path)).with_format(None)  # of columns as tensors or arrays, or of some alone
     except (FileNotFoundError, ValueError) as problem:
         raise DataError(
             f"{path}: is not a folder saved by datasets: {first_line(problem)}.", "Save it with Dataset.save_to_disk."
