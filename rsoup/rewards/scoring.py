@@ -85,8 +85,8 @@ class Scored:
 def score_each(name: str, scorer: Scorer, samples: Sequence[Sample]) -> Scored:
     """Return the scores, and which samples the reward fails on.
 
-    Where a batch fails it is halved until what fails stands alone: a FailedSampleError. If no half of a batch fails,
-    the failure is the batch's own.
+    Where a batch fails it is halved until what fails stands alone: a FailedSampleError. If no sample fails
+    alone, the failure is the batch's own.
     """
     try:
         values = score(name, scorer, samples)
@@ -96,7 +96,7 @@ def score_each(name: str, scorer: Scorer, samples: Sequence[Sample]) -> Scored:
             return Scored(np.full(1, np.nan), np.ones(1, dtype=bool), _naming(problem, name, samples[0]))
         half = len(samples) // 2
         both = score_each(name, scorer, samples[:half]) + score_each(name, scorer, samples[half:])
-        return both if both.problem else Scored(both.scores, both.failed, problem)
+        return both if both.failed.any() else Scored(both.scores, both.failed, problem)
 
 
 def _naming(problem: RewardError, name: str, sample: Sample) -> FailedSampleError:
