@@ -50,9 +50,10 @@ def _refuse_parts(source: str, what: str, part: Part, keys: tuple[str, ...] = ("
     asked = {"config": part.config, "split": part.names[0] if part.told else None}
     for key in keys:
         if asked[key] is not None:
+            named = part.told if key == "split" else key
             raise DataError(
                 f"{source}: is {what}, which has no {key} {asked[key]!r}.",
-                f"Leave task.{key} out; held-out rows are those of task.eval_data.",
+                f"Leave task.{named} out; held-out rows are those of task.eval_data.",
             )
 
 
