@@ -84,9 +84,9 @@ class Exact:
 
 
 def plain(text: str) -> str:
-    """Return a text without case, repeated spaces, quotes around it and a stop at its end."""
+    """Return a text without case, repeated spaces, quotes around it and a stop at its end, if anything is left."""
     text = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-    return text.strip("\"'“”‘’`* ").rstrip(".!?;:,").strip("\"'“”‘’`* ")
+    return text.strip("\"'“”‘’`* ").rstrip(".!?;:,").strip("\"'“”‘’`* ") or text
 
 
 class Choice:

@@ -75,6 +75,7 @@ def test_exact_forgives_case_spaces_quotes_and_a_stop() -> None:
     right = ("Paris", " paris. ", '"PARIS"', "**Paris**", "Paris!\n")
     assert scored("exact", "Paris", *right, "In Paris", "Pari", "") == [1, 1, 1, 1, 1, 0, 0, 0]
     assert scored("exact", "New  York.", "new\nyork") == [1]
+    assert scored("exact", "?", "?", "", "!") == [1, 0, 0]  # whose stop is all there is
 
 
 def test_choice_finds_the_letter_that_is_chosen() -> None:
