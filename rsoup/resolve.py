@@ -6,12 +6,12 @@ in one place, and what cannot be found is refused there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from rsoup.errors import ModelError
+from rsoup.errors import ModelError, RewardError
 from rsoup.files import sha256_json
 from rsoup.models.language_model import LanguageModel
 from rsoup.models.load import (
@@ -23,10 +23,10 @@ from rsoup.models.load import (
     settings_sha256,
 )
 from rsoup.recipe import ModelSection, Recipe, RewardSection
-from rsoup.rewards import reward_identity
+from rsoup.rewards import choosing_head, reads_rows, reward_identity
 from rsoup.rewards.functions import check_functions
 from rsoup.rewards.samples import sample_of
-from rsoup.rewards.scoring import Scorer, make_scorer
+from rsoup.rewards.scoring import Scorer, applies_to_any, make_scorer
 from rsoup.tasks import Task, resolve_task
 from rsoup.tasks.loading import Examples, Split, load_examples, posts_sha256, read_rows
 
@@ -124,8 +124,32 @@ class Resolved:
     def check(self) -> None:
         """Raise RsoupError if a training or an evaluation would later miss rows, room in the context, or a reward."""
         if not self.recipe.models:  # which are mixed as they are
-            _ = self.training_examples
-        _ = self.held_out_examples, self.scorers
+            self.check_applying(self.rewards, self.training_examples)
+        self.check_applying(self.rewards, self.held_out_examples)
+        _ = self.scorers
+
+    def check_applying(self, names: Iterable[str], examples: Examples) -> None:
+        """Refuse rewards of the registry that read more of a row than its post and apply to none of some rows."""
+        for reward in (self.rewards[name] for name in names):
+            if reward.section.function is not None or not reads_rows(reward.name, reward.section):
+                continue
+            samples = (sample_of(example, "") for example in examples.rows)
+            if not applies_to_any(reward.name, reward.scorer, samples):
+                raise RewardError(
+                    f"The reward {reward.name} applies to none of the {len(examples.rows)} rows: they lack what it "
+                    "reads.",
+                    "Name the column of reference answers that it can read (task.reference; for gym, rows of "
+                    "task.gym), or leave the reward out.",
+                )
+
+    @property
+    def unsaid(self) -> list[str]:
+        """What the recipe leaves open of its rewards, and how that is read."""
+        found = (
+            choosing_head(name, self.recipe.rewards[name], getattr(reward.scorer, "heads", ()))
+            for name, reward in self.rewards.items()
+        )
+        return [told for told in found if told]
 
     def _examples(self, split: Split, new_tokens: int, setting: str) -> Examples:
         if self.base.context is not None and new_tokens >= self.base.context:

@@ -127,7 +127,7 @@ def show_reward(
         out.print(f"model       {section.model}", markup=False, soft_wrap=True)
         if section.template is not None:
             out.print(f"template    {section.template}", markup=False, soft_wrap=True)
-        out.print(f"format      {section.format}", markup=False, soft_wrap=True)
+        out.print(f"format      {section.format or '0'}", markup=False, soft_wrap=True)
     if trial.parameters:
         shape = " (as lists of messages)" if trial.sample.messages is not None else ""
         out.print(f"reads       {', '.join(trial.parameters)}{shape}", markup=False, soft_wrap=True)

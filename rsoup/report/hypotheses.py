@@ -198,6 +198,7 @@ def _runs(evidence: Evidence, soups: list[int], rows: list[int]) -> list[MorlRun
     found = []
     for place, row in enumerate(rows):
         beaten = dominates_matrix(scores[soups], scores[[row]])[:, 0]
+        reached = weakly_dominates(scores[soups], scores[[row]]).any()
         beats = dominates_matrix(scores[[row]], scores[soups])[0]
         difference = None if lost is None or row not in mus else lost.at(runs.index(row))
         found.append(
@@ -206,7 +207,7 @@ def _runs(evidence: Evidence, soups: list[int], rows: list[int]) -> list[MorlRun
                 mu=None if row not in mus else dict(models[row].mu or {}),
                 best_soup=None if row not in best else models[best[row]].id,
                 difference=difference,
-                verdict=_run_verdict(difference, reach, beaten=bool(beaten.any()), beats=bool(beats.any())),
+                verdict=_run_verdict(difference, reach, reached=bool(reached), beats=bool(beats.any())),
                 dominated_by=[models[soup].id for soup, mark in zip(soups, beaten, strict=True) if mark],
                 dominates=[models[soup].id for soup, mark in zip(soups, beats, strict=True) if mark],
                 dominated_probability=None if sure is None else float(sure[place]),
@@ -215,10 +216,10 @@ def _runs(evidence: Evidence, soups: list[int], rows: list[int]) -> list[MorlRun
     return found
 
 
-def _run_verdict(difference: Estimate | None, reach: float, *, beaten: bool, beats: bool) -> Verdict:
-    """Judge by mu . R where the preference is known, all runs at once; else by dominance."""
+def _run_verdict(difference: Estimate | None, reach: float, *, reached: bool, beats: bool) -> Verdict:
+    """Judge by mu . R where the preference is known, all runs at once; else by weak dominance."""
     if difference is None:
-        return "fails" if beats and not beaten else "holds" if beaten else "unknown"
+        return "holds" if reached else "fails" if beats else "unknown"
     if difference.value >= 0:
         return "holds"
     return "fails" if difference.value + reach * (difference.stderr or 0.0) < 0 else "holds within error"

@@ -6,7 +6,7 @@ import importlib.util
 import json
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -190,10 +190,10 @@ def registry_entry(name: str, beside: Iterable[str] = ()) -> RewardEntry:
 
 
 def complete_reward(name: str, section: RewardSection, task: str | None = None) -> RewardSection:
-    """Fill in what the registry knows of a reward, and the defaults of a classifier; ``task`` may change what it reads.
+    """Fill in what the registry knows of a reward; ``task`` may change what it reads.
 
-    A name that the registry does not know is left as it is, and so is the template of a classifier of a user's own:
-    without one, it reads as its files say.
+    A name that the registry does not know is left as it is, and so are the template and the format of a classifier of
+    a user's own: without them, it reads as its files say, and its first logit counts.
     """
     entry = None if section.model or section.function else REWARDS.get(section.use or name)
     judge = JUDGES.get(section.model or "") or (entry.judge if entry else None)
@@ -203,7 +203,7 @@ def complete_reward(name: str, section: RewardSection, task: str | None = None) 
         settings = {} if entry is None else {key: value for key, value in entry.settings.items() if value is not None}
         missing = {key: value for key, value in settings.items() if getattr(section, key) is None}
         return section.model_copy(update=missing)
-    known: dict[str, Any] = {"format": "0"}
+    known: dict[str, Any] = {}
     if judge is not None:
         template = judge.templates.get(task or "", judge.template)
         known = {"format": judge.format, "template": template, "max_tokens": judge.max_tokens}
@@ -242,7 +242,7 @@ def reward_identity(name: str, section: RewardSection, device: str | None = None
         identity["file"] = _code_sha256(section.function.rpartition(":")[0])
     elif section.model is not None:
         source = find_source(f"The reward {name}: {section.model}", section.model, section.revision)
-        identity |= {**source.identity(), "reading": READING}
+        identity |= {"format": section.format or "0", **source.identity(), "reading": READING}
         identity["dtype"] = section.dtype if device is None else judge_dtype(section.dtype, device)
     return identity
 
@@ -250,6 +250,14 @@ def reward_identity(name: str, section: RewardSection, device: str | None = None
 def judge_dtype(dtype: str, device: str) -> str:
     """Return the dtype of a classifier's weights on a device; ``auto`` is then that of its files."""
     return "float32" if dtype == "auto" and device == "cpu" else dtype
+
+
+def choosing_head(name: str, section: RewardSection, heads: Sequence[str]) -> str | None:
+    """Return what is to be told of a model of several heads, of which nobody named the one that is the reward."""
+    if section.model is None or section.format is not None or section.model in JUDGES or len(heads) < 2:
+        return None
+    shown = [*heads[:4], *["..."] * (len(heads) > 4)]
+    return f"{name} is {heads[0]}, the first of its model's logits ({', '.join(shown)}): format names another."
 
 
 def reads_rows(name: str, section: RewardSection) -> bool:

@@ -46,6 +46,11 @@ class Classifier:
         self._signs = parse_format(name, section.format or "0", self._resident.described)
         self._batch_size = section.batch_size
 
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """The names of the model's logits."""
+        return self._resident.described.heads
+
     def __call__(self, samples: Sequence[Sample]) -> np.ndarray:
         """Return the raw score of each completion, float64 (n,)."""
         if not samples:

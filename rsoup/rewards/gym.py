@@ -27,7 +27,7 @@ class Gym:
         if name is None or name not in self._library.factory.DATASETS:
             return None
         scorer = self._library.get_score_answer_fn(name)
-        answer = answer_of(sample.completion)
+        answer = answer_of(sample)
         inner = self._library.utils.extract_answer(answer)
         return _judge(scorer, answer if inner is None else inner, dict(sample.columns))
 

@@ -29,6 +29,11 @@ class Outputs:
     unclear: Mapping[str, str]
     shape: str
 
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """The names of the logits alone."""
+        return tuple(name for column, name in enumerate(self.names) if self.known.get(f"logits.{column}") == column)
+
     def values(self, output: Mapping[str, Any]) -> torch.Tensor:
         """Return the columns of a model's output: float32 (n, columns), on the CPU."""
         columns = [output[field].float().cpu() for field in self.fields]

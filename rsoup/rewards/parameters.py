@@ -114,7 +114,8 @@ def _answer(where: str, named: Mapping[str, inspect.Parameter], *, rest: bool) -
         takes = ", ".join(named) if named else "nothing"
         raise RewardError(
             f"{where}: reads no completion: it takes {takes}.",
-            "Name a parameter completions (a list), or completion (one at a time, as response or verl's solution_str).",
+            "Name a parameter completions (a list), or completion (one at a time, as response or verl's solution_str). "
+            "If it makes a reward, call it in a file of yours (mine = make(...)) and give that (file.py:mine).",
         )
     return answer
 

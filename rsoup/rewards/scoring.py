@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from typing import Protocol
@@ -85,8 +85,8 @@ class Scored:
 def score_each(name: str, scorer: Scorer, samples: Sequence[Sample]) -> Scored:
     """Return the scores, and which samples the reward fails on.
 
-    Where a batch fails it is halved until what fails stands alone: a FailedSampleError. If no half of a batch fails,
-    the failure is the batch's own.
+    Where a batch fails it is halved until what fails stands alone: a FailedSampleError. If no sample fails
+    alone, the failure is the batch's own.
     """
     try:
         values = score(name, scorer, samples)
@@ -96,7 +96,7 @@ def score_each(name: str, scorer: Scorer, samples: Sequence[Sample]) -> Scored:
             return Scored(np.full(1, np.nan), np.ones(1, dtype=bool), _naming(problem, name, samples[0]))
         half = len(samples) // 2
         both = score_each(name, scorer, samples[:half]) + score_each(name, scorer, samples[half:])
-        return both if both.problem else Scored(both.scores, both.failed, problem)
+        return both if both.failed.any() else Scored(both.scores, both.failed, problem)
 
 
 def _naming(problem: RewardError, name: str, sample: Sample) -> FailedSampleError:
@@ -134,6 +134,11 @@ def _ready(scorer: Scorer, samples: Sequence[Sample], state: TrainerState, log: 
         begun: Scorer = scorer.at(state, log).begin(samples)
         return begun
     return scorer
+
+
+def applies_to_any(name: str, scorer: Scorer, samples: Iterable[Sample]) -> bool:
+    """Tell whether a reward applies to one of some samples; those after the first such one are not scored."""
+    return any(mean_of(score(name, scorer, [sample])) is not None for sample in samples)
 
 
 def weighted_score(scores: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> np.ndarray:

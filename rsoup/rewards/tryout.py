@@ -16,6 +16,7 @@ from scipy import stats
 from rsoup.errors import ModelError, RecipeError, RewardError
 from rsoup.progress import Progress
 from rsoup.recipe import Recipe, RewardSection
+from rsoup.rewards import choosing_head
 from rsoup.rewards.functions import NO_TRAINING, Function, check_functions, columns_of
 from rsoup.rewards.logs import Log
 from rsoup.rewards.samples import Sample, sample_of
@@ -150,6 +151,8 @@ def check_rewards(recipe: Recipe, count: int, progress: Progress) -> Check:
     for name, section in recipe.rewards.items():
         scorer = make_scorer(name, section)
         check_functions([scorer], samples)
+        if head := choosing_head(name, section, getattr(scorer, "heads", ())):
+            said = (*said, head)
         scores[name], seconds = _score(name, scorer, samples)
         lower = section.direction == "minimize"
         checks[name] = _summary(scores[name], seconds, judged=bool(with_reference), lower=lower)

@@ -33,12 +33,12 @@ CHOSEN = (
 """Ways of choosing a letter, the clearest first; of several matches the last counts."""
 
 
-def answer_of(completion: str) -> str:
+def answer_of(sample: Sample) -> str:
     """Return what follows a completion's thoughts: an answer that is still being thought of is empty."""
-    _, closed, after = completion.rpartition("</think>")
+    _, closed, after = sample.completion.rpartition("</think>")
     if closed:
         return after.strip()
-    return "" if "<think>" in completion else completion.strip()
+    return "" if sample.thinking or "<think>" in sample.completion else sample.completion.strip()
 
 
 class Mathematics:
@@ -65,7 +65,7 @@ class Mathematics:
         wanted = self._library.parse(reference, parsing_timeout=seconds)
         if not wanted:
             return None
-        found = self._library.parse(answer_of(sample.completion), parsing_timeout=seconds)
+        found = self._library.parse(answer_of(sample), parsing_timeout=seconds)
         return float(self._library.verify(wanted, found, timeout_seconds=seconds))
 
 
@@ -78,15 +78,15 @@ class Exact:
     def __call__(self, samples: Sequence[Sample]) -> list[float | None]:
         """Return 1 or 0 for each completion, None where there is no reference."""
         return [
-            None if sample.reference is None else float(plain(answer_of(sample.completion)) == plain(sample.reference))
+            None if sample.reference is None else float(plain(answer_of(sample)) == plain(sample.reference))
             for sample in samples
         ]
 
 
 def plain(text: str) -> str:
-    """Return a text without case, repeated spaces, quotes around it and a stop at its end."""
+    """Return a text without case, repeated spaces, quotes around it and a stop at its end, if anything is left."""
     text = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-    return text.strip("\"'“”‘’`* ").rstrip(".!?;:,").strip("\"'“”‘’`* ")
+    return text.strip("\"'“”‘’`* ").rstrip(".!?;:,").strip("\"'“”‘’`* ") or text
 
 
 class Choice:
@@ -106,7 +106,7 @@ class Choice:
                 f"The reward choice: the reference {reference!r} begins with no letter of a choice.",
                 "Give references such as B or (B), or use exact.",
             )
-        return float(chosen(answer_of(sample.completion)) == wanted[1].upper())
+        return float(chosen(answer_of(sample)) == wanted[1].upper())
 
 
 def chosen(answer: str) -> str | None:
@@ -129,7 +129,7 @@ class Contains:
         return [self._score(sample) for sample in samples]
 
     def _score(self, sample: Sample) -> float | None:
-        answer = answer_of(sample.completion)
+        answer = answer_of(sample)
         if self._pattern is not None:
             return float(self._pattern.search(answer) is not None)
         if sample.reference is None:
@@ -148,7 +148,7 @@ class Json:
 
     def __call__(self, samples: Sequence[Sample]) -> list[float]:
         """Return 1 or 0 for each completion."""
-        return [self._score(answer_of(sample.completion)) for sample in samples]
+        return [self._score(answer_of(sample)) for sample in samples]
 
     def _score(self, answer: str) -> float:
         fenced = FENCE.match(answer)

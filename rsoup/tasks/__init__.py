@@ -30,7 +30,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rsoup.errors import RecipeError, did_you_mean
 from rsoup.recipe import ResponseRule, TaskSection
@@ -52,14 +52,14 @@ DATA = Path(__file__).parent / "data"
 class Part:
     """Where a data set keeps a split: the names it may have (the first found counts), a folder, rows to read.
 
-    ``config`` is the data set's configuration; ``told`` means that the recipe names the split.
+    ``config`` is the data set's configuration; ``told`` is the key by which the recipe names the split.
     """
 
     names: tuple[str, ...]
     folder: str | None = None
     limit: int | None = None
     config: str | None = None
-    told: bool = False
+    told: Literal["split", "eval_split"] | None = None
 
 
 TRAIN, TEST = Part(("train",)), Part(("test", "validation"))
@@ -236,13 +236,13 @@ def _with_parts(task: Task, section: TaskSection) -> Task:
         )
     eval_data = task.eval_data or (task.data if section.eval_split else None)
     test_config = section.eval_config or (section.config if eval_data in (None, task.data) else None)
-    train = _named(task.train, section.split, section.config)
-    return replace(task, eval_data=eval_data, train=train, test=_named(task.test, section.eval_split, test_config))
+    train = _named(task.train, section, "split", section.config)
+    return replace(task, eval_data=eval_data, train=train, test=_named(task.test, section, "eval_split", test_config))
 
 
-def _named(part: Part, name: str | None, config: str | None) -> Part:
-    part = replace(part, config=config or part.config)
-    return part if name is None else replace(part, names=(name,), told=True)
+def _named(part: Part, section: TaskSection, key: Literal["split", "eval_split"], config: str | None) -> Part:
+    part, name = replace(part, config=config or part.config), getattr(section, key)
+    return part if name is None else replace(part, names=(name,), told=key)
 
 
 def _gym_settings(section: TaskSection) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rsoup.errors import DataError, first_line
+from rsoup.errors import DataError, did_you_mean, first_line
 from rsoup.recipe import ResponseRule
 from rsoup.tasks import Task
 from rsoup.tasks.rows import Row, UnusableRow
@@ -185,7 +185,27 @@ def _check_chat(task: Task, tokenizer: Any, *, chat: bool, conversational: bool)
                 f"{task.data}: its rows are conversations, and the model's tokenizer has no chat template.",
                 "Take an instruct model, or name a column of texts in task.column.",
             )
+        asked = [key for key in ("system", "chat_template_kwargs") if getattr(task, key)]
+        if asked:
+            raise DataError(
+                f"task.{asked[0]} is for a chat template, and the model's tokenizer has no chat template.",
+                "Take an instruct model, or leave it out.",
+            )
         raise DataError("task.chat is on, but the model's tokenizer has no chat template.", "Set task.chat to false.")
+    if chat:
+        _check_options(task.chat_template_kwargs or {}, tokenizer.chat_template)
+
+
+def _check_options(options: Mapping[str, Any], template: Any) -> None:
+    """Refuse options that a chat template does not name: it would take no notice of them."""
+    words = set(re.findall(r"\w+", str(options.get("chat_template", template))))
+    for name in options:
+        if name not in words and name != "chat_template":
+            nearest = did_you_mean(name, words)
+            raise DataError(
+                f"task.chat_template_kwargs: the chat template does not read {name!r}.",
+                nearest if nearest.startswith("Did") else "Leave it out.",
+            )
 
 
 def _check_holds(prompt: str, turns: Messages) -> None:

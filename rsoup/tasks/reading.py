@@ -14,7 +14,7 @@ from rsoup.tasks import Task
 from rsoup.tasks.forms import EXTRA
 from rsoup.tasks.plain import plain
 from rsoup.tasks.rows import Row, RowReader, UnusableRow
-from rsoup.tasks.shapes import MISSING, Shape, answer_of, lookup, recognise
+from rsoup.tasks.shapes import MISSING, Shape, answer_of, lookup, recognise, spelled_out
 from rsoup.tasks.sources import is_remote, open_rows
 from rsoup.tasks.turns import spoken, with_system
 
@@ -127,7 +127,9 @@ def _read_now(task: Task, source: str, split: Split) -> Rows:
         if len(rows) == part.limit or (reading is None and number == PATIENCE):
             break
     _check_found(task, source, rows, dropped, list(columns), there, recognised=reading is not None)
-    return Rows(tuple(rows), dropped, reading.said if reading else None)
+    spelled = spelled_out(rows[0].reference, rows[0].columns)
+    said = [line for line in (reading.said if reading else None, spelled) if line]
+    return Rows(tuple(rows), dropped, " ".join(said) or None)
 
 
 def _check_found(

@@ -57,21 +57,19 @@ def reads_after_thought(examples: Sequence[Example]) -> bool:
 
 
 def _answers(tokenizer: Any, examples: Sequence[Example], completions: Sequence[Sequence[int]]) -> list[str]:
-    """Return whole answers; of a prompt that opens a thought the answer begins with that."""
+    """Return whole answers; where rewards read what comes after a thought, it begins with one that its prompt opens."""
     rows = [[*example.prefix_tokens, *ids] for example, ids in zip(examples, completions, strict=True)]
-    if reads_after_thought(examples):
+    if reads_after_thought(examples) or any(map(opens_thought, examples)):
         texts = [_with_marks(tokenizer, row) for row in rows]
     else:
         texts = tokenizer.batch_decode(rows, skip_special_tokens=True)
-    return [
-        (OPEN + text if _opens_thought(example) else text).strip()
-        for example, text in zip(examples, texts, strict=True)
-    ]
+    opened = [example.response == "after_think" and opens_thought(example) for example in examples]
+    return [(OPEN + text if begun else text).strip() for begun, text in zip(opened, texts, strict=True)]
 
 
-def _opens_thought(example: Example) -> bool:
+def opens_thought(example: Example) -> bool:
     """Tell whether a prompt ends with the beginning of a thought, as some chat templates have it."""
-    return example.response == "after_think" and example.prompt.removesuffix(example.prefix).rstrip().endswith(OPEN)
+    return example.prompt.removesuffix(example.prefix).rstrip().endswith(OPEN)
 
 
 def _with_marks(tokenizer: Any, row: Sequence[int]) -> str:

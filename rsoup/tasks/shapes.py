@@ -22,6 +22,9 @@ SYSTEMS = ("system", "system_prompt")
 SPEAKER = "\n\nAssistant:"
 """Where an answer begins in dialogues that are one text, as those of Anthropic/hh-rlhf."""
 
+WHOLE = 1e15
+"""Floats below this that have no fraction are whole numbers."""
+
 MISSING = object()
 
 
@@ -82,15 +85,33 @@ def text_of(value: Any) -> str:
 
 
 def answer_of(value: Any) -> str | None:
-    """Return a reference answer as a text: numbers as JSON writes them, of turns what the assistant says."""
+    """Return a reference answer as a text: of turns what the assistant says, else as JSON writes it.
+
+    A whole number is one without a fraction, also in a column of floats, as tables with gaps have them.
+    """
     if isinstance(value, str):
         return value.strip() or None
     if isinstance(value, (list, tuple)):
-        if len(value) == 1 and isinstance(value[0], str):
-            return value[0].strip() or None
+        if len(value) == 1 and not isinstance(value[0], Mapping):
+            return answer_of(value[0])
         if (messages := turns(value)) is not None:
             return next((turn["content"].strip() for turn in messages if turn["role"] == "assistant"), None)
+    if isinstance(value, float) and value.is_integer() and abs(value) < WHOLE:
+        value = int(value)
     return None if value in ([], (), {}) else as_text(plain(value)) or None
+
+
+def spelled_out(reference: str | None, columns: Mapping[str, Any]) -> str | None:
+    """Return a remark on a reference that is the text of a list or a mapping among the (plain) columns of its row."""
+    if reference is None or reference[:1] not in ("[", "{"):
+        return None
+    values = list(columns.values())
+    while values:
+        value = values.pop()
+        if isinstance(value, (list, dict)) and as_text(value) == reference:
+            return f"References such as {reference[:60]} are read as JSON text, and compared as a whole."
+        values += value.values() if isinstance(value, dict) else ()
+    return None
 
 
 def prompt_of(value: Any) -> Question:
@@ -233,7 +254,7 @@ def _answered(row: Mapping[str, Any]) -> Shape | None:
 
 def _conversations(row: Mapping[str, Any]) -> Shape | None:
     name = next((name for name in CONVERSATIONS if name in row and _is_conversation(row[name])), None)
-    if name is None and "prompt" not in row and any(row.get(name, "") is None for name in CONVERSATIONS):
+    if name is None and "prompt" not in row and any(row.get(name, "") in (None, []) for name in CONVERSATIONS):
         raise UnusableRow("no text")  # another row tells the shape
     return None if name is None else _of_column(row, name)
 
@@ -271,8 +292,8 @@ def _asked(row: Mapping[str, Any], name: str, what: str) -> Shape:
     answer = next((other for other in ANSWERS if other in row and other != name), None)
 
     def read(row: Mapping[str, Any]) -> Question:
-        question = prompt_of(_value(row, name))
-        return question if answer is None else Question(question.prompt, answer_of(row.get(answer)))
+        asked = _value(row, name)
+        return prompt_of(asked) if answer is None else Question(_open_prompt(asked), answer_of(row.get(answer)))
 
     columns = name if answer is None else f"{name}, {answer}"
     talks = _is_conversation(row[name])

@@ -50,9 +50,10 @@ def _refuse_parts(source: str, what: str, part: Part, keys: tuple[str, ...] = ("
     asked = {"config": part.config, "split": part.names[0] if part.told else None}
     for key in keys:
         if asked[key] is not None:
+            named = part.told if key == "split" else key
             raise DataError(
                 f"{source}: is {what}, which has no {key} {asked[key]!r}.",
-                f"Leave task.{key} out; held-out rows are those of task.eval_data.",
+                f"Leave task.{named} out; held-out rows are those of task.eval_data.",
             )
 
 
@@ -61,7 +62,7 @@ def _read_saved(path: Path, part: Part) -> Iterable[Any]:
 
     _refuse_parts(str(path), "a folder saved by datasets", part, ("config",))
     try:
-        saved = load_from_disk(str(path))
+        saved = load_from_disk(str(path)).with_format(None)  # of columns as tensors or arrays, or of some alone
     except (FileNotFoundError, ValueError) as problem:
         raise DataError(
             f"{path}: is not a folder saved by datasets: {first_line(problem)}.", "Save it with Dataset.save_to_disk."

@@ -22,6 +22,7 @@ from rsoup.training.finished import clear, is_done, is_trained, start_fingerprin
 from rsoup.training.folders import adapter_folder, checkpoint_folder, trajectory_folder
 from rsoup.training.loop import Objective, train
 from rsoup.training.policy import Policy, fresh_config, read_start
+from rsoup.training.scores import Running
 from rsoup.training.team import Team
 from rsoup.training.trl_settings import check_trl
 from rsoup.training.writing import Notes, provenance, write_adapter
@@ -53,7 +54,9 @@ def train_adapter(
         return folder
     check_trl(recipe.training, recipe.generation)
     objective = Objective(resolved.scorers, weights, recipe.minimized)
-    for remark in resolved.training_examples.remarks("training"):  # what is wrong shows before anything is written
+    examples = resolved.training_examples  # what is wrong shows before anything is written
+    resolved.check_applying([own for own, weight in weights.items() if weight], examples)
+    for remark in (*examples.remarks("training"), *resolved.unsaid):
         progress.say(remark)
     with _turn(recipe, name, team, progress, wait=wait):
         if team.decides(is_made):
@@ -65,6 +68,9 @@ def train_adapter(
         policy = read_start(resolved.base.load(), start.path)
         notes = Notes(recipe, policy, kind, name, start, weights, team.size)
         state = _train(resolved, notes, objective, team, progress)
+        for own, weight in weights.items():
+            if weight and not state.running.get(own, Running()).count:
+                progress.say(f"warning: {own} applied to no completion of the training: it taught {name} nothing.")
         if team.leads:
             notes.write(folder, state)
             shutil.rmtree(checkpoint_folder(recipe, name))

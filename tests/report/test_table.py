@@ -345,3 +345,10 @@ def test_a_morl_run_fails_the_claim_only_beyond_chance_and_on_a_known_preference
     rows = f"A,expert,0,,1,0,{error},{error}\nS,soup,.5,,.55,.55,{error},{error}\nB,expert,1,,0,1,{error},{error}\n"
     report = analyse(table(tmp_path, f"{head}{rows}m,morl,,{mu},.556,.546,{error},{error}\n"), Options())
     assert (report.hypotheses["coverage"].verdict, words in report.hypotheses["coverage"].words) == (verdict, True)
+
+
+def test_a_morl_run_of_unknown_preference_that_a_soup_equals_beats_nothing(tmp_path):
+    text = "id,kind,lambda,a,b\nA,expert,0,1,0\nS,soup,.5,.5,.5\nB,expert,1,0,.2\nm,morl,,.5,.5\n"
+    report = analyse(table(tmp_path, text), Options())
+    assert report.comparison.runs[0].dominates == ["B"]
+    assert report.hypotheses["coverage"].verdict == "holds"

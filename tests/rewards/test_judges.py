@@ -223,7 +223,7 @@ def test_a_recipe_says_what_its_rewards_read() -> None:
     rewards = parse_recipe(content, "r.yaml").rewards
     assert rewards["a"].model == "OpenAssistant/reward-model-deberta-v3-base"
     assert rewards["a"].template == "{cls}{post}{sep}{completion}"
-    assert (rewards["own"].template, rewards["own"].format) == (None, "0")  # as the model says, once it is loaded
+    assert (rewards["own"].template, rewards["own"].format) == (None, None)  # as the model says, once it is loaded
     again = parse_recipe({**content, "rewards": {name: one.model_dump() for name, one in rewards.items()}}, "r.yaml")
     assert again.rewards == rewards
 

@@ -214,6 +214,11 @@ def test_an_exception_of_a_reward_is_told_with_its_type() -> None:
     assert "rsoup rewards" in caught.value.hint
 
 
+def test_a_batch_of_which_no_completion_fails_alone_is_told_as_a_whole() -> None:
+    with pytest.raises(RewardError, match=r"of shape \(1,\) for 8 completions"):
+        score_all({"own": Function(lambda completions: [0.0])}, plain_samples(["a"] * 8, list("abcdefgh")))
+
+
 def test_every_reward_scores_every_completion() -> None:
     scorers = {
         "brief": make_scorer("brief", RewardSection()),

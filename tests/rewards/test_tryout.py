@@ -134,6 +134,17 @@ def test_a_trial_of_a_classifier_has_its_reading(tmp_path: Path) -> None:
     assert try_reward("brief", RewardSection(), Sample("", "two words")).reading is None
 
 
+def test_a_check_says_which_of_several_heads_is_the_reward_if_nobody_named_one(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    content = yaml.safe_load(recipe_with(tmp_path, tiny_model).read_text())
+    judge = str(build_classifier(tmp_path / "judge"))
+    content["rewards"] = {"open": {"model": judge}, "named": {"model": judge, "format": "positive"}}
+    recipe = load_recipe(write_recipe(tmp_path / "r.yaml", content))
+    said = [line for line in check_rewards(recipe, 3, Silent()).said if "logits" in line]
+    assert said == ["open is negative, the first of its model's logits (negative, positive): format names another."]
+
+
 # The commands
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ import numpy as np
 import pytest
 
 from rsoup.errors import RecipeError, RewardError
-from rsoup.recipe import RewardSection
+from rsoup.recipe import ResponseRule, RewardSection
 from rsoup.recipe_file import parse_reward_section
 from rsoup.rewards import reward_identity, verifiable
-from rsoup.rewards.samples import Sample
+from rsoup.rewards.samples import Sample, sample_of
 from rsoup.rewards.scoring import make_scorer, score
+from rsoup.tasks.loading import Example
 
 
 def scored(name: str, reference: str | None, *completions: str, **settings: Any) -> list[float]:
@@ -33,6 +35,20 @@ def test_a_row_without_reference_is_none_that_it_applies_to(name: str) -> None:
 def test_what_is_thought_is_no_answer(name: str) -> None:
     thoughts = ("<think>5?</think> 4", "4? no: 5</think>\n4", "<think>4</think> 5", "<think>it is 4")
     assert scored(name, "4", *thoughts) == [1, 1, 0, 0]
+
+
+@pytest.mark.parametrize("response", ["whole", "after_think"])
+def test_a_thought_that_the_prompt_opens_is_no_answer_until_it_ends(response: ResponseRule) -> None:
+    example = Example("1", "2+2?", "user: 2+2? assistant: <think>\n", (1,), response=response, reference="4")
+    texts = ("4", "it is 4", "5? no </think> 4") if response == "whole" else ("", "", "4")
+    samples = [sample_of(example, text) for text in texts]
+    assert [score(name, make_scorer(name, RewardSection()), samples).tolist() for name in ("math", "exact")] == [
+        [0, 0, 1],
+        [0, 0, 1],
+    ]
+    plain = sample_of(replace(example, prompt="user: 2+2? assistant: "), "4")
+    assert score("exact", make_scorer("exact", RewardSection()), [plain]).tolist() == [1]
+    assert plain.key() != replace(plain, thinking=True).key()
 
 
 def test_math_compares_values_and_not_texts() -> None:
@@ -59,6 +75,7 @@ def test_exact_forgives_case_spaces_quotes_and_a_stop() -> None:
     right = ("Paris", " paris. ", '"PARIS"', "**Paris**", "Paris!\n")
     assert scored("exact", "Paris", *right, "In Paris", "Pari", "") == [1, 1, 1, 1, 1, 0, 0, 0]
     assert scored("exact", "New  York.", "new\nyork") == [1]
+    assert scored("exact", "?", "?", "", "!") == [1, 0, 0]  # whose stop is all there is
 
 
 def test_choice_finds_the_letter_that_is_chosen() -> None:

@@ -128,6 +128,33 @@ def test_a_saved_data_set_of_ones_own_keeps_its_splits(tmp_path: Path) -> None:
     assert len(ids(resolve_task(TaskSection(data=str(tmp_path / "one"))), "test")) == 2
 
 
+@pytest.mark.parametrize("form", ["numpy", "torch", "pandas"])
+def test_a_saved_data_set_is_read_whatever_form_its_columns_were_given(tmp_path: Path, form: str) -> None:
+    from datasets import Dataset
+
+    rows = [{"question": f"q{n}", "answer": n, "tags": ["a", "b"]} for n in range(3)]
+    Dataset.from_list(rows).with_format(form, columns=["answer"]).save_to_disk(str(tmp_path / "saved"))
+    found = read_rows(resolve_task(TaskSection(data=str(tmp_path / "saved"))), "train").rows
+    assert [(row.reference, row.columns["tags"]) for row in found] == [("0", ["a", "b"]), ("1", ["a", "b"])]
+
+
+def test_a_reference_that_is_a_list_is_said_to_be_read_as_text(tmp_path: Path) -> None:
+    def said(answer: Any) -> str:
+        rows = [{"question": "a", "reward": {"answer": answer}}]
+        source = write_jsonl(tmp_path / "a.jsonl", rows)
+        return read_rows(Task("t", source, eval_data=source, reference="reward.answer"), "train").said or ""
+
+    assert 'References such as ["1", "one"] are read as JSON text' in said(["1", "one"])
+    assert "JSON text" not in said('["1", "one"]')  # it is one
+    assert "JSON text" not in said(["1"])
+
+
+def test_conversations_without_a_turn_are_told_as_such(tmp_path: Path) -> None:
+    source = write_jsonl(tmp_path / "a.jsonl", [{"messages": []}])
+    with pytest.raises(DataError, match=r"none of its rows is usable: no text \(1\)"):
+        read_rows(Task("t", source, eval_data=source), "train")
+
+
 def test_a_long_cell_of_a_csv_file_is_a_long_post(tmp_path: Path) -> None:
     text = "the lid " * 30_000
     (tmp_path / "a.csv").write_text(f"post,title\n{text},x\n")

@@ -87,6 +87,14 @@ def test_a_configuration_that_is_missing_is_told(
     assert hint in caught.value.hint
 
 
+@pytest.mark.parametrize("key", ["split", "eval_split"])
+def test_a_split_of_a_file_is_refused_by_the_key_that_asks_for_it(tmp_path: Path, key: str) -> None:
+    (tmp_path / "a.jsonl").write_text('{"post": "a"}\n{"post": "b"}\n')
+    with pytest.raises(DataError, match="is a file, which has no split 'test'") as caught:
+        posts(str(tmp_path / "a.jsonl"), **{key: "test"})
+    assert f"Leave task.{key} out" in caught.value.hint
+
+
 def test_a_split_that_is_missing_is_told(saved: str) -> None:
     with pytest.raises(DataError, match="has no split 'train', only train_sft, test_sft") as caught:
         posts(saved)

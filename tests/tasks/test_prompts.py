@@ -167,6 +167,9 @@ def test_blanks_may_change_and_more_be_said(tmp_path: Path, template: str) -> No
          "leaves out a turn of the user", "task.chat"),
         (None, [{"messages": MESSAGES}], {}, "conversations, and the model's tokenizer has no chat template", "column"),
         (None, [{"post": "a"}], {"chat": True}, "task.chat is on, but the model's tokenizer has no", "task.chat"),
+        (None, [{"post": "a"}], {"system": "b"}, "task.system is for a chat template, and the model's", "instruct"),
+        (THINKS, [{"post": "a"}], {"chat_template_kwargs": {"enable_thinkin": False}}, "does not read 'enable_thinkin'",
+         "Did you mean enable_thinking?"),
         (PLAIN, [{"messages": MESSAGES}], {"chat": False}, "rows are conversations", "Leave task.chat out"),
     ],
 )  # fmt: skip

@@ -103,6 +103,12 @@ def test_a_shape_is_recognised(row: dict[str, Any], prompt: Any, reference: str 
         assert shape.said(None, None) == said
 
 
+def test_a_prompt_that_begins_the_answer_is_not_cut_where_the_answer_is_elsewhere() -> None:
+    row = {"prompt": [user("2+2?"), assistant("It is ")], "answer": "4"}
+    with pytest.raises(UnusableRow, match="a prompt that does not end with the user's turn"):
+        recognise(row, None).read(row)  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize("row", [{}, {"body": "x", "score": 1}, {"chosen": "a"}])
 def test_other_columns_have_no_shape(row: dict[str, Any]) -> None:
     assert recognise(row, None) is None
@@ -132,7 +138,6 @@ def test_a_named_reference_is_told_in_the_place_of_the_shapes() -> None:
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ({"messages": []}, "a list in the place of text"),
         ({"messages": [assistant("a")]}, "no user's turn"),
         ({"messages": [user("a"), {"role": "narrator", "content": "b"}]}, "a turn of the unknown role 'narrator'"),
         ({"messages": [user("  "), assistant("a")]}, "an empty turn"),
@@ -207,6 +212,9 @@ def test_what_is_no_conversation_is_not_taken_for_one(value: Any) -> None:
         (float("nan"), None),
         (["a"], "a"),
         (["a", "b"], '["a", "b"]'),
+        ([3], "3"),
+        (10.0, "10"),
+        (1e20, "1e+20"),
         ({"x": [1]}, '{"x": [1]}'),
         ([assistant(" a ")], "a"),
         ([], None),

@@ -56,3 +56,5 @@ def test_a_thought_may_begin_in_the_prompt_and_its_marks_be_special_tokens(
     assert unfinished_thoughts(tokenizer, [example], [ids]) == [unfinished]
     whole = replace(example, response="whole")
     assert unfinished_thoughts(tokenizer, [whole], [ids]) == [False]
+    if ending == "<think>\n":
+        assert ("</think>" in read_responses(tokenizer, [whole], [ids])[0]) is not unfinished

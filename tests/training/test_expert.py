@@ -62,6 +62,39 @@ class Stopping(Silent):
         self._count()
 
 
+class Hearing(Silent):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+def test_a_reward_without_anything_to_read_in_any_row_is_refused_before_anything_is_written(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    content = recipe_content(tmp_path, tiny_model) | {"rewards": {"exact": None, "brief": None}, "morl": []}
+    resolved = resolve(load_recipe(write_recipe(tmp_path / "r.yaml", content)))
+    for refuse in (lambda: train_adapter(resolved, "exact", {"exact": 1.0}, "expert", Silent()), resolved.check):
+        with pytest.raises(RewardError, match=r"The reward exact applies to none of the \d+ rows"):
+            refuse()
+    assert not resolved.recipe.folder.exists()
+    train_adapter(resolved, "brief", {"brief": 1.0, "exact": 0.0}, "expert", Silent())  # which exact is only beside
+
+
+def test_a_training_says_that_a_reward_applied_to_nothing(tmp_path: Path, tiny_model: Path) -> None:
+    (tmp_path / "never.py").write_text("def never(completions): return [None for _ in completions]\n")
+    content = recipe_content(tmp_path, tiny_model)
+    content |= {"rewards": {"never": {"function": f"{tmp_path / 'never.py'}:never"}, "brief": None}, "morl": []}
+    resolved = resolve(load_recipe(write_recipe(tmp_path / "r.yaml", content)))
+    heard = Hearing()
+    train_adapter(resolved, "both", {"never": 1.0, "brief": 1.0}, "morl", heard)
+    warnings = [line for line in heard.said if line.startswith("warning")]
+    assert warnings == ["warning: never applied to no completion of the training: it taught both nothing."]
+
+
 def countdown_recipe(folder: Path, model: Path, left: int, **training: Any) -> Recipe:
     """Return a recipe whose reward interrupts the training when its countdown is over."""
     folder.mkdir(exist_ok=True)
