@@ -356,6 +356,9 @@ class EvaluationSection(Section):
     """Completions of each prompt; more than one needs a temperature."""
     batch_size: Count | Literal["auto"] = "auto"
     """Prompts generated at once; auto finds it from the memory. Halved when memory runs out."""
+    together: bool | Literal["auto"] = "auto"
+    """Let points share batches, each row mixing the experts by its point's weights; auto does where two points fit
+    into a batch and that proves faster, unless it could change the last digits of float32 measures."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Weights while evaluating; auto is float32 on the CPU (the same at any batch size), else model.dtype."""
     measures: bool = True
