@@ -206,7 +206,7 @@ class Sharing:
                 self._say(f"Points are measured one by one: {alone} a prompt, {points} at once {together}.")
 
     def _tried(self, points: Sequence[PlannedPoint]) -> Crowd | None:
-        """Return the points as mixes; None unless rows of a batch have the logits of folded models, up to close calls."""
+        """Return the points as mixes, or None unless rows have the logits of folded models up to close calls."""
         model = self._resident.model
         try:
             if not self._resident.packs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -210,6 +211,15 @@ def test_what_rows_cannot_have_is_folded_and_told(
     assert not shared_batches(told)
     assert len([text for text in told.said if text.startswith("Points cannot share batches: ")]) == 1
     assert not any(text.startswith("Points") for text in folded.said)
+    assert files(tmp_path / "shared") == files(tmp_path / "folded")
+
+
+def test_points_that_are_one_model_are_measured_once(
+    content: dict[str, Any], experts: list[Path], tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(experts[0], tmp_path / "copy"))
+    _, told = both_ways(content, [experts[0], copy], tmp_path, measures=False, batch_size=64)
+    assert len(told.completed) == 3 * 4
     assert files(tmp_path / "shared") == files(tmp_path / "folded")
 
 
