@@ -169,8 +169,8 @@ class Sharing:
 
         Where it is not asked for, the first is one point alone, to compare with.
         """
-        size = self._resident.batch_size
-        pays = len(points) >= FEWEST and 2 * max(missing[point] for point in points) <= size
+        largest = max(missing[point] for point in points)
+        pays = len(points) >= FEWEST and 2 * largest <= self._resident.batch_size
         if not pays and not self._asked:
             return
         self._crowd = self._tried(points)
@@ -181,8 +181,10 @@ class Sharing:
             yield [queue.pop()]
         while len(queue) > 1 and self._faster:
             group = [queue.pop(0), queue.pop(0)]
-            while queue and missing[queue[0]] + sum(missing[point] for point in group) <= size:
+            left = self._resident.batch_size - sum(missing[point] for point in group)
+            while queue and missing[queue[0]] <= left:
                 group.append(queue.pop(0))
+                left -= missing[group[-1]]
             yield group
 
     def complete(

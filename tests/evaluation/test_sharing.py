@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from models.test_rowwise import KINDS, build
 from rsoup import mixing
+from rsoup.errors import RecipeError
 from rsoup.evaluation.applying import applied
 from rsoup.evaluation.cache import Kept
 from rsoup.evaluation.plan import plan_sweep
@@ -265,6 +266,17 @@ def test_the_error_shows_a_row_that_is_another_point(experts: list[Path], tiny_m
     crowd = crowd_of(model, plan)
     wrong = type(crowd)(crowd.model, crowd.names[::-1], crowd.experts, crowd.mixed)
     assert wrong.error(plan.points[:2], [[5, 6], [7, 8, 9]]) > 1e-3
+
+
+def test_what_can_never_share_is_refused_where_it_is_asked_for(
+    content: dict[str, Any], tiny_model: Path, tmp_path: Path
+) -> None:
+    models = [build_tiny_model(tmp_path / name, seed) for seed, name in enumerate("ab", 1)]
+    with pytest.raises(RecipeError, match=r"evaluation\.together: .* whole models"):
+        sweep(content, models, tmp_path / "eval", together=True)
+    with pytest.raises(RecipeError, match="together: vllm gives all rows"):
+        sweep(content, models, tmp_path / "eval", together=True, engine="vllm")
+    assert not (tmp_path / "eval").exists()
 
 
 def test_in_narrower_types_points_share_batches_too(
