@@ -356,6 +356,10 @@ class EvaluationSection(Section):
     """Completions of each prompt; more than one needs a temperature."""
     batch_size: Count | Literal["auto"] = "auto"
     """Prompts generated at once; auto finds it from the memory. Halved when memory runs out."""
+    together: Literal["auto", True, False] = "auto"
+    """Let points share batches, each row mixing the experts by its point's weights; auto does where two points fit
+    into a batch and that proves faster, unless it could change the results: in float32 without measures. Workers
+    (--ray) measure single points."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Weights while evaluating; auto is float32 on the CPU (the same at any batch size), else model.dtype."""
     measures: bool = True
@@ -373,6 +377,8 @@ class EvaluationSection(Section):
             raise ValueError("extrapolate goes on with a line\nLeave it out; weights in at may be negative.")
         if self.engine == "vllm" and self.compare:
             raise ValueError("compare needs the experts' logits, which vllm does not give\nUse engine transformers.")
+        if self.engine == "vllm" and self.together is True:
+            raise ValueError("together: vllm gives all rows of a batch the same weights\nUse engine transformers.")
         if len(set(self.compare)) < len(self.compare):
             raise ValueError("compare lists a baseline twice")
         return self

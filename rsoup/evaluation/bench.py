@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -18,6 +19,7 @@ from rsoup.evaluation.plan import Plan, PlannedPoint
 from rsoup.evaluation.records import Floats
 from rsoup.evaluation.samples import MEASURES, PointSamples
 from rsoup.evaluation.scoring import score_or_recall
+from rsoup.evaluation.sharing import Sharing, may_share
 from rsoup.evaluation.vllm import Vllm
 from rsoup.files import sha256_json
 from rsoup.mixing.checkpoints import Mixture
@@ -100,6 +102,7 @@ class Bench:
         self._out, self.progress = out, progress
         self._resident: Resident | None = None
         self._vllm: Vllm | None = None
+        self._sharing: Sharing | None = None
         self._rows = {example.id: _identity(example) for example in examples}
 
     def measure(self, points: Sequence[PlannedPoint]) -> dict[PlannedPoint, Measured]:
@@ -111,7 +114,7 @@ class Bench:
         missing = {point: len(self._missing(self.kept(point).completions())) for point in points}
         total = len(points) * len(self._examples)
         self.progress.start("eval", total, total - sum(missing.values()))
-        done: dict[PlannedPoint, Measured] = {}
+        done = self._measure_together(points, missing) if self._elsewhere is None else {}
         for wait in (False, True):
             for point in points:
                 if point not in done:
@@ -150,11 +153,62 @@ class Bench:
             self._load()
             began = time.perf_counter()
             done = self._complete(point, missing)
-            rows |= {self._rows[name]: row for name, row in done.items()}
-            keeping.keep_completions(rows, keeping.seconds() + time.perf_counter() - began)
+            seconds = time.perf_counter() - began
+            rows |= self._keep(point, rows, done, seconds)
+            if self._sharing is not None:
+                self._sharing.took(seconds / len(missing), points=1)
         pairs = self._samples(rows)
         scores = score_or_recall(self._rewards, keeping, [sample for _, sample in pairs])
         return Measured(tuple(own for own, _ in pairs), scores, self._recipe.evaluation.samples, keeping.seconds())
+
+    def _measure_together(
+        self, points: Sequence[PlannedPoint], missing: dict[PlannedPoint, int]
+    ) -> dict[PlannedPoint, Measured]:
+        """Measure points that share batches, if any do, but those that another sweep is at."""
+        done: dict[PlannedPoint, Measured] = {}
+        candidates = [point for point in points if missing[point] and may_share(self.plan, point, self.dtype)]
+        if len(candidates) < 2:
+            return done
+        self._load()
+        assert self._resident is not None
+        sharing = self._sharing = Sharing(self.plan, self._resident, self._examples, self._say)
+        for group in sharing.groups(candidates, missing):
+            with ExitStack() as locks:
+                mine = [point for point in group if locks.enter_context(self.kept(point).held(wait=False))]
+                self._complete_together(sharing, mine, missing)
+                done |= {point: self._measure(point, missing[point]) for point in mine}
+        self._sharing = None
+        return done
+
+    def _complete_together(
+        self, sharing: Sharing, points: Sequence[PlannedPoint], missing: dict[PlannedPoint, int]
+    ) -> None:
+        """Generate what several points lack, and keep it; a single one is left to ``_measure``."""
+        rows = {point: self.kept(point).completions() for point in points}
+        lacking = {point: own for point in points if (own := self._missing(rows[point]))}
+        if len(lacking) < 2:
+            return
+        for point, own in lacking.items():
+            self.progress.skip(missing[point] - len(own))
+            missing[point] = 0
+        began = time.perf_counter()
+        found = sharing.complete(lacking, lambda point: self.progress.advance(point.id))
+        each = (time.perf_counter() - began) / sum(map(len, lacking.values()))
+        sharing.took(each, points=len(lacking))
+        for point, done in found.items():
+            self._keep(point, rows[point], done, each * len(done))
+
+    def _keep(
+        self,
+        point: PlannedPoint,
+        rows: Mapping[str, list[Completion]],
+        done: Mapping[str, list[Completion]],
+        seconds: float,
+    ) -> dict[str, list[Completion]]:
+        """Keep new completions, by the id of the example, beside those there are; return them by the key of the row."""
+        keeping, new = self.kept(point), {self._rows[name]: row for name, row in done.items()}
+        keeping.keep_completions({**rows, **new}, keeping.seconds() + seconds)
+        return new
 
     def _missing(self, rows: Mapping[str, list[Completion]]) -> list[Example]:
         """Return the prompts without enough completions, or without the measures asked for."""

@@ -6,7 +6,9 @@ batch to another. Where that could decide, the row is computed again by itself, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,8 +36,10 @@ class Chooser:
         prompts: Sequence[Sequence[int]],
         temperature: float,
         randoms: Sequence[Sequence[torch.Generator]],
+        alone: Callable[[int], AbstractContextManager[Any]] = lambda _row: nullcontext(),
     ) -> None:
-        self._model, self._prompts = model, prompts
+        """Pick for prompts, a row each; within ``alone(row)`` the model is what that row is."""
+        self._model, self._prompts, self._turned = model, prompts, alone
         self._temperature, self._randoms = temperature, randoms
         self._settles = model.model.dtype == torch.float32
 
@@ -64,8 +68,9 @@ class Chooser:
         row = torch.tensor([*self._prompts[prompt]], device=ids.device)
         row = torch.cat([row, ids])[None]
         mask = torch.ones_like(row, dtype=torch.bool)
-        hidden = self._model.hidden_states(row, mask, packing.prompt_positions(mask))
-        return self._model.logits(hidden[:, -1])[0].float()
+        with self._turned(prompt):
+            hidden = self._model.hidden_states(row, mask, packing.prompt_positions(mask))
+            return self._model.logits(hidden[:, -1])[0].float()
 
     def _noise(self, scores: Tensor, prompts: Tensor) -> Tensor:
         """Return the next random numbers of each completion; each has a generator of its own. (n * G, V)."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -29,6 +31,7 @@ KEPT_SHARE = 1 / 8
 """Of the free memory, for what the start makes of the prompts, which is the same at every point."""
 DECIMALS = 6
 
+Point = TypeVar("Point", bound=Hashable)
 
 SHORTEST_BEGINNING = 4
 """Tokens that all prompts begin with from which on they are encoded once instead of in every row."""
@@ -36,10 +39,23 @@ SHORTEST_BEGINNING = 4
 
 @dataclass(frozen=True)
 class Subject:
-    """What completes prompts: the resident model, or several on it, under a change."""
+    """What completes the prompts of a batch: the resident model, or several on it, under a change."""
 
     model: LanguageModel
-    change: Change
+    change: AbstractContextManager[Any]
+
+    @property
+    def uniform(self) -> bool:
+        """Whether it is the same to every row of a batch, so that beginnings of prompts may be shared."""
+        return True
+
+    def alone(self, _row: int) -> AbstractContextManager[None]:
+        """Be, within ``change``, what a row of the batch is, as exactly as by itself."""
+        return nullcontext()
+
+    def parts(self, rows: int) -> list[tuple[Sequence[int], AbstractContextManager[Any]]]:
+        """Return which of a batch's rows are of one model, and what the base has to be for that."""
+        return [(range(rows), self.change)]
 
 
 class Resident:
@@ -58,7 +74,7 @@ class Resident:
     ) -> None:
         """Make room for the prompts, and beside the base for a ``second`` model of its size."""
         self.model, self._settings, self._seed = model, settings, seed
-        longest = max(len(example.tokens) for example in examples)
+        longest = self._longest = max(len(example.tokens) for example in examples)
         self._shared = shared_tokens([example.tokens for example in examples])
         size = settings.batch_size
         if size == "auto":
@@ -87,13 +103,42 @@ class Resident:
         self, subject: Subject, examples: Sequence[Example], on_prompt: Callable[[], None]
     ) -> dict[str, list[Completion]]:
         """Complete prompts and measure the completions, by the id of the example; like lengths share a batch."""
-        done: dict[str, list[Completion]] = {}
-        order = sorted(examples, key=lambda example: (len(example.tokens), example.id))
-        for batch, rows in self._batches.work(order, lambda batch: self._batch(subject, batch)):
-            for example, row in zip(batch, rows, strict=True):
-                done[example.id] = row
-                on_prompt()
+        return self.complete_together(lambda _: subject, {None: examples}, lambda _: on_prompt())[None]
+
+    def complete_together(
+        self,
+        subject_of: Callable[[Sequence[Point]], Subject],
+        work: Mapping[Point, Sequence[Example]],
+        on_prompt: Callable[[Point], None],
+    ) -> dict[Point, dict[str, list[Completion]]]:
+        """Complete the prompts of several points in batches of rows of any; ``subject_of`` makes what completes them.
+
+        As ``complete`` does for each, but for what prompts begin with: that is encoded in every row.
+        """
+        done: dict[Point, dict[str, list[Completion]]] = {point: {} for point in work}
+        pairs = [(point, example) for point, examples in work.items() for example in examples]
+        pairs.sort(key=lambda pair: (len(pair[1].tokens), pair[1].id))
+
+        def function(batch: Sequence[tuple[Point, Example]]) -> list[list[Completion]]:
+            subject = subject_of([point for point, _ in batch])
+            rows: list[list[Completion]] = self._batch(subject, [example for _, example in batch])
+            return rows
+
+        for batch, rows in self._batches.work(pairs, function):
+            for (point, example), row in zip(batch, rows, strict=True):
+                done[point][example.id] = row
+                on_prompt(point)
         return done
+
+    @property
+    def batch_size(self) -> int:
+        """The prompts that are completed at once."""
+        return self._batches.size
+
+    @property
+    def packs(self) -> bool:
+        """Tell whether all completions of a prompt are made in one row."""
+        return self._settings.samples == 1 or self.model.packs(self._longest + self._settings.max_new_tokens)
 
     @torch.no_grad()
     def _batch(self, subject: Subject, examples: Sequence[Example]) -> list[list[Completion]]:
@@ -110,12 +155,12 @@ class Resident:
                 subject.model,
                 ids,
                 mask,
-                shared=self._shared,
+                shared=self._shared if subject.uniform else 0,
                 max_new_tokens=settings.max_new_tokens,
                 temperature=settings.temperature,
                 stop_ids=subject.model.stop_ids,
                 group=group,
-                choose=Chooser(subject.model, prompts, settings.temperature, randoms),
+                choose=Chooser(subject.model, prompts, settings.temperature, randoms, subject.alone),
                 keep_states=settings.measures,
             )
         kl, surprises = self._measured(subject, prompts, completions) if settings.measures else (None, None)
@@ -126,12 +171,20 @@ class Resident:
         self, subject: Subject, prompts: Sequence[Sequence[int]], completions: Completions
     ) -> tuple[Tensor, Tensor]:
         """Return the divergence from the start and the surprise of the base, per completion."""
-        read = self._start.states(prompts, completions.ids)
         temperature = self._settings.temperature or 1.0
-        kl, surprises = divergence(subject.model, subject.change, self._start, completions, read, temperature)
-        if self._base is not self._start:
-            surprises = surprise(self._base, completions, self._base.states(prompts, completions.ids))
-        return kl, surprises
+        order: list[int] = []
+        found: list[Tensor] = []
+        for rows, change in subject.parts(len(prompts)):
+            own = completions if len(rows) == len(prompts) else completions.of(rows)
+            asked = [prompts[row] for row in rows]
+            read = self._start.states(asked, own.ids)
+            kl, surprises = divergence(subject.model, change, self._start, own, read, temperature)
+            if self._base is not self._start:
+                surprises = surprise(self._base, own, self._base.states(asked, own.ids))
+            order += rows
+            found.append(torch.stack([kl, surprises]))
+        both = torch.cat(found, dim=1)[:, torch.tensor(order).argsort()]
+        return both[0], both[1]
 
     def _rows(
         self, examples: Sequence[Example], completions: Completions, kl: Tensor | None, surprises: Tensor | None

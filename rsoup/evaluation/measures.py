@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -64,7 +66,7 @@ class Reference:
 @torch.no_grad()
 def divergence(
     model: LanguageModel,
-    change: Change,
+    change: AbstractContextManager[Any],
     reference: Reference,
     completions: Completions,
     read: Tensor,

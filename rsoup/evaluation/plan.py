@@ -146,6 +146,8 @@ def plan_sweep(
     models = models_in(adapters)
     if models and trajectory:
         raise RecipeError("A trajectory holds adapters, and these are whole models.", "Leave --trajectory out.")
+    if models and settings.together is True:
+        raise RecipeError("evaluation.together: rows mix adapters, and these are whole models.", "Leave it out.")
     kinds = kinds_of(adapters)
     ingredients = ingredients_of(kinds, settings)
     if settings.refine and len(ingredients) < 2:

@@ -36,11 +36,12 @@ class Encoded:
 def encode(model: LanguageModel, ids: Tensor, mask: Tensor, *, tokens: int, group: int = 1, shared: int = 0) -> Encoded:
     """Encode left-padded prompts (P, L), with room in their cache for ``tokens`` tokens of ``group`` completions each.
 
-    All of them begin with the same ``shared`` tokens, fewer than the shortest has.
+    All of them begin with the same ``shared`` tokens, fewer than the shortest has; rows of several models share none.
     """
     if not model.packs(ids.shape[1] + tokens):
         cache = DynamicCache(config=model.config)
-        hidden = model.hidden_states(ids, mask, packing.prompt_positions(mask), cache=cache)
+        with model.at_rows(torch.arange(len(ids), device=ids.device)):
+            hidden = model.hidden_states(ids, mask, packing.prompt_positions(mask), cache=cache)
         return Encoded(cache, mask, hidden[:, -1:].clone())
     beginning = DynamicCache()
     if shared:
@@ -53,7 +54,8 @@ def encode(model: LanguageModel, ids: Tensor, mask: Tensor, *, tokens: int, grou
     parts = list(passes(mask.sum(1).tolist()))
     if len(parts) == 1:
         cache = RoomyCache(size)
-        return Encoded(cache, full_mask, _encode(model, ids, mask, beginning, cache))
+        with model.at_rows(torch.arange(count, device=ids.device)):
+            return Encoded(cache, full_mask, _encode(model, ids, mask, beginning, cache))
     everyone = len(model.cache_rows(torch.arange(count), count))
     cache, last = RoomyCache(size), []
     for part in parts:
@@ -61,7 +63,8 @@ def encode(model: LanguageModel, ids: Tensor, mask: Tensor, *, tokens: int, grou
         own = mask[rows]
         length = int(own.sum(1).max())
         into = RoomyCache(shared + length)
-        last.append(_encode(model, ids[rows, -length:], own[:, -length:], beginning, into))
+        with model.at_rows(rows):
+            last.append(_encode(model, ids[rows, -length:], own[:, -length:], beginning, into))
         cache.place(into, model.cache_rows(rows, count), everyone, shared, width)
     order = torch.tensor([row for part in parts for row in part], device=ids.device).argsort()
     return Encoded(cache, full_mask, torch.cat(last)[order])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,6 +79,10 @@ class LanguageModel:
     def cache_rows(self, rows: Tensor, _count: int) -> Tensor:
         """Return the rows of a cache of ``_count`` prompts that belong to some of them."""
         return rows
+
+    def at_rows(self, _rows: Tensor) -> AbstractContextManager[None]:
+        """Compute these rows of the whole batch within the block; here all rows are alike."""
+        return nullcontext()
 
     def hidden_states(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache | None = None) -> Tensor:
         """Return the last hidden states, after the final norm. (B, N) -> (B, N, d)."""

@@ -15,8 +15,8 @@ Axes: R rows that have weights, N experts, K the sum of their ranks at a module,
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, fields
 from types import TracebackType
 from typing import Any, Literal
 
@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from rsoup.adapters import Layer
 from rsoup.errors import AdapterError
 from rsoup.mixing.methods import down_weights
+from rsoup.models.language_model import LanguageModel
 
 Method = Literal["factors", "cat"]
 
@@ -147,6 +148,41 @@ class RowExperts:
             return output + (self._weigh(low, weights, own) @ own.up.T).to(output.dtype)
 
         return hook
+
+
+class Alike:
+    """Within the block the base is one mix of experts, whatever the batch; it can be entered any number of times."""
+
+    def __init__(self, experts: RowExperts, mix: Mix, device: torch.device) -> None:
+        self._experts, self._weights = experts, RowWeights.of([mix], device)
+        self._entered = ExitStack()
+
+    def __enter__(self) -> None:
+        self._entered.enter_context(self._experts)
+        self._entered.enter_context(self._experts.rows(self._weights))
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _problem: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self._entered.close()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowsModel(LanguageModel):
+    """A base whose rows mix experts, a row of weights each; it computes only what is told which rows it is."""
+
+    experts: RowExperts
+    weights: RowWeights
+
+    def at_rows(self, rows: Tensor) -> AbstractContextManager[None]:
+        """Compute these rows of the whole batch within the block, each with its weights."""
+        return self.experts.rows(self.weights.at(rows))
+
+
+def with_rows(model: LanguageModel, experts: RowExperts, mixes: Sequence[Mix]) -> RowsModel:
+    """Return a base with experts as a model of as many rows as there are mixes."""
+    own = {field.name: getattr(model, field.name) for field in fields(LanguageModel)}
+    return RowsModel(**own, experts=experts, weights=RowWeights.of(mixes, model.device))
 
 
 def _served(name: str, rows: int, size: int, device: torch.device) -> Tensor:

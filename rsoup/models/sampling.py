@@ -25,6 +25,13 @@ class Completions:
     mask: Tensor
     states: Tensor | None = None
 
+    def of(self, rows: Sequence[int]) -> Completions:
+        """Return the completions of some prompts, as long as the longest of them."""
+        ids, mask = self.ids[list(rows)], self.mask[list(rows)]
+        longest = int(mask.sum(-1).max())
+        states = None if self.states is None else self.states[list(rows), :, :longest]
+        return Completions(ids[..., :longest], mask[..., :longest], states)
+
 
 Choose = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 """Picks tokens: f(logits (n * G, V), prompts (n,), running (n, G), ids so far (P, G, step)) -> (n * G,)."""
@@ -124,7 +131,8 @@ class _Decoding:
 
     def logits(self) -> Tensor:
         """Return the logits of the next token. (n * G, V)."""
-        return self._model.logits(self._state.reshape(len(self.alive) * self._group, -1))
+        with self._model.at_rows(self.alive):
+            return self._model.logits(self._state.reshape(len(self.alive) * self._group, -1))
 
     def so_far(self) -> Tensor:
         """Return the tokens so far. (P, G, step)."""
@@ -151,7 +159,8 @@ class _Decoding:
         prompt_mask, tokens = self._prompt_mask[self.alive], self._ids[self.alive, :, self._step - 1]
         seen = packing.attention_mask(prompt_mask, self._group, self._step, queries=self._group)
         positions = packing.completion_positions(prompt_mask, self._group, self._step - 1, 1)
-        self._state = self._model.hidden_states(tokens, seen, positions, cache=self._cache)
+        with self._model.at_rows(self.alive):
+            self._state = self._model.hidden_states(tokens, seen, positions, cache=self._cache)
 
     def completions(self) -> Completions:
         """Return what there is."""

@@ -3,6 +3,7 @@
 python tests/benchmarks/sweep.py [LAMBDAS [PROMPTS]]    the comparison, at 11 lambdas and 64 prompts or as given
 python tests/benchmarks/sweep.py growth                 how the time grows with lambdas, prompts, adapters and lengths
 python tests/benchmarks/sweep.py kinds                  the other sweeps: a simplex, random points, a trajectory, ...
+python tests/benchmarks/sweep.py together [PROMPTS ...] points one by one and in shared batches, for 8, 64, 256 prompts
 """
 
 from __future__ import annotations
@@ -288,11 +289,35 @@ def kinds() -> None:
             print(f"  {', '.join(point.id for point in points)}")
 
 
+def together(counts: Sequence[int]) -> None:
+    """Print the points a second of 11 lambdas, folded one by one and sharing batches, and whether they say the same."""
+    with tempfile.TemporaryDirectory() as name:
+        folders = write_adapters(Path(name), model_source("smollm2-135m-instruct"))[:2]
+        quick = {"measures": "false", "lambdas": 2, "prompts": 2, "max_new_tokens": 2}
+        ours(quickstart(**quick), folders, Path(name) / "first")  # a first call warms up
+        for count in counts:
+            found = []
+            for way in ("false", "true"):
+                settings = {"measures": "false", "lambdas": 11, "prompts": count, "batch_size": "auto"}
+                recipe, out = quickstart(**settings, together=way), Path(name) / f"{count}-{way}"
+                results = evaluate(resolve(recipe), folders, out, Silent())
+                timing = json.loads((out / "timing.json").read_text())["points"]
+                rate = len(timing) / sum(point["seconds"] for point in timing.values())
+                found.append(
+                    [point.completions for point in read_samples(out / "results.json", results).points.values()]
+                )
+                how = "together" if way == "true" else "one by one"
+                print(f"{results.prompts.count} prompts, {len(timing)} points {how}: {rate:.3f} points/s", flush=True)
+            print(f"  the same completions: {found[0] == found[1]}", flush=True)
+
+
 if __name__ == "__main__":
     keep_large_buffers()
     if sys.argv[1:] == ["growth"]:
         growth()
     elif sys.argv[1:] == ["kinds"]:
         kinds()
+    elif sys.argv[1:2] == ["together"]:
+        together([int(word) for word in sys.argv[2:]] or (8, 64, 256))
     else:
         compare(*map(int, sys.argv[1:3] or ("11",)))
