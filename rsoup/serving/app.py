@@ -136,11 +136,14 @@ class Api:
                 "method": served.method,
                 "experts": experts,
                 "rewards": list(opened.rewards),
+                "directions": {name: section.direction for name, section in opened.rewards.items()},
                 "points": [self._point(point) for point in self._points],
                 "unmeasured": opened.unmeasured or None,
                 "chat": self._prompter.chats,
                 "template": task.template if task is not None else None,
                 "task_chat": task.chat if task is not None else False,
+                "system": task.system if task is not None else None,
+                "chat_template_kwargs": task.chat_template_kwargs if task is not None else None,
                 "context": served.context,
                 "max_tokens": self._max_tokens,
                 "extrapolate": self._tradeoffs.extrapolate,
@@ -148,9 +151,16 @@ class Api:
         )
 
     async def score(self, request: HttpRequest) -> Response:
-        """Score an answer by the run's rewards."""
+        """Score an answer by the run's rewards: null where one does not apply or failed, and the problems."""
         body = parse(await read_body(request), ScoreBody)
-        return JSONResponse({"scores": await run_in_threadpool(self._scores.of, body.prompt, body.completion)})
+        grades = await run_in_threadpool(self._scores.each, body.prompt, body.completion)
+        failed = {name: own.problem for name, own in grades.items() if own.problem is not None}
+        return JSONResponse(
+            {
+                "scores": {name: own.score for name, own in grades.items()},
+                "problems": {name: f"{problem.message} {problem.hint}" for name, problem in failed.items()},
+            }
+        )
 
     async def metrics(self, _request: HttpRequest) -> Response:
         """Tell Prometheus."""
