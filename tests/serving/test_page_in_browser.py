@@ -31,14 +31,13 @@ from report.browser import (
     webdriver,
 )
 from rsoup.serving.opening import Source
-
 from serving.conftest import NAMES, Client
 
 pytestmark = needs_browser
 
 POST = "the kettle lid"
 REWARDS = """
-def words(prompts):
+def words(prompts, completions):
     return [float(len(prompt.split())) for prompt in prompts]
 
 def silent(completions):
@@ -183,7 +182,7 @@ def test_two_trade_offs_are_asked_at_once_and_scored_apart(page, url: str) -> No
 def test_rewards_read_the_post_and_fail_one_by_one(page) -> None:
     press(page, "#prompt", POST, Keys.CONTROL, Keys.ENTER)
     WebDriverWait(page, 20).until(lambda own: "failed" in text(own, side("A", ".scores")))
-    assert text(page, side("A", "[data-reward='words'] i")) == "3"  # the template has five words
+    assert text(page, side("A", "[data-reward='words'] i")) == "3"  # not those of the template
     assert text(page, side("A", "[data-reward='silent'] i")) == "does not apply"
     assert "no dictionary" in text(page, side("A", "[data-reward='broken']"))
     assert text(page, side("A", ".state")).startswith("6 tokens (cut at the limit)")
