@@ -136,11 +136,14 @@ class Api:
                 "method": served.method,
                 "experts": experts,
                 "rewards": list(opened.rewards),
+                "directions": {name: section.direction for name, section in opened.rewards.items()},
                 "points": [self._point(point) for point in self._points],
                 "unmeasured": opened.unmeasured or None,
                 "chat": self._prompter.chats,
                 "template": task.template if task is not None else None,
                 "task_chat": task.chat if task is not None else False,
+                "system": task.system if task is not None else None,
+                "chat_template_kwargs": task.chat_template_kwargs if task is not None else None,
                 "context": served.context,
                 "max_tokens": self._max_tokens,
                 "extrapolate": self._tradeoffs.extrapolate,
@@ -148,7 +151,7 @@ class Api:
         )
 
     async def score(self, request: HttpRequest) -> Response:
-        """Score an answer by the run's rewards."""
+        """Score an answer by the run's rewards: null where one does not apply, and why others failed."""
         body = parse(await read_body(request), ScoreBody)
         return JSONResponse(asdict(await run_in_threadpool(self._scores.of, body.prompt, body.completion)))
 
