@@ -195,7 +195,6 @@ def _serve_with_vllm(source: Source, more: list[str], *, host: str, port: int, a
     from rsoup.serving.vllm_server import launch, replace_by
 
     require_vllm()
-
     if source.run is None or not Path(source.run).is_dir():
         raise RecipeError("--engine vllm serves the folder of a run, and none is given.", "Give RUN.")
     folder = Path(source.run) / "soups"

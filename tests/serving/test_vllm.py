@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
@@ -27,8 +27,8 @@ def test_a_run_is_served_with_room_for_its_mixes_and_with_no_way_to_others(tiny_
     assert made.steps == 10  # three adapters and the base: 286 mixes
 
 
-@pytest.mark.skipif(importlib.util.find_spec("vllm") is not None, reason="vLLM is installed")
-def test_what_vllm_cannot_do_is_refused(rsoup: Command, tiny_run: Path) -> None:
+def test_what_vllm_cannot_do_is_refused(rsoup: Command, tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "vllm", None)  # as where it is not installed
     run = tiny_run / "run"
     assert_refused(rsoup("serve", run, "--engine", "vllm"), "needs the package vllm", "pip install vllm")
     extrapolated = rsoup("serve", run, "--engine", "vllm", "--allow-extrapolation")
