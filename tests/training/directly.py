@@ -67,3 +67,8 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
     """Return the metrics of a training without the times."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+
+
+def provenance(folder: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((folder / "rsoup.json").read_text())
+    return content

@@ -9,11 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-import yaml
-from peft import PeftModel
 from safetensors.numpy import load_file
-from transformers import AutoModelForCausalLM
 
 from rsoup.errors import AdapterError, DataError, RecipeError, RewardError, RsoupError
 from rsoup.files import sha256_file
@@ -23,8 +19,10 @@ from rsoup.recipe_file import load_recipe
 from rsoup.resolve import resolve
 from rsoup.training.expert import train_adapter
 from rsoup.training.finished import start_fingerprint
-from rsoup.training.folders import adapter_folder, inner_weights, morl_name
+from rsoup.training.folders import adapter_folder
 from tiny import build_adapter, build_tiny_model, recipe_content, tree, write_recipe
+
+from .directly import metrics, provenance
 
 WEIGHTS = "adapter_model.safetensors"
 COUNTED = '''
@@ -110,17 +108,6 @@ def countdown_recipe(folder: Path, model: Path, left: int, **training: Any) -> R
 
 def train_brief(recipe: Recipe, progress: Silent | None = None, **options: Any) -> Path:
     return train_adapter(resolve(recipe), "brief", {"brief": 1.0}, "expert", progress or Silent(), **options)
-
-
-def metrics(folder: Path) -> list[dict[str, Any]]:
-    """Return the metrics of a training without the times."""
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
-
-
-def provenance(folder: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((folder / "rsoup.json").read_text())
-    return content
 
 
 @pytest.fixture(scope="module")
@@ -254,65 +241,6 @@ def test_a_learnable_reward_goes_up(tmp_path: Path, tiny_model: Path) -> None:
     assert lines[-1]["kl"] > 0.1
 
 
-def test_all_adapters_of_a_run_share_one_start(tiny_run: Path) -> None:
-    adapters = tiny_run / "run" / "adapters"
-    start = sha256_file(adapters / "init" / WEIGHTS)
-    assert {path.name for path in adapters.iterdir()} == {"init", "positive", "brief", "morl-0.50-0.50"}
-    for folder in adapters.iterdir():
-        found = provenance(folder)
-        assert found["init_sha256"] == start
-        assert found["sha256"] == sha256_file(folder / WEIGHTS)
-        assert found["name"] == folder.name
-    assert all(not array.any() for name, array in load_file(adapters / "init" / WEIGHTS).items() if "lora_B" in name)
-
-
-def test_an_adapter_tells_where_it_comes_from(tiny_run: Path, tiny_model: Path) -> None:
-    found = provenance(tiny_run / "run/adapters/morl-0.50-0.50")
-    assert (found["schema"], found["kind"], found["steps"], found["seed"]) == (1, "morl", 3, 0)
-    assert found["rewards"] == {"positive": 0.5, "brief": 0.5}
-    assert found["base_model"] == {"name": str(tiny_model), "sha256": sha256_file(tiny_model / "model.safetensors")}
-    assert set(found["versions"]) == {"rsoup", "torch", "transformers", "peft"}
-    assert provenance(tiny_run / "run/adapters/positive")["rewards"] == {"positive": 1.0}
-
-
-def test_metrics_have_a_line_a_step_and_begin_at_the_start(tiny_run: Path) -> None:
-    for name in ("positive", "brief", "morl-0.50-0.50"):
-        lines = metrics(tiny_run / "run/adapters" / name)
-        assert [line["step"] for line in lines] == [1, 2, 3]
-        assert lines[0]["kl"] == 0.0
-        assert lines[1]["kl"] != 0.0
-        assert all(set(line["scores"]) == {"positive", "brief"} for line in lines)
-
-
-def test_the_first_step_of_every_training_samples_the_same_completions(tiny_run: Path) -> None:
-    first = [metrics(tiny_run / "run/adapters" / name)[0] for name in ("positive", "brief", "morl-0.50-0.50")]
-    assert first[0]["scores"] == first[1]["scores"] == first[2]["scores"]
-    assert first[0]["completion"] == first[1]["completion"]
-
-
-def test_peft_loads_every_adapter_of_a_run(tiny_run: Path, tiny_model: Path) -> None:
-    ids = torch.tensor([[4, 5, 6, 7]])
-    base = AutoModelForCausalLM.from_pretrained(tiny_model).eval()
-    outputs = {}
-    with torch.no_grad():
-        outputs["base"] = base(input_ids=ids).logits
-        for name in ("init", "positive", "brief", "morl-0.50-0.50"):
-            loaded = PeftModel.from_pretrained(
-                AutoModelForCausalLM.from_pretrained(tiny_model), tiny_run / "run/adapters" / name
-            )
-            outputs[name] = loaded.eval()(input_ids=ids).logits
-    assert torch.equal(outputs["init"], outputs["base"])
-    assert not torch.equal(outputs["positive"], outputs["base"])
-    assert not torch.equal(outputs["positive"], outputs["brief"])
-
-
-def test_the_model_card_opens_with_what_the_hub_reads(tiny_run: Path) -> None:
-    _, front, text = (tiny_run / "run/adapters/brief/README.md").read_text().split("---\n", 2)
-    assert yaml.safe_load(front)["library_name"] == "peft"
-    assert "| brief |" in text
-    assert "one reward" in text
-
-
 def test_a_given_adapter_is_continued_from_where_it_is(tmp_path: Path, tiny_model: Path) -> None:
     given = build_adapter(tmp_path / "given", tiny_model, seed=1)
     content = recipe_content(tmp_path, tiny_model)
@@ -356,19 +284,6 @@ def test_an_unknown_reward_writes_nothing(tmp_path: Path, tiny_model: Path) -> N
     with pytest.raises(RecipeError, match="no reward 'positve'"):
         train_adapter(resolve(recipe), "positve", {"positve": 1.0}, "expert", Silent())
     assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize(
-    ("weights", "name"),
-    [
-        ({"positive": 0.4, "faithful": 0.6}, "morl-0.40-0.60"),
-        ({"faithful": 1.0}, "morl-0.00-1.00"),
-        ({"positive": 0.125, "faithful": 0.875}, "morl-0.125-0.875"),
-        ({"positive": 1.0, "faithful": 3.0}, "morl-1.00-3.00"),
-    ],
-)
-def test_a_baseline_is_named_after_its_weights(weights: dict[str, float], name: str) -> None:
-    assert morl_name(weights, {"positive": {}, "faithful": {}}) == name
 
 
 def test_a_training_that_diverges_stops_and_says_so(tmp_path: Path, tiny_model: Path) -> None:
@@ -421,11 +336,6 @@ def test_a_baseline_may_weigh_scores_on_a_common_scale_and_says_so(tmp_path: Pat
         assert provenance(folder)["score_statistics"]["brief"]["count"] == 3 * 2 * 3
         hashes.add(sha256_file(folder / WEIGHTS))
     assert len(hashes) == 3
-
-
-def test_every_inner_weighting_is_swept() -> None:
-    assert inner_weights(["a", "b"], 4) == [{"a": 0.75, "b": 0.25}, {"a": 0.5, "b": 0.5}, {"a": 0.25, "b": 0.75}]
-    assert len(inner_weights(["a", "b", "c"], 3)) == 7
 
 
 @pytest.mark.parametrize("fault", ["raise ValueError('no such word')", "return [float('nan') for _ in completions]"])
