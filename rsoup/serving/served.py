@@ -90,6 +90,7 @@ class Served:
             base_weight=base_weight,
             allow_extrapolation=True,  # requests are checked where they are read
             allow_different_starts=True,
+            dtype="F32",  # rows of a batch are not rounded to the adapters' own
         ).adapter
 
     @torch.no_grad()

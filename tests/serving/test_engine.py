@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from ml_dtypes import bfloat16
 
 from models.test_rowwise import build, experts_of
 from rsoup.adapters import Adapter
@@ -55,6 +56,25 @@ def test_64_mixes_at_once_are_64_materialised_mixes_alone(
         texts = [answer.text() for answer in found]
         assert texts == [shown(served, greedy_alone(served, own)) for own in requests]
     assert len(set(texts)) > 40
+
+
+def test_adapters_in_a_narrow_type_are_mixed_without_rounding(
+    base_model: LanguageModel, adapters: dict[str, Adapter]
+) -> None:
+    """Rounded to the adapters' type, a mix would be off by a thousandth, and another would settle the close calls."""
+
+    def narrowed(own: Adapter) -> Adapter:
+        layers = {
+            name: replace(layer, down=layer.down.astype(bfloat16), up=layer.up.astype(bfloat16))
+            for name, layer in own.layers.items()
+        }
+        return replace(own, layers=layers)
+
+    served = Served(base_model, {name: narrowed(own) for name, own in adapters.items()}, "factors", 128)
+    prompt, mix = random_prompts(1)[0], Mix((0.3, 0.45, 0.25))
+    with served.experts, torch.no_grad():
+        rows = served.encode([prompt], [mix])[1][0].float()
+        torch.testing.assert_close(rows, served.alone(prompt, mix), rtol=1e-5, atol=1e-5)
 
 
 def test_close_calls_are_those_of_the_materialised_mix(torn_model: Path, adapters: dict[str, Adapter]) -> None:
