@@ -80,9 +80,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
     warnings.simplefilter("ignore", FutureWarning)  # libraries speaking of each other, not to our users
-    for option in SPREAD:
-        sys.argv[1:] = spread(option, sys.argv[1:])
-    sys.argv[1:] = with_address(sys.argv[1:])
+    sys.argv[1:] = as_parsed(sys.argv[1:])
     try:
         app(prog_name="rsoup")
     except RsoupError as problem:
@@ -122,6 +120,13 @@ def _explained(problem: ImportError) -> RsoupError:
         f"A package that this command needs cannot be imported: {first_line(problem)}.",
         "pip check names packages that do not fit each other; constraints.txt lists releases that do.",
     )
+
+
+def as_parsed(words: list[str]) -> list[str]:
+    """Return the words of a command line as the parser takes them: one value for each option."""
+    for option in SPREAD:
+        words = spread(option, words)
+    return with_address(words)
 
 
 def spread(option: str, words: list[str]) -> list[str]:

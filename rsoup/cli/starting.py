@@ -73,7 +73,7 @@ def init(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
 ) -> None:
     """Write a recipe for your data: five questions, or flags. It is resolved before it is written."""
-    from rsoup.starting import SIZES, Answers, default_base, look, read_rewards, suggest
+    from rsoup.starting import SIZES, Answers, default_base, look, read_rewards, remarks_on, suggest
 
     asker = _Asker(yes=yes)
     if output is not None:
@@ -83,7 +83,7 @@ def init(
         return look(source, column, reference, split)
 
     source, seen = asker.ask("data", data, "reviews", seen_in, "a file, a folder, a hub id; or a bundled task")
-    for line in seen.lines:
+    for line in [*seen.lines, *remarks_on(seen)]:
         say(f"  {line}")
     known = default_base()
     base, _ = asker.ask(
@@ -124,6 +124,7 @@ class _Asker:
             return given, read(given)
         if not self._asks:
             if self._yes and proposed is not None:
+                say(f"{what}: {proposed}")
                 return proposed, read(proposed)
             if self._yes:
                 raise RecipeError(f"{what}: nothing can be proposed here.", f"Give {flag}.")
@@ -191,9 +192,9 @@ def _write(answers: Answers, path: Path, *, check: bool) -> None:
     from dataclasses import replace
 
     from rsoup.files import write_text
+    from rsoup.recipe_file import parse_recipe_text
     from rsoup.starting import check as resolve_recipe
     from rsoup.starting import compose, takes_chat
-    from rsoup.starting.checking import parsed
     from rsoup.starting.rewarding import missing
 
     for name, line in missing(answers.rewards).items():
@@ -204,7 +205,7 @@ def _write(answers: Answers, path: Path, *, check: bool) -> None:
         with err.status("looking at the model"):
             answers = replace(answers, chat=takes_chat(answers.base))
     text = compose(answers, str(path))
-    parsed(text, str(path))
+    parse_recipe_text(text, str(path))
     if looked:
         with err.status("resolving the recipe"):
             resolve_recipe(text, path)
@@ -212,4 +213,5 @@ def _write(answers: Answers, path: Path, *, check: bool) -> None:
         say("torch is not installed here, so the models were not looked up.")
     write_text(path, text)
     out.print(str(path), markup=False, soft_wrap=True)
-    say(f"next: rsoup run {path} --tiny, then rsoup rewards check {path}, then rsoup run {path}")
+    for when, command in (("next", f"run {path} --tiny"), ("then", f"rewards check {path}"), ("", f"run {path}")):
+        say(f"{when:<6}rsoup {command}")

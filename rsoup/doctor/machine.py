@@ -93,7 +93,7 @@ def quota_of(text: str) -> int | None:
 
 def driver_of(version: str) -> str | None:
     """Return the version of NVIDIA's driver, from what it tells of itself."""
-    match = re.search(r"Kernel Module\D*?\s(\d+\.\d+[\d.]*)", version)
+    match = re.search(r"Kernel Module.*?\s(\d+\.\d+[\d.]*)\s", version)
     return match[1] if match else None
 
 

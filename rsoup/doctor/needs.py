@@ -95,9 +95,9 @@ def module_of(package: str) -> str:
 def fits(version: str, wanted: str) -> bool:
     """Tell whether a release is among those wanted; a version that cannot be read counts as one."""
     from packaging.specifiers import SpecifierSet
-    from packaging.version import InvalidVersion
+    from packaging.version import InvalidVersion, Version
 
     try:
-        return SpecifierSet(wanted).contains(version, prereleases=True)
+        return SpecifierSet(wanted).contains(Version(version), prereleases=True)
     except InvalidVersion:
         return True

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from rsoup.starting.checking import check, takes_chat
 from rsoup.starting.composing import Answers, compose
-from rsoup.starting.looking import Look, look
+from rsoup.starting.looking import Look, look, remarks_on
 from rsoup.starting.rewarding import fitting_length, functions_in, read_rewards, suggest
 from rsoup.starting.sizes import SIZES, default_base
 
@@ -23,6 +23,7 @@ __all__ = [
     "functions_in",
     "look",
     "read_rewards",
+    "remarks_on",
     "suggest",
     "takes_chat",
 ]

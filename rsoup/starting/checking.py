@@ -4,15 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
-
-from rsoup.recipe import Recipe
-from rsoup.recipe_file import parse_recipe
-
-
-def parsed(text: str, where: str) -> Recipe:
-    """Return the recipe that a text is."""
-    return parse_recipe(yaml.safe_load(text), where)
+from rsoup.recipe_file import parse_recipe_text
 
 
 def takes_chat(base: str) -> bool:
@@ -29,7 +21,7 @@ def check(text: str, path: Path) -> list[str]:
     """
     from rsoup.resolve import resolve
 
-    resolved = resolve(parsed(text, str(path)))
+    resolved = resolve(parse_recipe_text(text, str(path)))
     said: list[str] = []
     for what, examples in (("training", resolved.training_examples), ("held-out", resolved.held_out_examples)):
         resolved.check_applying(resolved.rewards, examples)

@@ -41,19 +41,19 @@ def compose(answers: Answers, path: str) -> str:
 
 
 def _head(answers: Answers, path: str) -> list[str]:
-    output = [f"output: {_value(answers.output)}"] if answers.output else []
-    return [
-        f"# {answers.name}: {' against '.join(answers.rewards)}, on {answers.seen.source}.",
-        "#",
-        f"# first  rsoup run {path} --tiny        (random small models: does all fit together)",
-        f"# check  rsoup rewards check {path}    (what the rewards make of reference answers, before any training)",
-        f"# run    rsoup run {path}",
-        "# keys   rsoup recipes --schema",
-        "",
-        f"name: {_value(answers.name)}",
-        "seed: 0",
-        *output,
+    commands = {
+        "first": (f"rsoup run {path} --tiny", "random small models: does all fit together"),
+        "check": (f"rsoup rewards check {path}", "the rewards on reference answers, before any training"),
+        "run": (f"rsoup run {path}", ""),
+        "keys": ("rsoup recipes --schema", "every key"),
+    }
+    width = max(len(command) for command, _ in commands.values())
+    lines = [
+        f"# {when:<6} {command:<{width}}  {f'({what})' if what else ''}" for when, (command, what) in commands.items()
     ]
+    output = [f"output: {_value(answers.output)}"] if answers.output else []
+    title = f"# {answers.name}: {' against '.join(answers.rewards)}, on {answers.seen.source}."
+    return [title, "#", *(line.rstrip() for line in lines), "", f"name: {_value(answers.name)}", "seed: 0", *output]
 
 
 def _model(answers: Answers) -> list[str]:

@@ -18,6 +18,8 @@ References = Literal["none", "numbers", "letters", "words", "texts"]
 """What reference answers are: numbers, single letters, a few words, or longer texts."""
 
 NUMBER = re.compile(r"[-+]?[\d,]*\.?\d+(e[-+]?\d+)?%?", re.IGNORECASE)
+ENOUGH = 30
+"""Held-out rows from which on a mean says something."""
 GSM8K = "#### "
 """What precedes the answer in references that show their work."""
 FEW = 5
@@ -77,6 +79,16 @@ def look(source: str, column: str | None = None, reference: str | None = None, s
         first=train.rows[0].post,
         dropped=train.dropped,
     )
+
+
+def remarks_on(seen: Look) -> list[str]:
+    """Return what a look finds that will matter later."""
+    said = []
+    if seen.held_out < ENOUGH:
+        said.append(f"{seen.held_out} held-out rows tell little: means of fewer than {ENOUGH} are within wide errors.")
+    if seen.references == "none":
+        said.append("Without reference answers, rewards that compare with them (math, exact, ...) do not apply.")
+    return said
 
 
 def kind_of(answers: Sequence[str]) -> References:
