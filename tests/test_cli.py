@@ -291,7 +291,7 @@ def test_the_registry_says_what_a_reward_reads_and_scores_a_text(rsoup: Command,
 
 
 def test_a_bundled_recipe_is_printed_as_it_is(rsoup: Command, tmp_path: Path) -> None:
-    assert any(line.startswith("quickstart") for line in rsoup("recipes").lines)
+    assert any(line.startswith("  quickstart ") for line in rsoup("recipes").lines)
     text = rsoup("recipes", "quickstart").out
     (tmp_path / "mine.yaml").write_text(text)
     assert yaml.safe_load(text)["name"] == "quickstart"

@@ -17,7 +17,7 @@ from rsoup import __version__
 from rsoup.cli import chatting, diagnosing, evaluating, info, mixing, reporting, serving, starting, training
 from rsoup.cli.display import err, out, show_error
 from rsoup.cli.examples import epilog
-from rsoup.errors import MissingPackageError, RsoupError, first_line
+from rsoup.errors import MissingPackageError, RsoupError, first_line, see
 from rsoup.stages.address import with_address
 
 INTERRUPTED = 130
@@ -93,6 +93,7 @@ def main() -> None:
         if type(problem).__name__ != "OutOfMemoryError":  # torch's, which is not imported here
             raise
         hint = "Lower training.prompts_per_step, training.completions_per_prompt or evaluation.batch_size."
+        hint += see("out-of-memory")
         show_error(RsoupError("The device is out of memory.", hint))
         sys.exit(1)
     except BrokenPipeError:  # the reader of our output has gone, as in rsoup recipes quickstart | head -1
@@ -118,7 +119,8 @@ def _explained(problem: ImportError) -> RsoupError:
         return MissingPackageError(package, "This command", command)
     return RsoupError(
         f"A package that this command needs cannot be imported: {first_line(problem)}.",
-        "pip check names packages that do not fit each other; constraints.txt lists releases that do.",
+        "pip check names packages that do not fit each other; constraints.txt lists releases that do."
+        + see("a-package-cannot-be-imported"),
     )
 
 

@@ -82,7 +82,9 @@ def _packages(facts: Facts) -> Iterator[Finding]:
     for name, why in facts.failures.items():
         hint = "pip check names packages that do not fit; constraints.txt lists releases that do"
         yield Finding(
-            "broken", f"{name} {facts.packages.get(name, '')} cannot be imported: {why}", f"{hint}{see('import')}"
+            "broken",
+            f"{name} {facts.packages.get(name, '')} cannot be imported: {why}",
+            f"{hint}{see('a-package-cannot-be-imported')}",
         )
     for name, wanted in requirements().items():
         version = facts.packages.get(name)
@@ -108,11 +110,11 @@ def _accelerators(facts: Facts) -> Iterator[Finding]:
         return
     if facts.devices == () and facts.cuda is not None:
         what = f"torch is built for CUDA {facts.cuda} and finds no GPU: everything runs on the processor"
-        do = f"with a GPU: check nvidia-smi and CUDA_VISIBLE_DEVICES; without: torch's CPU build is smaller{see('gpu')}"
+        do = f"check nvidia-smi and CUDA_VISIBLE_DEVICES; torch's CPU build is smaller{see('the-gpu-is-not-used')}"
         yield Finding("slow", what, do)
     if driver is not None and facts.cuda is None:
         what = f"NVIDIA's driver {driver} is here, and this torch is built for processors alone"
-        yield Finding("slow", what, f"install the CUDA build of torch{see('gpu')}")
+        yield Finding("slow", what, f"install the CUDA build of torch{see('the-gpu-is-not-used')}")
     for device in facts.devices or ():
         if device.kind == "cuda" and not device.bf16:
             what = f"{device.name} does not compute in bfloat16"
@@ -142,7 +144,9 @@ def _room(facts: Facts) -> Iterator[Finding]:
             short.setdefault(header.memory, []).append(name)
     for memory, names in short.items():
         what = f"{_gib(machine.memory)} of memory; {memory // GIB} GB are needed for {', '.join(names)}"
-        yield Finding("refused", what, f"take a larger machine, or lower training.prompts_per_pass{see('memory')}")
+        yield Finding(
+            "refused", what, f"take a larger machine, or lower training.prompts_per_pass{see('out-of-memory')}"
+        )
     if machine.free_disk < LITTLE_DISK:
         yield Finding("note", f"{_gib(machine.free_disk)} of disk are free here", "give a folder elsewhere with -o")
 
@@ -152,7 +156,7 @@ def _hub(facts: Facts) -> Iterator[Finding]:
         what = "HF_HUB_OFFLINE is set: hub ids are looked for on this machine alone"
         yield Finding("note", what, "unset it to fetch models and data")
     if facts.hub not in (None, "reachable"):
-        yield Finding("refused", f"the hub: {facts.hub}", f"name folders in the place of hub ids{see('network')}")
+        yield Finding("refused", f"the hub: {facts.hub}", f"name folders in the place of hub ids{see('no-network')}")
 
 
 def fitting(facts: Facts) -> dict[str, str | None]:

@@ -16,7 +16,8 @@ from rsoup.doctor.machine import (
     this_machine,
 )
 
-CPUINFO = "processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\nflags\t\t: fpu avx2 avx512f avx512_bf16 amx_tile\n\nprocessor\t: 1\n"
+FLAGS = "fpu avx2 avx512f avx512_bf16 amx_tile"
+CPUINFO = f"processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\nflags\t\t: {FLAGS}\n\nprocessor\t: 1\n"
 
 
 def test_a_processors_description_is_read() -> None:

@@ -1,0 +1,47 @@
+"""Errors name headings of the README's section on what goes wrong, and each of these is named by an error."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+from rsoup.errors import see
+
+ROOT = Path(__file__).parents[1]
+SECTION = (ROOT / "README.md").read_text().partition("## When something goes wrong\n")[2].partition("\n## ")[0]
+HEADINGS = re.findall(r"^### (.+)$", SECTION, re.MULTILINE)
+
+
+def anchor_of(heading: str) -> str:
+    """Return the anchor that a heading of Markdown gets: lower case, dashes for spaces, no other signs."""
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+
+
+def named() -> set[str]:
+    """Return the anchors that the code names."""
+    calls = (
+        node
+        for path in (ROOT / "rsoup").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", None) == "see"
+    )
+    return {ast.literal_eval(call.args[0]) for call in calls}
+
+
+def test_each_anchor_is_a_heading_and_each_heading_is_named_by_an_error() -> None:
+    assert len(HEADINGS) == len(set(HEADINGS)) >= 10
+    assert named() == {anchor_of(heading) for heading in HEADINGS}
+
+
+def test_an_error_ends_with_the_place_in_the_readme() -> None:
+    assert see("no-network") == " (README: #no-network)"
+
+
+def test_links_within_the_readme_lead_somewhere() -> None:
+    text = (ROOT / "README.md").read_text()
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    anchors = {anchor_of(heading) for heading in re.findall(r"^#+ (.+)$", prose, re.MULTILINE)}
+    assert set(re.findall(r"\]\(#([^)]+)\)", text)) <= anchors
+    files = {link.partition("#")[0] for link in re.findall(r"\]\((?!https?:|#)([^)]+)\)", text)}
+    assert [file for file in files if not (ROOT / file).exists()] == []
