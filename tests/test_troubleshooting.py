@@ -20,10 +20,12 @@ def anchor_of(heading: str) -> str:
 
 def named() -> set[str]:
     """Return the anchors that the code names."""
+    sources = (path.read_text() for path in (ROOT / "rsoup").rglob("*.py"))
     calls = (
         node
-        for path in (ROOT / "rsoup").rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
+        for source in sources
+        if re.search(r"^from rsoup\.errors import .*\bsee\b", source, re.MULTILINE)
+        for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.Call) and getattr(node.func, "id", None) == "see"
     )
     return {ast.literal_eval(call.args[0]) for call in calls}
