@@ -14,6 +14,7 @@ import argparse
 import fcntl
 import os
 import pty
+import re
 import select
 import shlex
 import struct
@@ -141,7 +142,7 @@ def picture(frames: Sequence[Frame], end: float, title: str, columns: int = COLU
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" role="img">',
         f"<title>{escape(title)}: what it printed, in {_clock(end)}</title>",
         f'<rect width="100%" height="100%" rx="8" fill="{PAPER}"/>',
-        f'<g font-family="{FONT}" font-size="14" fill="{INK}" xml:space="preserve">',
+        f'<g font-family="{FONT}" font-size="14" fill="{INK}">',
         f'<text x="{MARGIN}" y="24" fill="{FAINT}">$ {escape(title)}</text>',
     ]
     ticks = [(second, _clock(second)) for second in _ticks(end)]
@@ -167,13 +168,14 @@ def _spans(frames: Sequence[Frame], row: int) -> Iterator[tuple[float, float | N
 
 
 def _drawn(runs: Row, y: float) -> str:
+    """Return a row as texts; what is apart by more than a blank is placed by itself, whatever the font."""
     pieces = []
     for run in runs:
         colour = f' fill="{run.colour}"' if run.colour != INK else ""
         bold = ' font-weight="bold"' if run.bold else ""
-        start = len(run.text) - len(run.text.lstrip())
-        x = MARGIN + (run.column + start) * CELL
-        pieces.append(f'<text x="{x:.1f}" y="{y:.1f}"{colour}{bold}>{escape(run.text.strip(), quote=False)}</text>')
+        for word in re.finditer(r"\S+(?: \S+)*", run.text):
+            x = MARGIN + (run.column + word.start()) * CELL
+            pieces.append(f'<text x="{x:.1f}" y="{y:.1f}"{colour}{bold}>{escape(word[0], quote=False)}</text>')
     return "".join(pieces)
 
 
