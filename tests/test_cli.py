@@ -56,6 +56,8 @@ def test_help_is_quick() -> None:
         "rewards",
         "recipes",
         "recipes quickstart",
+        "doctor --quick",
+        "init reviews --model owner/model --reward brief --reward varied --yes --no-check -o {out}.yaml",
         "mix {run}/adapters/positive {run}/adapters/brief -w 0.5 -w 0.5 -o {out}",
         "mix {run}/adapters/positive {run}/adapters/brief --lambda 0.3 --into {model} -o {out}",
         "mix {run}/adapters/positive {run}/adapters/brief --grid 4 -o {out}",
