@@ -13,7 +13,8 @@ from rsoup.cli.examples import EXAMPLES
 
 ROOT = Path(__file__).parents[1]
 NAMES = dict(commands())
-BLOCKS = re.findall(r"(?:^    .*\n)+", (ROOT / "README.md").read_text(), re.MULTILINE)
+PAGES = [(ROOT / name).read_text() for name in ("README.md", "recipes/README.md")]
+BLOCKS = [block for page in PAGES for block in re.findall(r"(?:^    .*\n)+", page, re.MULTILINE)]
 LINES = [re.split(r" {3,}", line.strip())[0] for block in BLOCKS for line in block.splitlines()]
 SHOWN = sorted({line for line in LINES if line.startswith("rsoup ") and not re.search(r"[>|]|\.\.\.", line)})
 

@@ -6,6 +6,8 @@ import ast
 import re
 from pathlib import Path
 
+import pytest
+
 from rsoup.errors import see
 
 ROOT = Path(__file__).parents[1]
@@ -40,10 +42,17 @@ def test_an_error_ends_with_the_place_in_the_readme() -> None:
     assert see("no-network") == " (README: #no-network)"
 
 
-def test_links_within_the_readme_lead_somewhere() -> None:
-    text = (ROOT / "README.md").read_text()
-    prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
-    anchors = {anchor_of(heading) for heading in re.findall(r"^#+ (.+)$", prose, re.MULTILINE)}
-    assert set(re.findall(r"\]\(#([^)]+)\)", text)) <= anchors
-    files = {link.partition("#")[0] for link in re.findall(r"\]\((?!https?:|#)([^)]+)\)", text)}
-    assert [file for file in files if not (ROOT / file).exists()] == []
+def anchors_in(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, those in blocks of code left out."""
+    prose = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    return {anchor_of(heading) for heading in re.findall(r"^#+ (.+)$", prose, re.MULTILINE)}
+
+
+@pytest.mark.parametrize("name", ["README.md", "recipes/README.md"])
+def test_links_lead_to_a_file_and_a_heading_that_are_there(name: str) -> None:
+    page = ROOT / name
+    for link in re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text()):
+        file, _, anchor = link.partition("#")
+        target = page.parent / file if file else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors_in(target), link
