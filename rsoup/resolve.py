@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from rsoup.errors import ModelError, RewardError
+from rsoup.errors import ModelError, RewardError, see
 from rsoup.files import sha256_json
 from rsoup.models.language_model import LanguageModel
 from rsoup.models.load import (
@@ -139,7 +139,7 @@ class Resolved:
                     f"The reward {reward.name} applies to none of the {len(examples.rows)} rows: they lack what it "
                     "reads.",
                     "Name the column of reference answers that it can read (task.reference; for gym, rows of "
-                    "task.gym), or leave the reward out.",
+                    "task.gym), or leave the reward out." + see("a-reward-applies-to-no-row"),
                 )
 
     @property

@@ -56,6 +56,8 @@ def test_help_is_quick() -> None:
         "rewards",
         "recipes",
         "recipes quickstart",
+        "doctor --quick",
+        "init reviews --model owner/model --reward brief --reward varied --yes --no-check -o {out}.yaml",
         "mix {run}/adapters/positive {run}/adapters/brief -w 0.5 -w 0.5 -o {out}",
         "mix {run}/adapters/positive {run}/adapters/brief --lambda 0.3 --into {model} -o {out}",
         "mix {run}/adapters/positive {run}/adapters/brief --grid 4 -o {out}",
@@ -291,7 +293,7 @@ def test_the_registry_says_what_a_reward_reads_and_scores_a_text(rsoup: Command,
 
 
 def test_a_bundled_recipe_is_printed_as_it_is(rsoup: Command, tmp_path: Path) -> None:
-    assert any(line.startswith("quickstart") for line in rsoup("recipes").lines)
+    assert any(line.startswith("  quickstart ") for line in rsoup("recipes").lines)
     text = rsoup("recipes", "quickstart").out
     (tmp_path / "mine.yaml").write_text(text)
     assert yaml.safe_load(text)["name"] == "quickstart"

@@ -73,7 +73,7 @@ def test_what_is_not_here_in_offline_mode_is_told_from_a_missing_network() -> No
     """The tests run with HF_HUB_OFFLINE."""
     with pytest.raises(RewardError, match="is not on this machine, and offline mode is on") as caught:
         make_scorer("judge", RewardSection(model="someone/judge"))
-    assert caught.value.hint == "Unset HF_HUB_OFFLINE, or give a local folder."
+    assert caught.value.hint == "Unset HF_HUB_OFFLINE, or give a local folder. (README: #no-network)"
     with pytest.raises(DataError, match="someone/rows: is not on this machine, and offline mode is on"):
         read_rows(Task("t", "someone/rows"), "train")
     with pytest.raises(AdapterError, match="someone/adapter: is not on this machine, and offline mode is on"):

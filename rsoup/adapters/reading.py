@@ -14,7 +14,7 @@ from rsoup.adapters.layers import FACTOR_NAMES, PREFIX, TOKEN_ROWS, Kind, Layer
 from rsoup.adapters.names import unwrapped
 from rsoup.adapters.stacks import experts, in_order, parameters_of, unwrap
 from rsoup.adapters.tensorfile import Array, all_finite, map_tensors, read_header
-from rsoup.errors import AdapterError
+from rsoup.errors import AdapterError, see
 from rsoup.files import read_json, sha256_file
 
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -91,7 +91,8 @@ def _weights_path(folder: Path) -> Path:
         return path
     raise AdapterError(
         f"{folder / PICKLE_FILE}: is a pickle, which can run code when it is opened; rsoup does not open it.",
-        "Convert it where you trust it: load the adapter with PEFT and save_pretrained(DIR, safe_serialization=True).",
+        "Convert it where you trust it: load the adapter with PEFT and save_pretrained(DIR, safe_serialization=True)."
+        + see("the-hub-holds-a-pickle"),
     )
 
 

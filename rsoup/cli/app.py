@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -13,9 +14,10 @@ from typing import Annotated
 import typer
 
 from rsoup import __version__
-from rsoup.cli import chatting, evaluating, info, mixing, reporting, serving, training
+from rsoup.cli import chatting, diagnosing, evaluating, info, mixing, reporting, serving, starting, training
 from rsoup.cli.display import err, out, show_error
-from rsoup.errors import MissingPackageError, RsoupError, first_line
+from rsoup.cli.examples import epilog
+from rsoup.errors import MissingPackageError, RsoupError, first_line, see
 from rsoup.stages.address import with_address
 
 INTERRUPTED = 130
@@ -28,21 +30,26 @@ HEAVY = ("torch", "transformers", "peft", "datasets")
 app = typer.Typer(
     name="rsoup",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("run")(training.run)
-app.command("train")(training.train)
-app.command("morl")(training.morl)
-app.command("mix")(mixing.mix)
-app.command("eval")(evaluating.evaluate)
-app.command("pareto")(reporting.pareto)
-app.command("serve")(serving.serve)
-app.command("chat")(chatting.chat)
-app.add_typer(info.rewards, name="rewards")
-app.command("recipes")(info.recipes)
+COMMANDS: dict[str, Callable[..., None]] = {
+    "run": training.run,
+    "train": training.train,
+    "morl": training.morl,
+    "mix": mixing.mix,
+    "eval": evaluating.evaluate,
+    "pareto": reporting.pareto,
+    "serve": serving.serve,
+    "chat": chatting.chat,
+    "init": starting.init,
+    "doctor": diagnosing.doctor,
+    "recipes": info.recipes,
+}
+for name, command in COMMANDS.items():
+    app.command(name, epilog=epilog(name))(command)
+app.add_typer(info.rewards, name="rewards", epilog=epilog("rewards"))
 
 
 def _show_version(wanted: bool) -> None:
@@ -73,11 +80,9 @@ def main() -> None:
     signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
     warnings.simplefilter("ignore", FutureWarning)  # libraries speaking of each other, not to our users
-    for option in SPREAD:
-        sys.argv[1:] = spread(option, sys.argv[1:])
-    sys.argv[1:] = with_address(sys.argv[1:])
+    sys.argv[1:] = as_parsed(sys.argv[1:])
     try:
-        app()
+        app(prog_name="rsoup")
     except RsoupError as problem:
         show_error(problem)
         sys.exit(1)
@@ -88,6 +93,7 @@ def main() -> None:
         if type(problem).__name__ != "OutOfMemoryError":  # torch's, which is not imported here
             raise
         hint = "Lower training.prompts_per_step, training.completions_per_prompt or evaluation.batch_size."
+        hint += see("out-of-memory")
         show_error(RsoupError("The device is out of memory.", hint))
         sys.exit(1)
     except BrokenPipeError:  # the reader of our output has gone, as in rsoup recipes quickstart | head -1
@@ -113,8 +119,16 @@ def _explained(problem: ImportError) -> RsoupError:
         return MissingPackageError(package, "This command", command)
     return RsoupError(
         f"A package that this command needs cannot be imported: {first_line(problem)}.",
-        "pip check names packages that do not fit each other; constraints.txt lists releases that do.",
+        "pip check names packages that do not fit each other; constraints.txt lists releases that do."
+        + see("a-package-cannot-be-imported"),
     )
+
+
+def as_parsed(words: list[str]) -> list[str]:
+    """Return the words of a command line as the parser takes them: one value for each option."""
+    for option in SPREAD:
+        words = spread(option, words)
+    return with_address(words)
 
 
 def spread(option: str, words: list[str]) -> list[str]:

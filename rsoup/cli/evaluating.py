@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from rsoup.cli.completion import complete_adapter
 from rsoup.cli.display import Bars, out, results_table
 from rsoup.cli.options import (
     ColumnOption,
@@ -44,6 +45,7 @@ def evaluate(
             metavar="A B ...",
             help="Adapter folders, or NAME=FOLDER; baselines (morl) are recognised. Default: those of the run.",
             show_default=False,
+            autocompletion=complete_adapter,
         ),
     ] = None,
     models: Annotated[

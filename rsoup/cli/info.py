@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 from typer.core import TyperGroup
 
+from rsoup.cli.completion import complete_recipe, complete_reward
 from rsoup.cli.display import Bars, out, say
+from rsoup.cli.examples import epilog
 from rsoup.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -48,13 +51,14 @@ def list_rewards(ctx: typer.Context) -> None:
     out.print(table)
 
 
-@rewards.command("show")
+@rewards.command("show", epilog=epilog("rewards show"))
 def show_reward(
     name: Annotated[
         str,
         typer.Argument(
             metavar="NAME",
             help="A registry entry, a classifier (folder or hub id), module:function; with --recipe one of its.",
+            autocompletion=complete_reward,
         ),
     ],
     prompt: Annotated[str, typer.Option("--prompt", help="The post that the completion answers.")] = (
@@ -74,7 +78,13 @@ def show_reward(
         ),
     ] = None,
     recipe: Annotated[
-        str | None, typer.Option("--recipe", help="Take the reward as this recipe has it.", show_default=False)
+        str | None,
+        typer.Option(
+            "--recipe",
+            help="Take the reward as this recipe has it.",
+            show_default=False,
+            autocompletion=complete_recipe,
+        ),
     ] = None,
     format_: Annotated[
         str | None,
@@ -178,9 +188,16 @@ def _show_reading(reading: Read) -> None:
     out.print(f"logits      {logits}", markup=False, soft_wrap=True)
 
 
-@rewards.command("check")
+@rewards.command("check", epilog=epilog("rewards check"))
 def check_recipe(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of a bundled one.")],
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECIPE",
+            help="A recipe file, or the name of a bundled one.",
+            autocompletion=complete_recipe,
+        ),
+    ],
     rows: Annotated[int, typer.Option("--rows", min=2, help="Held-out rows to score.")] = 64,
     settings: Annotated[
         list[str] | None,
@@ -239,7 +256,10 @@ def _cells(reward: RewardCheck) -> list[str]:
 
 
 def recipes(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Print this recipe, to copy and edit.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="Print this recipe, to copy and edit.", autocompletion=complete_recipe),
+    ] = None,
     schema: Annotated[
         bool, typer.Option("--schema", help="Print the JSON schema of recipes, for editors.", show_default=False)
     ] = False,
@@ -255,6 +275,17 @@ def recipes(
     elif name is not None:
         typer.echo(find_recipe(name).read_text(encoding="utf-8"), nl=False)
     else:
-        for recipe_name, path in bundled_recipes().items():
-            first = path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
-            out.print(f"[bold]{recipe_name}[/]  {first}", soft_wrap=True)
+        _list_recipes(bundled_recipes())
+
+
+def _list_recipes(bundled: dict[str, Path]) -> None:
+    """Print the recipes in groups, each with what it needs of a machine and how long it takes."""
+    from rsoup.recipe_headers import GROUPS, grouped
+
+    width = max(map(len, bundled)) + 2
+    for group, headers in grouped(bundled.items()).items():
+        out.print(f"{GROUPS[group]}", style="bold")
+        for name, header in headers.items():
+            out.print(f"  {name:<{width}}{header.what}", markup=False, soft_wrap=True)
+            out.print(f"  {'':<{width}}{header.takes}; {header.hardware}", style="dim", markup=False, soft_wrap=True)
+        out.print()

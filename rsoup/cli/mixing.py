@@ -12,6 +12,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from rsoup.cli.completion import complete_adapter
 from rsoup.cli.display import out, say
 from rsoup.cli.mixing_models import Asked, extract_adapter, mix_whole_models, model_folder, show_path, warn
 from rsoup.errors import AdapterError
@@ -22,7 +23,12 @@ if TYPE_CHECKING:
 
 def mix(
     ingredients: Annotated[
-        list[str], typer.Argument(metavar="A B ...", help="Folders or hub ids of adapters, or of whole models.")
+        list[str],
+        typer.Argument(
+            metavar="A B ...",
+            help="Folders or hub ids of adapters, or of whole models.",
+            autocompletion=complete_adapter,
+        ),
     ],
     weights: Annotated[
         list[float] | None,

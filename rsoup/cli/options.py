@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rsoup.cli.completion import complete_base, complete_recipe, complete_reward, complete_task
 from rsoup.cli.display import say
 from rsoup.errors import RecipeError, did_you_mean
 
@@ -16,7 +17,12 @@ if TYPE_CHECKING:
 
 RecipeArgument = Annotated[
     str | None,
-    typer.Argument(metavar="[RECIPE]", help="A recipe file, or the name of a bundled one.", show_default=False),
+    typer.Argument(
+        metavar="[RECIPE]",
+        help="A recipe file, or the name of a bundled one.",
+        show_default=False,
+        autocompletion=complete_recipe,
+    ),
 ]
 SetOption = Annotated[
     list[str] | None,
@@ -31,11 +37,18 @@ SeedOption = Annotated[
 ]
 ModelOption = Annotated[
     str | None,
-    typer.Option("--model", help="Base model: bundled name, folder or hub id.", show_default=False),
+    typer.Option(
+        "--model", help="Base model: bundled name, folder or hub id.", show_default=False, autocompletion=complete_base
+    ),
 ]
 TaskOption = Annotated[
     str | None,
-    typer.Option("--task", help="A bundled task: reviews, summary, stack, review or assistant.", show_default=False),
+    typer.Option(
+        "--task",
+        help="A bundled task: reviews, summary, stack, review or assistant.",
+        show_default=False,
+        autocompletion=complete_task,
+    ),
 ]
 DatasetOption = Annotated[
     str | None,
@@ -78,6 +91,7 @@ RewardsOption = Annotated[
         metavar="REWARD",
         help="A reward of the recipe or the registry, a classifier (folder or hub id), or module:function.",
         show_default=False,
+        autocompletion=complete_reward,
     ),
 ]
 FormatsOption = Annotated[

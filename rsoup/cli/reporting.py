@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from rsoup.cli.completion import complete_run
 from rsoup.cli.display import out, say, show_report
 from rsoup.cli.options import JsonOption
 
@@ -17,6 +18,7 @@ def pareto(
         typer.Argument(
             metavar="RESULTS...",
             help="Folders of runs, results.json files, a CSV of points, lm-eval's results, printed lines.",
+            autocompletion=complete_run,
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the report.")] = Path(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
+from rsoup.cli.completion import complete_adapter, complete_run
 from rsoup.cli.display import out, say
 from rsoup.errors import MissingPackageError, RecipeError
 
@@ -23,7 +24,12 @@ QUEUE, MAX_TOKENS, GRACE = 256, 512, 30.0
 
 RunArgument = Annotated[
     str | None,
-    typer.Argument(metavar="[RUN]", help="Folder of a run, or the recipe of one.", show_default=False),
+    typer.Argument(
+        metavar="[RUN]",
+        help="Folder of a run, or the recipe of one.",
+        show_default=False,
+        autocompletion=complete_run,
+    ),
 ]
 BaseOption = Annotated[
     str | None,
@@ -38,6 +44,7 @@ AdaptersOption = Annotated[
         metavar="A B ...",
         help="Adapter folders, or NAME=FOLDER. Default: those of the run.",
         show_default=False,
+        autocompletion=complete_adapter,
         rich_help_panel=MODELS,
     ),
 ]

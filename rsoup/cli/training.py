@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rsoup.cli.completion import complete_recipe
 from rsoup.cli.display import Bars, out, say, show_report
 from rsoup.cli.options import (
     ColumnOption,
@@ -57,7 +58,14 @@ StepsOption = Annotated[int | None, typer.Option("--steps", help="Rollout-and-up
 
 
 def run(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of a bundled one.")],
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECIPE",
+            help="A recipe file, or the name of a bundled one.",
+            autocompletion=complete_recipe,
+        ),
+    ],
     output: OutputOption = None,
     seed: SeedOption = None,
     seeds: Annotated[

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from rsoup.errors import RewardError
+from rsoup.errors import RewardError, see
 from rsoup.evaluation.cache import Kept
 from rsoup.evaluation.records import Floats
 from rsoup.resolve import Reward
@@ -40,6 +40,7 @@ def _scores(reward: Reward, kept: Kept, samples: Sequence[Sample]) -> Floats:
     if np.isnan(scores).all():
         raise RewardError(
             f"The reward {reward.name} applies to none of the {len(scores)} completions: it gave None for each.",
-            "Give the rows what it reads (a reference answer: task.reference), or leave the reward out.",
+            "Give the rows what it reads (a reference answer: task.reference), or leave the reward out."
+            + see("a-reward-applies-to-no-row"),
         )
     return scores

@@ -8,7 +8,7 @@ from itertools import combinations
 
 from rsoup.adapters import Adapter
 from rsoup.adapters.layers import TOKEN_ROWS
-from rsoup.errors import AdapterError
+from rsoup.errors import AdapterError, see
 from rsoup.files import weights_sha256
 from rsoup.mixing.base import BaseModel
 from rsoup.mixing.naming import aligned
@@ -108,7 +108,8 @@ def _check_start(one: Adapter, other: Adapter) -> None:
         raise AdapterError(
             f"{_path(other)} and {_path(one)} started from different adapters (init_sha256 {other_start[:12]}, "
             f"{start[:12]}): their weights need not lie in one basin.",
-            "Train both from one start, or allow it with --allow-different-starts.",
+            "Train both from one start, or allow it with --allow-different-starts."
+            + see("started-from-different-adapters"),
         )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from rsoup.adapters import Adapter
-from rsoup.errors import MissingPackageError, RsoupError, first_line
+from rsoup.errors import MissingPackageError, RsoupError, first_line, see
 from rsoup.evaluation.bench import Bench, dtype_of
 from rsoup.evaluation.memory import is_out_of_memory
 from rsoup.evaluation.plan import Plan, PlannedPoint
@@ -207,7 +207,8 @@ def explained(problem: Exception) -> RsoupError:
     if is_out_of_memory(problem):
         return RsoupError(
             "The device of a worker is out of memory.",
-            "Lower training.prompts_per_step, training.completions_per_prompt or evaluation.batch_size.",
+            "Lower training.prompts_per_step, training.completions_per_prompt or evaluation.batch_size."
+            + see("out-of-memory"),
         )
     if isinstance(problem, OSError):
         return RsoupError(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from rsoup.errors import DataError
+from rsoup.errors import DataError, see
 from rsoup.tasks import Task
 from rsoup.tasks.prompts import MARKER, Example, make_examples
 from rsoup.tasks.reading import Rows, Split, check_alike, listed, posts_sha256, read_rows
@@ -76,7 +76,7 @@ def load_examples(task: Task, tokenizer: Any, split: Split, seed: int = 0) -> Ex
         raise DataError(
             f"{task.data}: no row of the {split} split is usable: all {len(examples)} prompts are longer than "
             f"{task.max_prompt_tokens} tokens.",
-            "Raise task.max_prompt_tokens, or give shorter rows.",
+            "Raise task.max_prompt_tokens, or give shorter rows." + see("no-row-is-usable"),
         )
     dropped = Counter(found.dropped) + refused
     if len(kept) < len(examples):

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rsoup.errors import DataError, did_you_mean, first_line
+from rsoup.errors import DataError, did_you_mean, first_line, see
 from rsoup.recipe import ResponseRule
 from rsoup.tasks import Task
 from rsoup.tasks.rows import Row, UnusableRow
@@ -183,7 +183,7 @@ def _check_chat(task: Task, tokenizer: Any, *, chat: bool, conversational: bool)
         if task.chat is None:
             raise DataError(
                 f"{task.data}: its rows are conversations, and the model's tokenizer has no chat template.",
-                "Take an instruct model, or name a column of texts in task.column.",
+                "Take an instruct model, or name a column of texts in task.column." + see("no-chat-template"),
             )
         asked = [key for key in ("system", "chat_template_kwargs") if getattr(task, key)]
         if asked:
@@ -191,7 +191,10 @@ def _check_chat(task: Task, tokenizer: Any, *, chat: bool, conversational: bool)
                 f"task.{asked[0]} is for a chat template, and the model's tokenizer has no chat template.",
                 "Take an instruct model, or leave it out.",
             )
-        raise DataError("task.chat is on, but the model's tokenizer has no chat template.", "Set task.chat to false.")
+        raise DataError(
+            "task.chat is on, but the model's tokenizer has no chat template.",
+            f"Set task.chat to false.{see('no-chat-template')}",
+        )
     if chat:
         _check_options(task.chat_template_kwargs or {}, tokenizer.chat_template)
 

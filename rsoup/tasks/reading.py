@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal
 
-from rsoup.errors import DataError, did_you_mean, first_line
+from rsoup.errors import DataError, did_you_mean, first_line, see
 from rsoup.files import sha256_json
 from rsoup.tasks import Task
 from rsoup.tasks.forms import EXTRA
@@ -153,7 +153,7 @@ def _check_found(
     if not rows:
         raise DataError(
             f"{source}: none of its rows is usable: {listed(dropped)}.",
-            "Give a data set with at least one row that the task can use.",
+            "Give a data set with at least one row that the task can use." + see("no-row-is-usable"),
         )
 
 
@@ -169,7 +169,7 @@ def _refuse_shape(
     what = f", and not the shape that the task {task.name} reads" if task.read else what
     raise DataError(
         f"{source}: has no column {task.column or 'post'!r}{what}.",
-        f"Set task.column. {did_you_mean(task.column or 'post', columns)}",
+        f"Set task.column. {did_you_mean(task.column or 'post', columns)}{see('no-such-column')}",
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rsoup.adapters import read_adapter
 from rsoup.adapters.reading import PROVENANCE_FILE, WEIGHTS_FILE
-from rsoup.errors import AdapterError, RecipeError
+from rsoup.errors import AdapterError, RecipeError, see
 from rsoup.files import read_json, sha256_file, sha256_json
 from rsoup.resolve import Resolved
 from rsoup.rewards import reads_rows
@@ -90,7 +90,7 @@ def is_done(folder: Path, fingerprint: str) -> bool:
     if found.get("fingerprint") != fingerprint:
         raise AdapterError(
             f"{folder}: is there, made with other settings, data or base model.",
-            "Give another output folder (-o), or replace it with --overwrite.",
+            "Give another output folder (-o), or replace it with --overwrite." + see("made-with-other-settings"),
         )
     if found.get("sha256") != sha256_file(folder / WEIGHTS_FILE):
         raise AdapterError(

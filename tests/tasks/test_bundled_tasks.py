@@ -241,7 +241,7 @@ def test_data_of_another_shape_get_told_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         ids(task_of("stack", data=source), "train")
     assert "has no column 'post', and not the shape that the task stack reads" in caught.value.message
-    assert caught.value.hint == "Set task.column. Known: body."
+    assert caught.value.hint == "Set task.column. Known: body. (README: #no-such-column)"
 
 
 def test_the_documented_way_to_add_a_task_works() -> None:

@@ -386,7 +386,7 @@ def test_rows_of_no_known_shape_are_told_with_their_columns(tmp_path: Path) -> N
     source = write_jsonl(tmp_path / "a.jsonl", [{"body": "a", "title": "b"}])
     with pytest.raises(DataError, match="has no column 'post', and no other shape that rsoup knows") as caught:
         read_rows(Task("t", source, eval_data=source), "train")
-    assert caught.value.hint == "Set task.column. Known: body, title."
+    assert caught.value.hint == "Set task.column. Known: body, title. (README: #no-such-column)"
 
 
 def test_lists_that_are_no_conversation_are_told_as_such(tmp_path: Path) -> None:
