@@ -6,6 +6,7 @@ const COLUMNS = [
     ? [{ name: "lambda", numeric: true, value: (point) => point.lambda }]
     : [{ name: "weights", value: (point) => Object.values(point.weights).map((value) => number(value, 2)).join(" / ") || null }]),
   ...REWARDS.map((name) => ({ name, reward: true, numeric: true, value: (point) => point.scores[name].mean, show: (point) => scoreWords(point, name) })),
+  ...MEASURES.map((name) => ({ name, numeric: true, value: (point) => valueOf(point, name), show: (point) => number(valueOf(point, name), DIGITS[name]) })),
   { name: "on the front", value: (point) => (point.on_front ? "yes" : "no"), show: (point) => frontWords(point) },
   { name: "beaten by", value: (point) => point.dominated_by },
 ];
@@ -29,12 +30,15 @@ function startTable() {
   });
   $("table").append(element("thead", {}, element("tr", {}, ...heads)), element("tbody", { id: "rows" }));
   $("csv").addEventListener("click", () => download("points.csv", csv()));
-  onChange(markRow);
+  onChange(drawTable);
+  $("limited-clear").addEventListener("click", () => change({ limits: {} }));
   drawTable();
 }
 function drawTable() {
   const { column, down } = sorting;
-  const rows = [...POINTS];
+  const rows = POINTS.filter(within);
+  $("limited").hidden = !limited();
+  $("limited-note").textContent = `${rows.length} of ${POINTS.length} points are within the limits.`;
   if (column) rows.sort((a, b) => compare(column.value(a), column.value(b), down ? -1 : 1));
   for (const head of $("table").querySelectorAll("thead th")) {
     const way = head.dataset.column !== column?.name ? "none" : down ? "descending" : "ascending";

@@ -1,8 +1,8 @@
 // Marks, axes and scales, for every chart.
 function extent(name) {
   const values = POINTS.flatMap((point) => {
-    const score = point.scores[name];
-    return spread(score) ?? [score.mean];
+    const score = point.scores[name], value = valueOf(point, name);
+    return (score && spread(score)) ?? (value === null ? [] : [value]);
   });
   const low = Math.min(...values), high = Math.max(...values);
   const margin = (high - low || Math.abs(high) || 1) * 0.07;
