@@ -161,8 +161,8 @@ def _looked(evidence: Evidence, clicks: Clicks) -> Choice:
     told = ", ".join(f"{name} {mu[name]:.2f} [{low:.2f}, {high:.2f}]" for name, (low, high) in intervals.items())
     raw = ",".join(f"{name}={weight:.3g}" for name, weight in as_measured(mu, gains).items())
     words = (
-        f"{found.choices} choices say the preference {told} for scores scaled to 0-1 (as measured: {raw}); it foretells "
-        f"{found.agreeing} of {found.decided}. "
+        f"{found.choices} choices say the preference {told} for scores scaled to 0-1 (as measured: {raw}); "
+        f"it foretells {found.agreeing} of {found.decided}. "
     )
     words += "" if found.known else "That is not known yet: choose more pairs. "
     words += f"This {_word(gains)} is within 0.05 of the best for it with probability {found.sure:.0%}."

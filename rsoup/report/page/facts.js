@@ -82,8 +82,8 @@ function csv() {
   };
   return [head, ...rows].map((row) => row.map(safe).join(",")).join("\n") + "\n";
 }
-function download(name, text) {
-  const link = element("a", { href: URL.createObjectURL(new Blob([text], { type: "text/csv" })), download: name });
+function download(name, text, type = "text/csv") {
+  const link = element("a", { href: URL.createObjectURL(new Blob([text], { type })), download: name });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 }

@@ -60,7 +60,7 @@ function weight(k) {
 function errorBars(point, x, y, cx, cy, now) {
   if (POINTS.length > 60 && point !== now) return [];
   const across = spread(point.scores[state.x]), up = ONE ? null : spread(point.scores[state.y]);
-  const look = { class: `error ${point.kind}` };
+  const look = { class: `error ${point.kind}${within(point) ? "" : " out"}` };
   return [
     across && shape("line", { ...look, x1: x(across[0]), x2: x(across[1]), y1: cy, y2: cy }),
     up && shape("line", { ...look, x1: cx, x2: cx, y1: y(up[0]), y2: y(up[1]) }),

@@ -154,8 +154,8 @@ function limitHandles(box, x, y) {
   if (AXES.length < 2 || ONE) return [];
   const handle = (name, scale, low, high, place) => {
     const side = sideOf(name), limit = limitOf(name, side), words = side === 0 ? "at least" : "at most";
-    const at = Math.max(low, Math.min(high, scale(limit ?? (side === 0 ? -Infinity : Infinity) * 1)));
-    const mark = shape("path", { class: "handle", d: "M0 -9L7 0L0 9L-7 0Z", transform: place(Number.isFinite(at) ? at : low), tabindex: 0, role: "slider", "data-limit": name,
+    const at = limit === null ? (name === state.x ? (side === 0 ? low : high) : side === 0 ? high : low) : Math.max(low, Math.min(high, scale(limit)));
+    const mark = shape("path", { class: "handle", d: "M0 -9L7 0L0 9L-7 0Z", transform: place(at), tabindex: 0, role: "slider", "data-limit": name,
       "aria-label": `Limit: ${name} ${words}`, "aria-valuemin": RANGES[name][0], "aria-valuemax": RANGES[name][1], "aria-valuenow": limit ?? RANGES[name][side],
       "aria-valuetext": limit === null ? "no limit" : `${words} ${number(limit, DIGITS[name])}` }, shape("title", {}, `Drag for a limit: ${name} ${words} …`));
     mark.addEventListener("keydown", (event) => stepLimit(name, side, event));

@@ -112,7 +112,6 @@ function moveBrush(event) {
   };
   const ends = [back(brushing.from), back(y)].sort((a, b) => a - b);
   setLimit(name, ends[0] <= low ? null : ends[0], ends[1] >= high ? null : ends[1]);
-  return scale;
 }
 function endBrush() {
   if (brushing && !brushing.moved && brushing.mode === "brush") setLimit(brushing.name, null, null);
