@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rsoup.errors import ResultsError, did_you_mean
+from rsoup.pareto.direction import turned_interval
 from rsoup.report.evidence import Evidence
 from rsoup.report.schema import Check, Choice, Comparison, Estimate, Lmc, Volume
 
@@ -59,13 +60,16 @@ class Figures:
         what, _, part = name.partition(":")
         if what == "hypervolume":
             volume = self.volumes.get(part or ("soup" if "soup" in self.volumes else "all"))
-            return volume and Estimate(value=volume.value, stderr=volume.stderr, interval=volume.interval)
+            return None if volume is None else Estimate(value=volume.value, interval=volume.interval)
         if name == "hypervolume_ratio":
-            return self.comparison and self.comparison.hypervolume_ratio
+            return None if self.comparison is None else self.comparison.hypervolume_ratio
         if what != "gap":
             return None
         gaps = [
-            _turned(Estimate(value=own.minimum.gap, stderr=own.minimum.stderr, interval=own.minimum.interval), sign)
+            Estimate(
+                value=sign * own.minimum.gap,
+                interval=None if own.minimum.interval is None else turned_interval(own.minimum.interval, sign),
+            )
             for reward, own in self.lmc.items()
             for sign in [-1.0 if reward in minimized else 1.0]
             if own.minimum is not None and part in ("", reward)
@@ -191,11 +195,6 @@ def _value(evidence: Evidence, row: int, name: str) -> Estimate:
             f"--fail-if: the point {model.id!r} has no {name}.", "Evaluate it, or leave the condition out."
         )
     return Estimate(value=model.measures[name])
-
-
-def _turned(found: Estimate, sign: float) -> Estimate:
-    ends = None if found.interval is None else tuple(sorted(sign * end for end in found.interval))
-    return Estimate(value=sign * found.value, stderr=found.stderr, interval=ends and (ends[0], ends[1]))
 
 
 def _condition(text: str) -> Condition:

@@ -87,4 +87,4 @@ def _refuse_others(clicks: Clicks, gains: Measured) -> None:
         raise ResultsError(f"--choices: are on {found}; this report is on {ours}.", AGAIN)
     for what, value in own.items():
         if value != theirs[what]:
-            raise ResultsError(f"--choices: were made on answers of another evaluation (its {what} differs).", AGAIN)
+            raise ResultsError(f"--choices: were made on answers of another evaluation (other {what}).", AGAIN)

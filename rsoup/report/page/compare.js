@@ -14,9 +14,9 @@ function startCompare() {
   $("parts").append(element("option", { value: "length" }, "length of the prompt"), ...Object.keys(texts.columns).filter((name) => partsBy(name).length > 1).map((name) => element("option", { value: `:${name}` }, name)));
   $("lost-by").append(...optionsOf(SCORED));
   for (const [id, key] of [["one", "one"], ["other", "other"], ["parts", "parts"], ["lost-by", "by"]]) {
-    $(id).addEventListener("change", () => setDuel({ [key]: $(id).value, ...(key === "parts" ? { part: null } : {}) }));
+    $(id).addEventListener("change", () => setDuel({ [key]: $(id).value, row: null, ...(key === "parts" ? { part: null } : {}) }));
   }
-  $("swap").addEventListener("click", () => setDuel({ one: duel.other, other: sides()[0].id }));
+  $("swap").addEventListener("click", () => setDuel({ one: duel.other, other: sides()[0].id, row: null }));
   $("lost").addEventListener("keydown", moveLost);
   onChange(drawDuel);
 }
@@ -39,7 +39,6 @@ function countsOf(name, values) {
   const wins = values.filter((value) => SIGN[name] * value > 0).length, ties = values.filter((value) => value === 0).length;
   return { wins, ties, losses: values.length - wins - ties };
 }
-const differenceDigits = (name) => DIGITS[name];
 function difference(found, digits) {
   if (!found) return "–";
   const sign = (value) => (value > 0 ? "+" : "") + number(value, digits);
@@ -64,7 +63,7 @@ function drawDuel() {
   $("duel").replaceChildren(head("reward", "A − B", "wins", "ties", "losses", "share of wins"), element("tbody", {}, ...SCORED.map((name) => {
     const values = ofRows(differencesOf(name), all), { wins, ties, losses } = countsOf(name, values), share = winShare(wins, losses), mean = meanOf(values);
     const won = share ? `${percent(share.value)} [${share.interval.map(percent).join(", ")}]` : "–";
-    return rowOf([element("span", {}, named(name), element("small", { class: "quiet" }, wayWords(name))), toned(difference(mean, differenceDigits(name)), tone(name, mean)), wins, ties, losses, won], { "data-duel": name });
+    return rowOf([element("span", {}, named(name), element("small", { class: "quiet" }, wayWords(name))), toned(difference(mean, DIGITS[name]), tone(name, mean)), wins, ties, losses, won], { "data-duel": name });
   })));
   drawParts();
   drawLost();
@@ -108,7 +107,7 @@ function drawParts() {
     button.addEventListener("click", () => setDuel({ part: duel.part === words ? null : words, row: null }));
     return rowOf([button, rows.length, ...SCORED.map((name) => {
       const values = ofRows(differencesOf(name), rows), mean = meanOf(values, together), { wins, ties, losses } = countsOf(name, values);
-      return element("span", {}, toned(difference(mean, differenceDigits(name)), tone(name, mean)), element("small", { class: "quiet" }, ` ${wins}/${ties}/${losses}`));
+      return element("span", {}, toned(difference(mean, DIGITS[name]), tone(name, mean)), element("small", { class: "quiet" }, ` ${wins}/${ties}/${losses}`));
     })], { class: duel.part === words ? "chosen" : "" });
   })));
   $("slices-note").textContent = `A − B with an interval, and wins/ties/losses. ${parts.length > 1 ? `The ${parts.length} intervals of a reward hold all at once (95 %, Bonferroni). ` : ""}A click on a part lists its prompts below.`;
@@ -124,7 +123,7 @@ function drawLost() {
   $("lost-note").textContent = `${rows.length} prompts${own ? `: ${duel.part}` : ""}${rows.length > losing.length ? `, the worst ${losing.length} listed` : ""}.`;
   $("lost").replaceChildren(...losing.map((row) => {
     const option = element("div", { role: "option", id: `lost-${row}`, "data-lost": row, dir: "auto", "aria-selected": String(row === duel.row) },
-      element("b", { class: SIGN[duel.by] * values[row] < 0 ? "fails" : "quiet" }, difference({ value: values[row] }, differenceDigits(duel.by))), " ", wordsOrEmpty(texts.prompts[row]));
+      element("b", { class: SIGN[duel.by] * values[row] < 0 ? "fails" : "quiet" }, difference({ value: values[row] }, DIGITS[duel.by])), " ", wordsOrEmpty(texts.prompts[row]));
     option.addEventListener("click", () => showLost(row));
     return option;
   }));

@@ -131,6 +131,7 @@ function moveAxis(name, place) {
   if (order.join("\n") !== state.order.join("\n")) change({ order });
 }
 
+const CORNER = 16; // pixels that a handle without a limit keeps from the end of its axis, where another one may be
 // In the front: what lies outside, and a handle on each axis.
 function limitMarks(box, x, y) {
   const marks = [];
@@ -154,7 +155,8 @@ function limitHandles(box, x, y) {
   if (AXES.length < 2 || ONE) return [];
   const handle = (name, scale, low, high, place) => {
     const side = sideOf(name), limit = limitOf(name, side), words = side === 0 ? "at least" : "at most";
-    const at = limit === null ? (name === state.x ? (side === 0 ? low : high) : side === 0 ? high : low) : Math.max(low, Math.min(high, scale(limit)));
+    const open = (name === state.x) === (side === 0) ? low + CORNER : high - CORNER;
+    const at = limit === null ? open : Math.max(low, Math.min(high, scale(limit)));
     const mark = shape("path", { class: "handle", d: "M0 -9L7 0L0 9L-7 0Z", transform: place(at), tabindex: 0, role: "slider", "data-limit": name,
       "aria-label": `Limit: ${name} ${words}`, "aria-valuemin": RANGES[name][0], "aria-valuemax": RANGES[name][1], "aria-valuenow": limit ?? RANGES[name][side],
       "aria-valuetext": limit === null ? "no limit" : `${words} ${number(limit, DIGITS[name])}` }, shape("title", {}, `Drag for a limit: ${name} ${words} …`));
