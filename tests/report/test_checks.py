@@ -12,7 +12,7 @@ from rsoup.report import Options
 from rsoup.report.analysis import analyse
 from rsoup.report.inputs import read_inputs
 
-from .synthetic import write_line, write_triangle
+from .synthetic import write_line
 
 POINTS = "id,kind,lambda,x,y\na,expert,0,0.9,0.1\nh,soup,0.5,0.7,0.5\nb,expert,1,0.2,0.7\nbase,base,,0.95,0.95\n"
 
@@ -105,15 +105,14 @@ def test_intervals_say_whether_the_limit_is_clear(tmp_path):
 
 
 def test_the_command_writes_the_report_and_exits_with_three(rsoup, tmp_path):
-    path = write_triangle(tmp_path, prompts=12)
-    called = rsoup("pareto", path, "--fail-if", "brief<2", "--bootstrap", 100, "-o", tmp_path / "out")
+    (tmp_path / "points.csv").write_text("id,kind,x\na,soup,0.5\nb,soup,0.7\n")
+    called = rsoup("pareto", tmp_path / "points.csv", "--fail-if", "x<2", "--json", "-o", tmp_path / "out")
     assert called.code == 3
-    assert "failed: brief<2: no mix keeps it; the nearest, brief, has" in called.err
-    content = json.loads((tmp_path / "out/pareto.json").read_text())
-    assert [own["failed"] for own in content["checks"]] == [True]
+    assert "failed: x<2: no mix keeps it; the nearest, b, has 0.7, without interval." in called.err
+    assert [own["failed"] for own in json.loads(called.out)["checks"]] == [True]
     assert (tmp_path / "out/index.html").exists()
-    called = rsoup("pareto", path, "--fail-if", "brief<0.1", "--bootstrap", 100, "-o", tmp_path / "out")
-    assert (called.code, "kept: brief<0.1" in called.err) == (0, True)
-    called = rsoup("pareto", path, "--fail-if", "breif<0.1", "-o", tmp_path / "no")
-    assert_refused(called, "'breif' is no reward", "Did you mean brief?")
+    called = rsoup("pareto", tmp_path / "points.csv", "--fail-if", "x<0.6", "-o", tmp_path / "out")
+    assert (called.code, "kept: x<0.6: b keeps it with 0.7" in called.err) == (0, True)
+    called = rsoup("pareto", tmp_path / "points.csv", "--fail-if", "xx<1", "-o", tmp_path / "no")
+    assert_refused(called, "'xx' is no reward", "Did you mean x?")
     assert not (tmp_path / "no").exists()

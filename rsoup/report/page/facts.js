@@ -6,9 +6,9 @@ const COLUMNS = [
     ? [{ name: "lambda", numeric: true, value: (point) => point.lambda }]
     : [{ name: "weights", value: (point) => Object.values(point.weights).map((value) => number(value, 2)).join(" / ") || null }]),
   ...REWARDS.map((name) => ({ name, reward: true, numeric: true, value: (point) => point.scores[name].mean, show: (point) => scoreWords(point, name) })),
-  ...MEASURES.map((name) => ({ name, numeric: true, value: (point) => valueOf(point, name), show: (point) => number(valueOf(point, name), DIGITS[name]) })),
   { name: "on the front", value: (point) => (point.on_front ? "yes" : "no"), show: (point) => frontWords(point) },
   { name: "beaten by", value: (point) => point.dominated_by },
+  ...MEASURES.map((name) => ({ name, numeric: true, value: (point) => valueOf(point, name), show: (point) => number(valueOf(point, name), DIGITS[name]) })),
 ];
 const sorting = { column: null, down: false };
 

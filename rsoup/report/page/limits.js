@@ -74,12 +74,13 @@ function costOf(name) {
   own[sideOf(name)] = start + step;
   const more = `${number(Math.abs(step), Math.max(0, Math.ceil(-Math.log10(Math.abs(step)) - 1e-9)))} ${step > 0 ? "more" : "less"} (to ${number(start + step, digits)})`;
   const found = bestWithin({ ...state.limits, [name]: own });
-  if (!found) return `${more}: no mix reaches it`;
+  const beside = Object.keys(state.limits).some((other) => other !== name) ? " within the other limits" : "";
+  if (!found) return `${more}: no mix reaches it${beside}`;
   const others = (ONE || !REWARDS.includes(name) ? AXES : REWARDS).filter((other) => other !== name && (REWARDS.includes(other) || ONE));
   const changes = others.map((other) => {
-    const change = found.at(other) - valueOf(here, other), text = number(change, Math.max(2, DIGITS[other]));
-    return [SIGN[other] * change < -1e-9, `${other} ${change > 0 ? "+" : ""}${text}`];
-  });
+    const change = Number((found.at(other) - valueOf(here, other)).toFixed(Math.max(2, DIGITS[other])));
+    return [SIGN[other] * change < 0, change === 0 ? null : `${other} ${change > 0 ? "+" : ""}${number(change, Math.max(2, DIGITS[other]))}`];
+  }).filter(([, words]) => words);
   return changes.some(([lost]) => lost) ? `${more} costs: ${changes.map(([, words]) => words).join(", ")}` : `${more} costs nothing`;
 }
 
