@@ -44,7 +44,7 @@ def read_clicks(path: Path) -> Clicks:
     try:
         return Clicks.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except OSError as problem:
-        raise ResultsError(f"--choices {path}: cannot be read ({problem.strerror}).", AGAIN) from problem
+        raise ResultsError(f"--choices {path}: cannot be read ({problem.strerror}).", "Check the path.") from problem
     except ValidationError as problem:
         error = problem.errors(include_url=False)[0]
         where = ".".join(map(str, error["loc"]))

@@ -40,6 +40,7 @@ def test_the_first_of_the_pair_follows_the_chosen_point(line):
     assert text(line, "#versus-note").startswith("A is positive, B is base")
     one(line, "#front [data-point='soup-0.40-0.60']").click()
     assert text(line, "#versus-note").startswith("A is soup-0.40-0.60, B is base")
+    assert one(line, "#lost div").get_attribute("aria-selected") == "true"  # the worst of this pair
 
 
 def test_the_worst_prompts_come_first_with_both_answers(line):

@@ -1,5 +1,5 @@
 // Two points against each other, prompt by prompt: wins and losses, parts of the prompts, the worst first.
-const duel = { one: "", other: "", parts: "length", part: null, by: "", row: null };
+const duel = { one: "", other: "", parts: "length", part: null, by: "", row: null, drawn: "" };
 const TEXTED = texts ? POINTS.filter((point) => point.id in texts.points) : [];
 const MOST_PARTS = 12, MOST_LISTED = 200;
 
@@ -55,6 +55,7 @@ function head(...names) {
 
 function drawDuel() {
   const [a, b] = sides(), all = [...texts.prompts.keys()];
+  if (duel.drawn !== `${a.id} ${b.id}`) Object.assign(duel, { drawn: `${a.id} ${b.id}`, row: null }); // begin at the worst again
   $("one").value = duel.one;
   $("other").value = duel.other;
   const part = texts.prompts.length < texts.total ? `the first ${texts.prompts.length} of ${texts.total} prompts` : `${texts.total} prompts`;
