@@ -11,6 +11,9 @@ from rsoup.cli.completion import complete_run
 from rsoup.cli.display import out, say, show_report
 from rsoup.cli.options import JsonOption
 
+FAILED = 3
+"""The exit code where a condition of --fail-if is met."""
+
 
 def pareto(
     results: Annotated[
@@ -43,6 +46,19 @@ def pareto(
         ),
     ] = None,
     knee: Annotated[bool, typer.Option("--knee", help="Choose the knee of the front.", show_default=False)] = False,
+    choices: Annotated[
+        Path | None,
+        typer.Option("--choices", metavar="FILE", help="Choose by the clicks a page exported.", show_default=False),
+    ] = None,
+    fail_if: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fail-if",
+            metavar="CONDITION",
+            help='Exit with 3 if this is so, as "faithful<0.5"; repeat for more.',
+            show_default=False,
+        ),
+    ] = None,
     objective: Annotated[
         list[str] | None,
         typer.Option(
@@ -78,6 +94,8 @@ def pareto(
         at_most=at_most or [],
         minimize=minimize or [],
         knee=knee,
+        choices=choices,
+        fail_if=fail_if or [],
         objective=objective or [],
         where=where or [],
         bootstrap=bootstrap,
@@ -89,6 +107,10 @@ def pareto(
             say(f"{choice.rule}: {export / choice.folder}")
     if json:
         typer.echo(report.model_dump_json(by_alias=True, indent=2))
-        return
-    show_report(report)
-    out.print(output / "index.html", soft_wrap=True)
+    else:
+        show_report(report)
+        out.print(output / "index.html", soft_wrap=True)
+    for check in report.checks:
+        say(f"{'failed' if check.failed else 'kept'}: {check.condition}: {check.words}.")
+    if any(check.failed for check in report.checks):
+        raise typer.Exit(FAILED)

@@ -8,6 +8,7 @@ from rsoup import __version__
 from rsoup.pareto.direction import turned
 from rsoup.pareto.dominance import Floats
 from rsoup.pareto.indicators import is_exact
+from rsoup.report.checks import Figures, check
 from rsoup.report.choices import choose, preferences
 from rsoup.report.evidence import Evidence, gather
 from rsoup.report.fronts import controllabilities, preference_fit, report_points, volumes
@@ -28,20 +29,23 @@ def analyse(measured: Measured, options: Options) -> Report:
     points = report_points(evidence)
     by_reward = lmc(evidence)
     comparison = compare(evidence, reference)
+    own_volumes, choices = volumes(evidence, reference), choose(evidence, options)
+    figures = Figures(own_volumes, by_reward, comparison)
     return Report(
         rewards=list(measured.rewards),
         directions={name: "minimize" if name in measured.minimized else "maximize" for name in measured.rewards},
         points=points,
         front=[point.id for point in points if point.on_front],
         reference_rule="given" if options.reference else WORST,
-        hypervolume=volumes(evidence, reference),
+        hypervolume=own_volumes,
         mean_inner_product=preference_fit(gains),
         controllability=controllabilities(gains),
         comparison=comparison,
         lmc=by_reward,
         hypotheses={"lmc": lmc_hypothesis(by_reward), "coverage": coverage_hypothesis(comparison)},
         preferences=preferences(gains),
-        choices=choose(evidence, options),
+        choices=choices,
+        checks=check(evidence, choices, figures, options.fail_if),
         experts=dict(measured.experts),
         adapters=dict(measured.adapters),
         method=measured.method,

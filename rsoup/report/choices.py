@@ -15,6 +15,7 @@ from rsoup.mixing.checkpoints import RULES
 from rsoup.pareto.choice import best_at_least, best_for, halves, knee, nearest, regret, simplex_lattice
 from rsoup.pareto.direction import turned
 from rsoup.pareto.dominance import Floats
+from rsoup.report.clicks import Clicks, as_measured, preference_of
 from rsoup.report.evidence import Evidence
 from rsoup.report.measured import Measured, weights_id
 from rsoup.report.options import Options
@@ -28,6 +29,8 @@ def choose(evidence: Evidence, options: Options) -> list[Choice]:
     choices = [choice for mu in options.prefer for choice in _preferred(evidence, mu, options.seed)]
     if options.at_least or options.at_most:
         choices.append(_constrained(evidence, options))
+    if options.clicks is not None:
+        choices.append(_looked(evidence, options.clicks))
     if options.knee:
         candidates = _candidates(evidence.measured)
         row = candidates[knee(evidence.measured.scores[candidates])]
@@ -146,6 +149,26 @@ def _constrained(evidence: Evidence, options: Options) -> Choice:
     return _choice(evidence, rule, bounds, row, words, probability=probability)
 
 
+def _looked(evidence: Evidence, clicks: Clicks) -> Choice:
+    """Choose by the preference that choices between pairs of answers show."""
+    gains = evidence.measured
+    candidates = _candidates(gains)
+    found = preference_of(clicks, gains, candidates)
+    mu = dict(zip(gains.rewards, found.mu.tolist(), strict=True))
+    intervals = {
+        name: (float(low), float(high)) for name, low, high in zip(gains.rewards, *found.interval, strict=True)
+    }
+    told = ", ".join(f"{name} {mu[name]:.2f} [{low:.2f}, {high:.2f}]" for name, (low, high) in intervals.items())
+    raw = ",".join(f"{name}={weight:.3g}" for name, weight in as_measured(mu, gains).items())
+    words = (
+        f"{found.choices} choices say the preference {told} for scores scaled to 0-1 (as measured: {raw}); "
+        f"it foretells {found.agreeing} of {found.decided}. "
+    )
+    words += "" if found.known else "That is not known yet: choose more pairs. "
+    words += f"This {_word(gains)} is within 0.05 of the best for it with probability {found.sure:.0%}."
+    return _choice(evidence, "choices", mu, candidates[found.best], words, probability=found.sure, intervals=intervals)
+
+
 def _unreached(gains: Measured, candidates: list[int], floors: Floats, options: Options) -> ResultsError:
     """Name the soup that misses the bounds by least: by the largest part of a reward's range that it lacks."""
     columns = np.flatnonzero(np.isfinite(floors))
@@ -183,6 +206,7 @@ def _choice(
     weights: Mapping[str, float] | None = None,
     regret: Estimate | None = None,
     probability: float | None = None,
+    intervals: Mapping[str, tuple[float, float]] | None = None,
 ) -> Choice:
     """Return a choice; its scores are those of the measured model in ``row``."""
     measured = evidence.measured
@@ -198,6 +222,7 @@ def _choice(
         scores=evidence.scores[row],
         regret=regret,
         probability=probability,
+        intervals=None if intervals is None else dict(intervals),
         folder=weights_id("soup", weights),
         command=mix_command(measured, weights),
         words=words,

@@ -16,7 +16,7 @@ def chosen_soups(report: Report, folder: Path) -> dict[Path, mixing.Soup]:
     if not report.choices:
         raise ResultsError(
             "--export: nothing is chosen.",
-            "Add --prefer NAME=WEIGHT,..., --at-least NAME=VALUE, --at-most NAME=VALUE or --knee.",
+            "Add --prefer NAME=WEIGHT,..., --at-least NAME=VALUE, --at-most NAME=VALUE, --choices FILE or --knee.",
         )
     there = next((folder / choice.folder for choice in report.choices if (folder / choice.folder).exists()), None)
     if there is not None:

@@ -48,6 +48,7 @@ def report_points(evidence: Evidence) -> list[ReportPoint]:
             lam=model.lam,
             mu=None if model.mu is None else dict(model.mu),
             scores=scores,
+            measures=dict(model.measures),
             on_front=bool(front[row]),
             front_probability=None if probability is None else float(probability[row]),
             dominated_by=None if front[row] else _beaten_by(measured, row),

@@ -22,6 +22,7 @@ class Model:
     weights: Mapping[str, float]  # adapter name -> weight
     lam: float | None = None
     mu: Mapping[str, float] | None = None  # reward name -> weight in training, for a MORL run
+    measures: Mapping[str, float] = field(default_factory=dict)  # what was measured beside the rewards
 
     def alone(self) -> str | None:
         """Return the adapter that this model is, if it is one by itself, of which mixes are made."""
@@ -74,6 +75,10 @@ class Measured:
     def rows(self, *kinds: Kind) -> list[int]:
         """Return the rows of the models of these kinds."""
         return [row for row, model in enumerate(self.models) if model.kind in kinds]
+
+    def measures(self) -> list[str]:
+        """Return the names of what was measured beside the rewards."""
+        return list(dict.fromkeys(name for model in self.models for name in model.measures))
 
     def ingredients(self) -> dict[str, int]:
         """Return the row of each adapter measured alone, by its name; mixes are made of these."""

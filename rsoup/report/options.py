@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from rsoup.errors import ResultsError, did_you_mean
+from rsoup.report.checks import Condition, conditions
+from rsoup.report.clicks import Clicks, read_clicks
 from rsoup.report.inputs.plain import LARGEST
 
 MOST_DRAWS = 100_000
@@ -20,6 +23,8 @@ class Options:
     at_least: Mapping[str, float] = field(default_factory=dict)
     at_most: Mapping[str, float] = field(default_factory=dict)
     knee: bool = False
+    clicks: Clicks | None = None  # choices made by looking
+    fail_if: tuple[Condition, ...] = ()
     objectives: Mapping[str, str] = field(default_factory=dict)  # reward name -> LABEL, -LABEL or LABEL1-LABEL2
     minimize: tuple[str, ...] = ()  # rewards of which lower scores are better
     where: Mapping[str, str] = field(default_factory=dict)  # CSV column -> value of the rows to keep
@@ -36,6 +41,8 @@ class Options:
         at_most: Iterable[str] = (),
         minimize: Iterable[str] = (),
         knee: bool = False,
+        choices: Path | None = None,
+        fail_if: Iterable[str] = (),
         objective: Iterable[str] = (),
         where: Iterable[str] = (),
         bootstrap: int = 2000,
@@ -55,6 +62,8 @@ class Options:
             at_most=numbers("--at-most", at_most),
             minimize=tuple(dict.fromkeys(minimize)),
             knee=knee,
+            clicks=None if choices is None else read_clicks(choices),
+            fail_if=conditions(fail_if),
             objectives=_pairs("--objective", objective, "reward"),
             where=_pairs("--where", where, "column"),
             draws=bootstrap,

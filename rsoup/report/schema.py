@@ -13,7 +13,7 @@ SCHEMA: Literal[1] = 1
 
 Interval = tuple[float, float]
 Verdict = Literal["holds", "holds within error", "fails", "unknown"]
-Rule = Literal["lambda = mu", "validation", "at least", "at most", "bounds", "knee"]
+Rule = Literal["lambda = mu", "validation", "at least", "at most", "bounds", "knee", "choices"]
 
 
 class Estimate(Record):
@@ -42,6 +42,7 @@ class ReportPoint(Record):
     lam: Annotated[float | None, Field(alias="lambda")]
     mu: dict[str, float] | None
     scores: dict[str, ScoreEstimate]
+    measures: dict[str, float] = Field(default={}, description="means of what was measured beside the rewards")
     on_front: bool
     front_probability: float | None
     dominated_by: str | None
@@ -134,9 +135,24 @@ class Choice(Record):
     nearest: str = Field(description="the measured point whose scores are given")
     scores: dict[str, ScoreEstimate]
     regret: Estimate | None
-    probability: float | None = Field(default=None, description="of meeting the bounds asked for")
+    probability: float | None = Field(
+        default=None, description="of meeting the bounds asked for, or of being near the best mix for the choices made"
+    )
+    intervals: dict[str, Interval] | None = Field(default=None, description="of the preference read from choices")
     folder: str = Field(description="the name the command gives the model")
     command: str
+    words: str
+
+
+class Check(Record):
+    """How a condition of ``--fail-if`` turned out, read of a point or of the whole front."""
+
+    condition: str
+    failed: bool
+    point: str | None
+    value: float
+    interval: Interval | None
+    clear: bool | None = Field(description="whether the interval does not reach over the limit")
     words: str
 
 
@@ -184,6 +200,7 @@ class Report(Record):
     hypotheses: dict[str, Hypothesis]
     preferences: list[Preference]
     choices: list[Choice]
+    checks: list[Check] = Field(default=[], description="what --fail-if asked for")
     experts: dict[str, str] = Field(description="reward -> name of the adapter trained on it")
     adapters: dict[str, str] = Field(description="name -> folder")
     method: str | None

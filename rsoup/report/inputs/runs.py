@@ -47,7 +47,7 @@ def read_runs(paths: list[Path], objectives: Mapping[str, str], minimize: Collec
                 f"{path}: has the KL to {_start(run)}, {paths[0]} that to {_start(first)}.",
                 "Leave kl out, or evaluate them alike.",
             )
-    models = tuple(_model(first, row, figures) for row in range(len(first.points)))
+    models = tuple(_model(runs, row, figures) for row in range(len(first.points)))
     means = np.stack([figures.means(first, run) for run in runs])  # (seeds, points, rewards)
     counts = np.array([[figures.count(runs, model.id, name) for name in figures.names] for model in models])
     samples, known = figures.samples(first, texts, means) if texts else (None, figures.names)
@@ -104,7 +104,8 @@ def _located(adapter: str, results: Path) -> str:
     return os.path.normpath(folder / adapter) if (folder / adapter).is_dir() else adapter
 
 
-def _model(results: Results, row: int, figures: Figures) -> Model:
+def _model(runs: Sequence[Results], row: int, figures: Figures) -> Model:
+    results = runs[0]
     point = results.points[row]
     names = [name for name, weight in point.weights.items() if weight]
     trained = results.adapters[names[0]].rewards if point.kind == "morl" and len(names) == 1 else None
@@ -113,7 +114,15 @@ def _model(results: Results, row: int, figures: Figures) -> Model:
     if used and set(used) <= set(figures.trained):
         mu = dict.fromkeys(figures.names, 0.0)
         mu |= {figures.trained[reward]: weight / sum(used.values()) for reward, weight in used.items()}
-    return Model(point.id, point.kind, point.weights, point.lam, mu)
+    return Model(point.id, point.kind, point.weights, point.lam, mu, _measures(runs, point.id, figures))
+
+
+def _measures(runs: Sequence[Results], point: str, figures: Figures) -> dict[str, float]:
+    """Return the means over runs of the measures that no objective is."""
+    own = [run.point(point).extras for run in runs]
+    objectives = {terms[0][1] for terms in figures.terms.values() if len(terms) == 1}
+    known = [name for name in own[0] if name not in objectives and name not in figures.names]
+    return {name: float(np.mean([each[name] for each in own])) for name in known if all(name in each for each in own)}
 
 
 def _experts(results: Results, figures: Figures) -> dict[str, str]:

@@ -72,13 +72,14 @@ const say = (words) => { $("spoken").textContent = words; };
 function drawChoice() {
   const point = chosen();
   const choice = state.picked && state.choice;
-  const asked = choice ? choice.weights : !state.picked && state.rule === "weights" ? weightsOf(state.mu) : null;
+  const asked = choice ? choice.weights : !state.picked && state.rule === "weights" && !limited() ? weightsOf(state.mu) : null;
   const weights = asked ?? point.weights;
   const exact = !asked || Object.entries(asked).every(([name, value]) => Math.abs((point.weights[name] ?? 0) - value) < 1e-6);
   const parts = [
-    element("div", { class: "quiet small" }, choice ? `Asked for: ${choice.rule}` : state.picked ? "Chosen by hand" : "Recommended"),
+    element("div", { class: "quiet small" }, choice ? `Asked for: ${choice.rule}` : state.picked ? "Chosen by hand" : limited() ? "Recommended within the limits" : "Recommended"),
     element("div", { class: "id", id: "chosen-id" }, point.id),
     element("p", { class: "quiet small" }, placeWords(point)),
+    within(point) ? null : element("p", { class: "fails small", id: "outside" }, state.picked ? "Outside the limits." : "No measured mix is within the limits; this one misses them by least."),
   ];
   if (state.picked) {
     const back = element("button", { type: "button", id: "back" }, "Back to the preference");
@@ -90,7 +91,7 @@ function drawChoice() {
   }
   parts.push(element("h3", {}, exact ? "Expected scores" : `Expected scores, of the nearest measured soup ${point.id}`));
   parts.push(...REWARDS.map((name) => scoreGauge(name, point.scores[name])));
-  $("chosen").replaceChildren(...parts);
+  $("chosen").replaceChildren(...parts.filter(Boolean));
   if (described !== describe(point)) say(described = describe(point));
   $("command").textContent = choice ? choice.command : commandFor(point, weights);
   $("command").parentNode.hidden = !$("command").textContent;

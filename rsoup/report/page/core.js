@@ -6,8 +6,8 @@ const ONE = REWARDS.length === 1;
 const MINIMIZED = new Set(REWARDS.filter((name) => report.directions[name] === "minimize"));
 const SIGN = Object.fromEntries(REWARDS.map((name) => [name, MINIMIZED.has(name) ? -1 : 1])); // turns a score into a gain
 // Which way a reward is better: said of every one as soon as lower is better for some.
-const wayWords = (name) => (MINIMIZED.size && name in SIGN ? ` (${MINIMIZED.has(name) ? "lower" : "higher"} is better)` : "");
-const arrowOf = (name) => (MINIMIZED.size && name in SIGN ? (MINIMIZED.has(name) ? " ↓" : " ↑") : "");
+const wayWords = (name) => (MINIMIZED.size && REWARDS.includes(name) ? ` (${MINIMIZED.has(name) ? "lower" : "higher"} is better)` : "");
+const arrowOf = (name) => (MINIMIZED.size && REWARDS.includes(name) ? (MINIMIZED.has(name) ? " ↓" : " ↑") : "");
 const POINTS = report.points;
 const BY_ID = new Map(POINTS.map((point) => [point.id, point]));
 const SOUPS = POINTS.filter((point) => point.kind === "soup" || point.kind === "expert");
@@ -15,10 +15,14 @@ const ADAPTERS = [...new Set(POINTS.flatMap((point) => Object.keys(point.weights
 const MODELS = POINTS.filter((point) => point.kind === "model");
 const CANDIDATES = [SOUPS, MODELS, POINTS].find((points) => points.length);
 const KIND_WORDS = { soup: "soup", expert: "expert", morl: "MORL run", base: "base model", ensemble: "ensemble of predictions", mod: "MOD (mixed logits)", checkpoint: "checkpoint", model: "model" };
-const RANGES = Object.fromEntries(REWARDS.map((name) => {
-  const means = POINTS.map((point) => point.scores[name].mean);
-  return [name, [Math.min(...means), Math.max(...means)]];
-}));
+// What points are compared on: the rewards, and measures that differ between points.
+const valueOf = (point, name) => point.scores[name]?.mean ?? point.measures[name] ?? null;
+const knownOf = (name) => POINTS.map((point) => valueOf(point, name)).filter((value) => value !== null);
+const MEASURES = [...new Set(POINTS.flatMap((point) => Object.keys(point.measures)))].filter((name) => !(name in SIGN) && new Set(knownOf(name)).size > 1);
+const AXES = [...REWARDS, ...MEASURES];
+const COSTS = new Set(["completion_tokens", "kl", "surprise", "base_perplexity", "passes_per_token"]); // more of these is dearer
+for (const name of MEASURES) SIGN[name] = COSTS.has(name) ? -1 : 1;
+const RANGES = Object.fromEntries(AXES.map((name) => [name, [Math.min(...knownOf(name)), Math.max(...knownOf(name))]]));
 
 const state = {
   mu: REWARDS.map(() => 1 / REWARDS.length),
@@ -31,6 +35,9 @@ const state = {
   prompt: 0,
   beside: "",
   marks: true,
+  limits: {}, // name -> [low, high] that points have to lie within; null where it is open
+  order: AXES, // of the parallel axes
+  flipped: [], // axes whose worse end is up
 };
 const listeners = [];
 const onChange = (listener) => listeners.push(listener);
@@ -60,7 +67,7 @@ const named = (name) => element("bdi", {}, name);
 
 // Digits that tell 1/500 of a range apart.
 const digitsFor = (range) => (range > 0 ? Math.max(0, Math.min(8, 2 - Math.floor(Math.log10(range)))) : 3);
-const DIGITS = Object.fromEntries(REWARDS.map((name) => [name, digitsFor(RANGES[name][1] - RANGES[name][0])]));
+const DIGITS = Object.fromEntries(AXES.map((name) => [name, digitsFor(RANGES[name][1] - RANGES[name][0])]));
 
 function number(value, digits) {
   if (value === null || value === undefined) return "–";
@@ -99,12 +106,11 @@ const share = (name, value) => {
 function recommended() {
   return state.rule === "weights" ? nearestTo(weightsOf(state.mu)) : bestFor(state.mu);
 }
+// What scores, a function of a reward's name, are worth.
+const worth = (mu, score) => REWARDS.reduce((sum, name, k) => sum + mu[k] * (state.scale === "scaled" ? share(name, score(name)) : SIGN[name] * score(name)), 0);
 function bestFor(mu) {
-  const value = (point) => REWARDS.reduce((sum, name, k) => {
-    const mean = point.scores[name].mean;
-    return sum + mu[k] * (state.scale === "scaled" ? share(name, mean) : SIGN[name] * mean);
-  }, 0);
-  return CANDIDATES.reduce((best, point) => (value(point) > value(best) ? point : best));
+  const value = (point) => worth(mu, (name) => point.scores[name].mean);
+  return allowed().reduce((best, point) => (value(point) > value(best) ? point : best));
 }
 function weightsOf(mu) {
   const weights = new Map(REWARDS.map((name, k) => [report.experts[name], mu[k]]));
@@ -113,8 +119,8 @@ function weightsOf(mu) {
 function nearestTo(weights) {
   const names = Object.keys(weights);
   const distance = (point) => names.reduce((sum, name) => sum + Math.abs((point.weights[name] ?? 0) - weights[name]), 0);
-  const made = CANDIDATES.filter((point) => Object.keys(point.weights).length);
-  return made.reduce((best, point) => (distance(point) < distance(best) - 1e-9 ? point : best));
+  const made = allowed().filter((point) => Object.keys(point.weights).length);
+  return (made.length ? made : allowed()).reduce((best, point) => (distance(point) < distance(best) - 1e-9 ? point : best));
 }
 const canUseWeights = REWARDS.every((name) => name in report.experts);
 const chosen = () => (state.picked ? BY_ID.get(state.picked) : recommended());

@@ -8,6 +8,7 @@ const COLUMNS = [
   ...REWARDS.map((name) => ({ name, reward: true, numeric: true, value: (point) => point.scores[name].mean, show: (point) => scoreWords(point, name) })),
   { name: "on the front", value: (point) => (point.on_front ? "yes" : "no"), show: (point) => frontWords(point) },
   { name: "beaten by", value: (point) => point.dominated_by },
+  ...MEASURES.map((name) => ({ name, numeric: true, value: (point) => valueOf(point, name), show: (point) => number(valueOf(point, name), DIGITS[name]) })),
 ];
 const sorting = { column: null, down: false };
 
@@ -29,12 +30,15 @@ function startTable() {
   });
   $("table").append(element("thead", {}, element("tr", {}, ...heads)), element("tbody", { id: "rows" }));
   $("csv").addEventListener("click", () => download("points.csv", csv()));
-  onChange(markRow);
+  onChange(drawTable);
+  $("limited-clear").addEventListener("click", () => change({ limits: {} }));
   drawTable();
 }
 function drawTable() {
   const { column, down } = sorting;
-  const rows = [...POINTS];
+  const rows = POINTS.filter(within);
+  $("limited").hidden = !limited();
+  $("limited-note").textContent = `${rows.length} of ${POINTS.length} points are within the limits.`;
   if (column) rows.sort((a, b) => compare(column.value(a), column.value(b), down ? -1 : 1));
   for (const head of $("table").querySelectorAll("thead th")) {
     const way = head.dataset.column !== column?.name ? "none" : down ? "descending" : "ascending";
@@ -78,8 +82,8 @@ function csv() {
   };
   return [head, ...rows].map((row) => row.map(safe).join(",")).join("\n") + "\n";
 }
-function download(name, text) {
-  const link = element("a", { href: URL.createObjectURL(new Blob([text], { type: "text/csv" })), download: name });
+function download(name, text, type = "text/csv") {
+  const link = element("a", { href: URL.createObjectURL(new Blob([text], { type })), download: name });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 }

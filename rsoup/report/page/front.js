@@ -16,6 +16,7 @@ const fullView = () => [...extent(state.x), ...(ONE ? [0.5 - KINDS.length, 0.5] 
 function drawFront() {
   view ??= fullView();
   const box = frontBox();
+  const held = document.activeElement?.dataset?.limit;
   const focused = BY_ID.get(document.activeElement?.dataset?.point), told = !$("tip").hidden;
   const clip = shape("clipPath", { id: "inside" }, shape("rect", {
     x: box.left, y: box.top, width: box.width - box.left - box.right, height: box.height - box.top - box.bottom }));
@@ -24,6 +25,7 @@ function drawFront() {
   const [x, y] = axesOf(plot, box, view, state.x, ONE ? null : state.y);
   const inside = shape("g", { "clip-path": "url(#inside)" });
   const px = (point) => x(placeOf(point)[0]), py = (point) => y(placeOf(point)[1]);
+  inside.append(...limitMarks(box, x, y));
   const line = lineOf();
   if (line.length && REWARDS.length === 2) {
     inside.append(shape("path", { class: "chord", d: pathThrough([line[0], line.at(-1)], px, py) }),
@@ -34,9 +36,10 @@ function drawFront() {
   for (const point of POINTS) inside.append(...errorBars(point, x, y, px(point), py(point), now));
   for (const point of POINTS) inside.append(interactive(glyph(point, px(point), py(point)), point, now));
   inside.append(shape("circle", { class: "ring", r: 11, transform: `translate(${px(now)} ${py(now)})` }));
-  plot.append(inside);
+  plot.append(inside, ...limitHandles(box, x, y));
   $("front").replaceChildren(plot);
   $("front").classList.toggle("zoomed", zoomedIn());
+  if (held) document.querySelector(`#front [data-limit="${CSS.escape(held)}"]`)?.focus({ preventScroll: true });
   if (!focused) return;
   markOf(focused).focus({ preventScroll: true });
   if (!told) hideTip();
@@ -57,7 +60,7 @@ function weight(k) {
 function errorBars(point, x, y, cx, cy, now) {
   if (POINTS.length > 60 && point !== now) return [];
   const across = spread(point.scores[state.x]), up = ONE ? null : spread(point.scores[state.y]);
-  const look = { class: `error ${point.kind}` };
+  const look = { class: `error ${point.kind}${within(point) ? "" : " out"}` };
   return [
     across && shape("line", { ...look, x1: x(across[0]), x2: x(across[1]), y1: cy, y2: cy }),
     up && shape("line", { ...look, x1: cx, x2: cx, y1: y(up[0]), y2: y(up[1]) }),

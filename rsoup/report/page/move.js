@@ -106,13 +106,24 @@ function startZoom() {
 }
 function startPointer() {
   const area = $("front");
-  let last = null, dragged = false;
+  let last = null, dragged = false, limit = null;
+  const holdLimit = (event) => {
+    limit = event.target.dataset.limit;
+    area.setPointerCapture(event.pointerId);
+    event.target.focus({ preventScroll: true });
+    event.preventDefault();
+  };
   area.addEventListener("pointerdown", (event) => {
     dragged = false;
     touched = event.pointerType !== "mouse";
+    if (event.target.dataset.limit) return holdLimit(event);
     if (event.isPrimary && event.button === 0 && (!touched || zoomedIn())) last = event; // else a finger scrolls the page
   });
   area.addEventListener("pointermove", (event) => {
+    if (limit) {
+      dragged = true;
+      return dragLimit(limit, fractions(event));
+    }
     if (!last) return event.pointerType === "mouse" && hover(event);
     const dx = last.clientX - event.clientX, dy = event.clientY - last.clientY;
     if (!dragged && Math.hypot(dx, dy) < 4) return;
@@ -122,7 +133,7 @@ function startPointer() {
     const { width, height } = pixels();
     moveView((dx / width) * (view[1] - view[0]), ONE ? 0 : (dy / height) * (view[3] - view[2]));
   });
-  for (const end of ["pointerup", "pointercancel"]) addEventListener(end, () => { last = null; });
+  for (const end of ["pointerup", "pointercancel"]) addEventListener(end, () => { last = limit = null; });
   area.addEventListener("pointerleave", unhover);
   area.addEventListener("click", (event) => {
     const point = dragged ? null : pointAt(event);

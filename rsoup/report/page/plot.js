@@ -1,8 +1,8 @@
 // Marks, axes and scales, for every chart.
 function extent(name) {
   const values = POINTS.flatMap((point) => {
-    const score = point.scores[name];
-    return spread(score) ?? [score.mean];
+    const score = point.scores[name], value = valueOf(point, name);
+    return (score && spread(score)) ?? (value === null ? [] : [value]);
   });
   const low = Math.min(...values), high = Math.max(...values);
   const margin = (high - low || Math.abs(high) || 1) * 0.07;
@@ -23,7 +23,7 @@ const MARK = POINTS.length > 200 ? 3.2 : 5.5;
 
 function glyph(point, x, y, size = MARK) {
   const place = `translate(${x} ${y})`;
-  const look = { class: `mark ${point.kind} ${point.on_front ? "front" : "beaten"}`, transform: place };
+  const look = { class: `mark ${point.kind} ${point.on_front ? "front" : "beaten"}${point.scores && !within(point) ? " out" : ""}`, transform: place };
   if (point.kind === "morl") return shape("path", { ...look, d: `M0 ${-size - 1}L${size + 0.5} ${size - 0.5}H${-size - 0.5}Z` });
   if (point.kind === "expert") return shape("path", { ...look, d: `M0 ${-size - 1.5}L${size + 1.5} 0L0 ${size + 1.5}L${-size - 1.5} 0Z` });
   if (point.kind === "base") return shape("rect", { ...look, x: -size + 0.5, y: -size + 0.5, width: 2 * size - 1, height: 2 * size - 1 });
