@@ -93,6 +93,28 @@ def advise_all(twos: Sequence[Two], effects: Mapping[str, Effect], exact: str) -
     return [advice for two in twos for advice in advise(two)] + advise_methods(effects, exact)
 
 
+def advise_kin(two: Two, cosine: float, difference: float) -> list[Advice]:
+    """Return what there is to say of two whole models without their base: whether they lie near each other.
+
+    ``cosine`` is that of their matrices, ``difference`` |theta_a - theta_b| / |theta_a| of these.
+    """
+    both, pair = _and(two.names), (two.facts.a, two.facts.b)
+    if difference == 0:
+        return [Advice("same", f"{both} hold the same weights: every mix of them is that model.", pair)]
+    evidence = f"cosine {cosine:.3f} over their matrices, difference {difference:.1%} of the norm"
+    if cosine >= ALIGNED:
+        text = f"{both} lie near each other ({evidence}), as models made from one base do; --base BASE compares"
+        return [Advice("near", f"{text} what each added to it.", pair)]
+    share = kept(cosine, 1.0, (0.5, 0.5))
+    text = f"{both} do not lie near each other ({evidence}), as models trained from different starts"
+    return [Advice("far", f"{text}: of the norm of their matrices an even mix keeps {share:.0%}.", pair)]
+
+
+def told_apart(names: Sequence[str]) -> list[str]:
+    """Return names that are all different: those that are not get their place."""
+    return [name if names.count(name) == 1 else f"{name}#{place}" for place, name in enumerate(names, 1)]
+
+
 def kept(cosine: float, ratio: float, weights: tuple[float, float]) -> float:
     """Return the norm of a mix of two, of norms 1 and ``ratio``, over the sum of its parts' norms."""
     one, two = weights[0], weights[1] * ratio
@@ -104,7 +126,7 @@ def _relation_text(kind: str, two: Two) -> str:
     facts, both = two.facts, _and(two.names)
     assert facts.cosine is not None
     assert facts.ratio is not None
-    evidence = f"cosine {_signed(facts.cosine)}{_by_chance(facts)}"
+    evidence = f"cosine {_signed(facts.cosine)}" + ("" if facts.chance is None else f", chance {_small(facts.chance)}")
     if kind == "same":
         return f"{both} are the same update ({evidence}): every mix of them is that update."
     if kind == "scaled":
@@ -119,7 +141,7 @@ def _relation_text(kind: str, two: Two) -> str:
         "against": "partly against each other",
         "opposed": "in opposite directions",
     }
-    signs = "" if facts.signs_by_size is None else f", signs agree on {facts.signs_by_size:.0%} by size (chance 50%)"
+    signs = "" if facts.signs_by_size is None else f"; {facts.signs_by_size:.0%} of signs agree by size, chance 50%"
     start = "share a start and move" if two.same_start else "move"
     text = f"{both} {start} {directions[kind]} ({evidence}{signs})"
     share = kept(facts.cosine, facts.ratio, two.weights)
@@ -152,11 +174,6 @@ def _lopsided_text(two: Two) -> str:
         text += f": at these weights it is {squares[ratio > 1] / whole:.0%} of both, by squared norm"
     balance = f"; both count alike at lambda {1 / (1 + ratio):.2g}" if two.alone else ""
     return f"{text}{balance}."
-
-
-def _by_chance(facts: PairFacts) -> str:
-    chances = [chance for chance in (facts.cosine_chance, facts.cosine_chance_inputs) if chance is not None]
-    return f", by chance {_small(max(chances))}" if chances else ""
 
 
 def _small(value: float) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 
 from rsoup.adapters import Adapter
 from rsoup.errors import AdapterError
-from rsoup.mixing.advice import Advice, Two, advise_all
+from rsoup.mixing.advice import Advice, Two, advise_all, told_apart
 from rsoup.mixing.compatibility import base_of, check_compatible, made_alike, start_of
 from rsoup.mixing.effects import Effect, effect, refused
 from rsoup.mixing.geometry import Geometry, PairFacts
@@ -100,12 +100,14 @@ def check(
     *,
     options: Options = _DEFAULTS,
     base_weight: float = 0.0,
+    allow_extrapolation: bool = False,
     allow_different_starts: bool = False,
 ) -> CheckReport:
     """Compare adapters; nothing is written.
 
     ``weights`` (default: equal), ``options`` and ``base_weight`` are those of the mixes that the methods are tried
-    with. Different starts are a reason against every method, unless they are allowed; the figures are there anyway.
+    with. Different starts are a reason against every method, and weights off the simplex a warning, unless they are
+    allowed; the figures are there anyway.
     """
     check_options(options)
     given = read_all(adapters)
@@ -136,8 +138,19 @@ def check(
         layers=[_layer_facts(module, own) for module, own in found.items()],
         saved=_saved(parents) if found else [],
         advice=_advice(parents, shares, whole, effects) if found else [],
-        warnings=[] if reasons["cat"] else check_compatible(parents, "cat", allow_different_starts=True),
+        warnings=[
+            *([] if reasons["cat"] else check_compatible(parents, "cat", allow_different_starts=True)),
+            *([] if allow_extrapolation else _off_simplex(shares, base_weight)),
+        ],
     )
+
+
+def _off_simplex(weights: Sequence[float], base_weight: float) -> list[str]:
+    try:
+        check_weights(weights, len(weights), base_weight)
+    except AdapterError as problem:
+        return [f"{problem.message} A mix has to be allowed it with --allow-extrapolation."]
+    return []
 
 
 def _layer_facts(module: str, found: Studied) -> LayerFacts:
@@ -173,11 +186,6 @@ def _advice(
         for facts in whole.pairs
     ]
     return advise_all(twos, effects, exact="cat")
-
-
-def told_apart(names: Sequence[str]) -> list[str]:
-    """Return names that are all different: those that are not get their place."""
-    return [name if names.count(name) == 1 else f"{name}#{place}" for place, name in enumerate(names, 1)]
 
 
 def _reason(adapters: Sequence[Adapter], method: str, *, allow_different_starts: bool = False) -> str | None:

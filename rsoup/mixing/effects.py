@@ -58,7 +58,8 @@ def tried_modules(sizes: Mapping[str, int]) -> list[str]:
     small = [module for module, size in sizes.items() if size <= LARGEST]
     ordered = sorted(small, key=lambda module: module.rpartition(".")[2])  # stable: the order of the layers stays
     every = max(1, math.ceil(sum(sizes[module] for module in ordered) / LIMIT))
-    chosen, left = [], LIMIT
+    chosen: list[str] = []
+    left = LIMIT
     for module in ordered[every // 2 :: every]:
         if sizes[module] <= left or not chosen:
             chosen.append(module)

@@ -52,6 +52,12 @@ class PairFacts:
     ratio: float | None
     apart: float | None
 
+    @property
+    def chance(self) -> float | None:
+        """The cosine that is to be expected of independent updates, their input directions being what they are."""
+        known = [chance for chance in (self.cosine_chance, self.cosine_chance_inputs) if chance is not None]
+        return max(known, default=None)
+
 
 @dataclass(frozen=True)
 class Geometry:
@@ -115,7 +121,7 @@ class Geometry:
             b=b,
             cosine=_ratio(product, both),
             cosine_chance=_ratio(math.sqrt(self.turned[a, b]), both),
-            cosine_chance_inputs=_ratio(math.sqrt(max(self.turned_outputs[a, b], 0.0)), both),
+            cosine_chance_inputs=_ratio(math.sqrt(self.turned_outputs[a, b]), both) if self.ranks[a, b] else None,
             signs=_half(self.signs[a, b], self.both[a, b]),
             signs_by_size=_half(self.signed_size[a, b], self.size[a, b]),
             outputs=_ratio(self.outputs[a, b], self.ranks[a, b]),
