@@ -44,6 +44,7 @@ def analyse(measured: Measured, options: Options) -> Report:
         choices=choose(evidence, options),
         experts=dict(measured.experts),
         adapters=dict(measured.adapters),
+        starts=dict(measured.starts),
         method=measured.method,
         bootstrap=evidence.settings,
         notes=[*measured.notes, *_notes(evidence)],

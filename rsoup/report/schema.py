@@ -186,6 +186,7 @@ class Report(Record):
     choices: list[Choice]
     experts: dict[str, str] = Field(description="reward -> name of the adapter trained on it")
     adapters: dict[str, str] = Field(description="name -> folder")
+    starts: dict[str, str] = Field({}, description="name -> SHA-256 of the adapter that its training began at")
     method: str | None
     bootstrap: Bootstrap | None
     notes: list[str]
