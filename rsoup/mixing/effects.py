@@ -60,7 +60,7 @@ def tried_modules(sizes: Mapping[str, int]) -> list[str]:
     every = max(1, math.ceil(sum(sizes[module] for module in ordered) / LIMIT))
     chosen: list[str] = []
     left = LIMIT
-    for module in ordered[every // 2 :: every]:
+    for module in ordered[min(every // 2, max(0, len(ordered) - 1)) :: every]:
         if sizes[module] <= left or not chosen:
             chosen.append(module)
             left -= sizes[module]
