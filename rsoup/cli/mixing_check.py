@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from rsoup.mixing.geometry import PairFacts
 
 _MODULES_SHOWN = 3
+_SENTENCES_SHOWN = 3
 
 
 def check_adapters(asked: Asked, settings: Mapping[str, Any], method: str | None) -> None:
@@ -131,31 +133,43 @@ def _show_pairs(pairs: Sequence[PairFacts], names: Sequence[str]) -> None:
 
 def _show_effects(effects: Mapping[str, Effect], reasons: Mapping[str, str | None], title: str, modules: int) -> None:
     """Print what each method makes of the updates, then why those left cannot be used."""
-    table = _table("\nmethod", f"\n{title}", "\nnorm", "\ndropped", "signs\nopposed", "\ntried on")
-    refused: dict[str, str] = {}
+    rows: list[list[str]] = []
+    refused: dict[str, list[str]] = {}
     for method, effect in effects.items():
         reason = reasons[method] or effect.reason
         if reason:
-            refused[method] = reason
+            refused.setdefault(reason, []).append(method)
         if effect.reason is None:
             norm = "-" if effect.norm is None else f"{effect.norm:.2f}"
             cells = ["" if part is None else _percent(part) for part in (effect.dropped, effect.conflicts)]
             tried = "" if effect.layers == modules else f"{effect.layers} of {modules}"
-            table.add_row(method, _percent(effect.distance), norm, *cells, tried)
+            rows.append([method, _percent(effect.distance), norm, *cells, tried])
+    titles = ("method", title, "norm", "dropped", "signs opposed", "tried on")
+    used = [column for column in range(len(titles)) if any(row[column] for row in rows)]
+    table = _table(*(titles[column] for column in used))
+    for row in rows:
+        table.add_row(*(row[column] for column in used))
     if table.row_count:
         out.print()
         out.print(table)
     if refused:
         out.print()
-    for method, reason in refused.items():
-        out.print(f"{method}: {reason}", markup=False, soft_wrap=True)
+    for reason, methods in refused.items():
+        out.print(f"{', '.join(methods)}: {reason}", markup=False, soft_wrap=True)
 
 
 def _show_advice(advice: Sequence[Advice]) -> None:
+    """Print the sentences; of many adapters some of each kind, and how many more there are."""
     if advice:
         out.print("\n[bold]in words[/]")
+    count = Counter(own.kind for own in advice)
+    shown: Counter[str] = Counter()
     for own in advice:
-        out.print(f"- {own.text}", markup=False)
+        shown[own.kind] += 1
+        if shown[own.kind] <= _SENTENCES_SHOWN:
+            out.print(f"- {own.text}", markup=False)
+        elif shown[own.kind] == count[own.kind]:
+            out.print(f"- {count[own.kind] - _SENTENCES_SHOWN} more pairs of this kind ({own.kind}): --json has them.")
 
 
 def _table(*titles: str, overflow: Any = "ellipsis") -> Table:
@@ -172,7 +186,7 @@ def _number(value: float | None) -> str:
 def _percent(value: float | None) -> str:
     if value is None:
         return "-"
-    return f"{value:.1%}" if 0 < value < 0.1 else f"{value:.0%}"
+    return f"{value:.1%}" if 0.0005 <= value < 0.0995 else f"{value:.0%}"
 
 
 def _known(answer: bool | None) -> str:

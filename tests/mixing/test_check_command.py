@@ -33,6 +33,13 @@ def test_it_reads_at_eighty_columns_and_writes_nothing(
         assert part in called.out
 
 
+def test_of_many_adapters_some_sentences_of_each_kind_are_shown(tmp_path: Path, rsoup: Command) -> None:
+    paths = [make_adapter(tmp_path / str(number)) for number in range(4)]
+    called = rsoup("mix", *paths, "--check")
+    assert called.out.count("are the same update") == 3
+    assert "- 3 more pairs of this kind (same): --json has them." in called.out
+
+
 def test_it_heeds_weights_and_options(adapters: list[Path], rsoup: Command) -> None:
     def told(*words: object) -> dict[str, dict[str, float]]:
         found: dict[str, dict[str, float]] = json.loads(rsoup("mix", *adapters[:2], "--check", "--json", *words).out)
