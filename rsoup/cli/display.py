@@ -41,6 +41,12 @@ def say(text: str) -> None:
         err.print(escape(text), soft_wrap=True)
 
 
+def warn(warnings: Sequence[str]) -> None:
+    """Print warnings to stderr."""
+    for warning in warnings:
+        say(f"warning: {warning}")
+
+
 class Bars:
     """Draws a bar for each stage with the time left; the bars of finished stages stay."""
 

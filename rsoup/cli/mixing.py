@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import json as jsonlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
 from rsoup.cli.completion import complete_adapter
-from rsoup.cli.display import out, say
-from rsoup.cli.mixing_models import Asked, extract_adapter, mix_whole_models, model_folder, show_path, warn
+from rsoup.cli.display import out, say, warn
+from rsoup.cli.mixing_check import check_adapters
+from rsoup.cli.mixing_models import Asked, extract_adapter, mix_whole_models, model_folder, show_path
 from rsoup.errors import AdapterError
 
 if TYPE_CHECKING:
-    from rsoup.mixing import CheckReport, Grid
+    from rsoup.mixing import Grid
 
 
 def mix(
@@ -42,7 +40,7 @@ def mix(
         int | None, typer.Option("--grid", metavar="K", help="Write every multiple of 1/K.", show_default=False)
     ] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Only tell whether and how they fit together.", show_default=False)
+        bool, typer.Option("--check", help="Only tell whether and how they would mix.", show_default=False)
     ] = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="DIR", help="Folder to write.", show_default=False)
@@ -123,12 +121,18 @@ def mix(
         "dtype": dtype,
     }
     if extract:
-        extract_adapter(asked, method=method, settings=settings)
+        permissions = {
+            "--allow-extrapolation": allow_extrapolation,
+            "--allow-different-starts": allow_different_starts,
+            "--common-vocabulary": common_vocabulary,
+        }
+        extract_adapter(asked, method=method, settings=settings, permissions=permissions)
     elif checkpoints.are_models(ingredients):
         if allow_different_starts:
             raise AdapterError("--allow-different-starts speaks of adapters.", "Leave it out: models need no start.")
         own = {**settings, "base": asked.base, "common_vocabulary": common_vocabulary}
-        mix_whole_models(asked, {**own, "method": method or "linear"})
+        usual = "task_arithmetic" if check and base is not None else "linear"
+        mix_whole_models(asked, {**own, "method": method or usual})
     else:
         if base is not None or common_vocabulary:
             raise AdapterError(
@@ -137,21 +141,15 @@ def mix(
                 "Leave it out; --into BASE merges the mix into a base.",
             )
         own = {**settings, "allow_different_starts": allow_different_starts}
-        _mix_adapters(asked, {**own, "method": method or "factors"})
+        if check:
+            check_adapters(asked, own, method)
+        else:
+            _mix_adapters(asked, {**own, "method": method or "factors"})
 
 
 def _mix_adapters(asked: Asked, settings: dict[str, Any]) -> None:
     from rsoup import mixing
 
-    if asked.check and asked.into is not None:
-        raise AdapterError("--check compares adapters, and reads no base.", "Leave --into out, or leave --check out.")
-    if asked.check:
-        report = mixing.check(asked.ingredients, asked.weights)
-        if asked.json:
-            typer.echo(jsonlib.dumps(report.to_json(), indent=2))
-        else:
-            _show_check(report)
-        return
     output = asked.place()
     if asked.grid is not None:
         if asked.given or asked.lam is not None or asked.into is not None:
@@ -206,43 +204,3 @@ def _line(lam: float | None, count: int) -> list[float] | None:
     if count != 2:
         raise AdapterError(f"--lambda is for two ingredients; there are {count}.", "Give one -w for each.")
     return list(line_weights(lam))
-
-
-def _show_check(report: CheckReport) -> None:
-    """Print what the adapters are, which methods take them, and how far their updates are apart."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("adapter", "weight", "rank", "scale", "modules", "dtype", "trains"):
-        table.add_column(heading)
-    for adapter, weight in zip(report.adapters, report.weights, strict=True):
-        cells = (adapter.ranks, [f"{scale:g}" for scale in adapter.scales], [adapter.modules], adapter.dtypes)
-        joined = [", ".join(map(str, cell)) for cell in cells]
-        table.add_row(escape(adapter.name), f"{weight:g}", *joined, escape(", ".join(adapter.targets)))
-    out.print(table)
-    out.print(f"\nsame base: {_known(report.same_base)}   same start: {_known(report.same_start)}")
-    if report.layers:
-        out.print(_cosines(report))
-    if report.factors_distance is not None:
-        out.print(f"\nfactors lies {report.factors_distance:.3f} of the exact mix's norm away from it; furthest:")
-        apart = [layer for layer in report.layers if layer.factors_distance is not None]
-        for layer in sorted(apart, key=lambda layer: -(layer.factors_distance or 0))[:3]:
-            out.print(f"  {layer.factors_distance:.3f}  {layer.module}", markup=False)
-    out.print("\n[bold]method[/]")
-    for method, reason in report.methods.items():
-        out.print(f"{method:<8}{'fits' if reason is None else reason}", markup=False, soft_wrap=True)
-    warn(report.warnings)
-
-
-def _cosines(report: CheckReport) -> Table:
-    """Return the table of cosines between the adapters' updates."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("cosine of updates")
-    for adapter in report.adapters:
-        table.add_column(escape(adapter.name), justify="right")
-    for adapter, row in zip(report.adapters, report.cosines, strict=True):
-        cells = ["-" if cosine is None else f"{round(cosine, 2) + 0.0:.2f}" for cosine in row]
-        table.add_row(escape(adapter.name), *cells)
-    return table
-
-
-def _known(answer: bool | None) -> str:
-    return {True: "yes", False: "no", None: "not known"}[answer]

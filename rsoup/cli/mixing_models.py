@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json as jsonlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
-from rsoup.cli.display import out, say
+from rsoup.cli.display import out, say, warn
+from rsoup.cli.mixing_check import show_models
 from rsoup.errors import AdapterError
 
 if TYPE_CHECKING:
-    from rsoup.mixing.checkpoints import Extraction, Mixture
+    from rsoup.mixing.checkpoints import Extraction
 
 
 @dataclass(frozen=True)
@@ -44,16 +43,21 @@ class Asked:
             raise AdapterError("No output folder is given.", "Add -o DIR, or --check to look without writing.")
         return self.output
 
+    def checked_weights(self) -> list[float] | None:
+        """Return the weights, if there are any."""
+        if self.given and self.lam is not None:
+            raise AdapterError("Both weights and --lambda are given.", "Give one of them.")
+        return self.weights
+
     def needed_weights(self, what: str) -> list[float]:
         """Return the weights."""
-        if self.weights is None:
+        weights = self.checked_weights()
+        if weights is None:
             raise AdapterError(
                 f"No weights are given for {len(self.ingredients)} {what}.",
                 f"Give one -w per {what.removesuffix('s')}, or --lambda, or --grid.",
             )
-        if self.given and self.lam is not None:
-            raise AdapterError("Both weights and --lambda are given.", "Give one of them.")
-        return self.weights
+        return weights
 
 
 def mix_whole_models(asked: Asked, settings: Mapping[str, Any]) -> None:
@@ -66,9 +70,9 @@ def mix_whole_models(asked: Asked, settings: Mapping[str, Any]) -> None:
         )
     models = asked.ingredients
     if asked.check:
-        even = asked.weights or [1 / len(models)] * len(models)
+        even = asked.checked_weights() or [(1 - settings["base_weight"]) / len(models)] * len(models)
         mixture = checkpoints.mix_models(models, even, **{**settings, "allow_extrapolation": True})
-        _show_models(mixture, json=asked.json)
+        show_models(mixture, checkpoints.check_models(mixture), json=asked.json)
         return
     folder = asked.place()
     if asked.grid is not None:
@@ -88,11 +92,14 @@ def mix_whole_models(asked: Asked, settings: Mapping[str, Any]) -> None:
     show_path(path, {"warnings": mixture.warnings}, json=asked.json)
 
 
-def extract_adapter(asked: Asked, method: str | None, settings: Mapping[str, Any]) -> None:
+def extract_adapter(
+    asked: Asked, method: str | None, settings: Mapping[str, Any], permissions: Mapping[str, bool]
+) -> None:
     """Write a model's difference from its base as an adapter, and print how much of it that holds."""
     from rsoup.mixing import checkpoints
 
     _check_extract(asked, method, settings)
+    _refuse_permissions(permissions)
     assert asked.base is not None
     options = settings["options"]
     found = checkpoints.extract(
@@ -137,6 +144,18 @@ def _check_extract(asked: Asked, method: str | None, settings: Mapping[str, Any]
             raise AdapterError(f"--extract takes no {option}.", "Leave it out; mix the adapter once it is written.")
 
 
+def _refuse_permissions(permissions: Mapping[str, bool]) -> None:
+    """Refuse what allows a mix to do something that an extraction does not do, or does anyway."""
+    reasons = {
+        "--allow-extrapolation": "it has no weights",
+        "--allow-different-starts": "a model has no starting adapter",
+        "--common-vocabulary": "embeddings stay out of the adapter, so their vocabularies need not agree",
+    }
+    for option, given in permissions.items():
+        if given:
+            raise AdapterError(f"--extract takes no {option}: {reasons[option]}.", "Leave it out.")
+
+
 def _say_extraction(found: Extraction) -> None:
     """Tell how much of the difference the adapter holds, where least, and what it leaves out."""
     worst = min(found.layers, key=lambda module: found.layers[module])
@@ -157,45 +176,9 @@ def model_folder(name: str) -> str:
     return str(bundled_folder(name)) if name in BUNDLED else name
 
 
-def warn(warnings: Sequence[str]) -> None:
-    """Print warnings to stderr."""
-    for warning in warnings:
-        say(f"warning: {warning}")
-
-
 def show_path(path: Path, facts: Mapping[str, Any], *, json: bool) -> None:
     """Print the path of what was written, or with ``--json`` the path and what there is to say about it."""
     if json:
         typer.echo(jsonlib.dumps({"path": str(path), **facts}, indent=2))
     else:
         out.print(path, soft_wrap=True, markup=False)
-
-
-def _show_models(mixture: Mixture, *, json: bool) -> None:
-    """Print what the models are; that they correspond has been found out."""
-    tensors = list(mixture.alignment.targets)
-    rows: list[dict[str, Any]] = [
-        {
-            "model": model.source,
-            "type": str(model.config.get("model_type")),
-            "bytes": sum(info.end - info.start for own in model.base.shards for info in own.tensors.values()),
-            "dtypes": sorted({model.info(name).dtype for name in model.base.where}),
-            "tied": model.ties,
-        }
-        for model in mixture.ingredients
-    ]
-    if json:
-        facts = {"schema": 1, "models": rows, "tensors": len(tensors), "warnings": mixture.warnings}
-        typer.echo(jsonlib.dumps(facts, indent=2))
-        return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("model", "type", "GB", "dtypes", "ties embeddings"):
-        table.add_column(heading, overflow="fold")
-    for row in rows:
-        tied = "yes" if row["tied"] else "no"
-        table.add_row(
-            escape(row["model"]), escape(row["type"]), f"{row['bytes'] / 1e9:.2f}", ", ".join(row["dtypes"]), tied
-        )
-    out.print(table)
-    out.print(f"\nfits: {len(tensors)} tensors correspond")
-    warn(mixture.warnings)

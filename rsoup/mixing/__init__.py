@@ -6,7 +6,7 @@
     mixing.write(soup, "runs/a-b")                             # an adapter folder that PEFT and vLLM load
     mixing.merge(soup, "models/base", "models/a-b")            # a merged model, shard by shard
     mixing.write_grid(["runs/a", "runs/b"], 10, "runs/grid")   # eleven mixes along the line
-    mixing.check(["runs/a", "runs/b"])                         # do they fit, how alike are they
+    mixing.check(["runs/a", "runs/b"])                         # will they mix: figures and sentences
 
 The methods, each with its formula and source, are in ``METHODS``. Every failure is an RsoupError with a hint. Whole
 models are mixed by ``rsoup.mixing.checkpoints``.
@@ -15,8 +15,8 @@ models are mixed by ``rsoup.mixing.checkpoints``.
 from rsoup.adapters import read_adapter as read
 from rsoup.mixing.check import AdapterFacts, CheckReport, LayerFacts, check
 from rsoup.mixing.merging import Merge, merge
-from rsoup.mixing.methods import METHODS, Options
-from rsoup.mixing.soup import Soup, mix
+from rsoup.mixing.methods import METHODS, Options, check_method
+from rsoup.mixing.soup import Soup, check_dtype, mix
 from rsoup.mixing.weights import check_weights, lattice, line_weights
 from rsoup.mixing.writing import Grid, grid, write, write_grid
 
@@ -30,6 +30,8 @@ __all__ = [
     "Options",
     "Soup",
     "check",
+    "check_dtype",
+    "check_method",
     "check_weights",
     "grid",
     "lattice",

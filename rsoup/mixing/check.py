@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 
-from rsoup.adapters import Adapter, Layer
-from rsoup.adapters.tensorfile import Array
+from rsoup.adapters import Adapter
 from rsoup.errors import AdapterError
+from rsoup.mixing.advice import Advice, Two, advise_all, told_apart
 from rsoup.mixing.compatibility import base_of, check_compatible, made_alike, start_of
-from rsoup.mixing.methods import METHODS, Ingredients, Options, factors
+from rsoup.mixing.effects import Effect, effect, refused
+from rsoup.mixing.geometry import Geometry, PairFacts
+from rsoup.mixing.methods import METHODS, Options, check_options
 from rsoup.mixing.naming import aligned
-from rsoup.mixing.parallel import parallel
 from rsoup.mixing.soup import Source, read_all
-from rsoup.mixing.updates import Part, gram, norms
+from rsoup.mixing.study import Mix, Studied, share_seen, study, trials_of
+from rsoup.mixing.updates import wide
 from rsoup.mixing.weights import check_weights
+
+_DEFAULTS = Options()
 
 
 @dataclass(frozen=True)
@@ -41,20 +45,32 @@ class AdapterFacts:
 
 @dataclass(frozen=True)
 class LayerFacts:
-    """One module: cosines of the adapters' updates (None where one is zero or missing), distance of ``factors``."""
+    """One module: norms, cosines and pairs of the adapters (None where one has no update), distance of ``factors``."""
 
     module: str
+    norms: list[float]
     cosines: list[list[float | None]]
+    pairs: list[PairFacts]
     factors_distance: float | None
+
+
+@dataclass(frozen=True)
+class SavedFacts:
+    """A tensor that adapters trained whole: |S_a - S_b| of the two furthest apart, by the largest norm."""
+
+    name: str
+    distance: float | None
 
 
 @dataclass(frozen=True)
 class CheckReport:
     """What there is to know before a mix.
 
-    ``methods`` gives per method why it cannot be used, or None. ``factors_distance`` is the relative distance
-    |F - E| / |E| (Frobenius) of averaged factors F from the exact mix E at ``weights``, over all modules; None where
-    ``factors`` cannot be used. ``same_base`` and ``same_start`` are None where an adapter does not say.
+    ``methods`` gives per method why it cannot be used, or None; ``effects`` what it would make of the updates at
+    ``weights``, before it is cast. ``factors_distance`` is that of ``factors``: |F - E| / |E| (Frobenius) of averaged
+    factors F from the exact mix E; None where ``factors`` cannot be used. ``norms``, ``cosines`` and ``pairs`` are over
+    all modules. ``seen`` is the share of the entries whose signs were looked at. ``same_base`` and ``same_start`` are
+    None where an adapter does not say. ``advice`` says it in sentences.
     """
 
     weights: list[float]
@@ -62,9 +78,15 @@ class CheckReport:
     same_base: bool | None
     same_start: bool | None
     methods: dict[str, str | None]
+    effects: dict[str, Effect]
+    norms: list[float]
     cosines: list[list[float | None]]
+    pairs: list[PairFacts]
+    seen: float | None
     factors_distance: float | None
     layers: list[LayerFacts]
+    saved: list[SavedFacts]
+    advice: list[Advice]
     warnings: list[str]
 
     def to_json(self) -> dict[str, Any]:
@@ -72,85 +94,98 @@ class CheckReport:
         return {"schema": 1, **dataclasses.asdict(self)}
 
 
-def check(adapters: Sequence[Source], weights: Sequence[float] | None = None) -> CheckReport:
-    """Compare adapters; nothing is written. ``weights`` (default: equal) decide where ``factors`` is compared."""
+def check(
+    adapters: Sequence[Source],
+    weights: Sequence[float] | None = None,
+    *,
+    options: Options = _DEFAULTS,
+    base_weight: float = 0.0,
+    allow_extrapolation: bool = False,
+    allow_different_starts: bool = False,
+) -> CheckReport:
+    """Compare adapters; nothing is written.
+
+    ``weights`` (default: equal), ``options`` and ``base_weight`` are those of the mixes that the methods are tried
+    with. Different starts are a reason against every method, and weights off the simplex a warning, unless they are
+    allowed; the figures are there anyway.
+    """
+    check_options(options)
     given = read_all(adapters)
     parents = aligned(given)
-    shares = list(weights) if weights is not None else [1.0 / len(parents)] * len(parents)
-    check_weights(shares, len(parents), extrapolate=True)
-    reasons = {method: _reason(given, method) for method in METHODS}
-    measures = _measure_all(given, parents, shares)
-    total = sum(measures.values(), _Measure(np.zeros((len(parents), len(parents)))))
+    shares = list(weights) if weights is not None else [(1.0 - base_weight) / len(parents)] * len(parents)
+    check_weights(shares, len(parents), base_weight, extrapolate=True)
+    reasons = {method: _reason(given, method, allow_different_starts=allow_different_starts) for method in METHODS}
+    tried = {method: _reason(given, method, allow_different_starts=True) for method in METHODS}
+    mix = Mix(parents, shares, base_weight, options)
+    found = {} if tried["cat"] else study(mix, [method for method, reason in tried.items() if reason is None])
+    whole = sum((module.geometry for module in found.values()), Geometry.zero(len(parents)))
+    effects = {
+        method: refused(reason) if reason else effect(method, trials_of(found, method), mix.density)
+        for method, reason in tried.items()
+    }
     return CheckReport(
         weights=shares,
         adapters=[_facts(adapter) for adapter in parents],
         same_base=_same_base(parents),
         same_start=_same([start_of(adapter) for adapter in parents]),
         methods=reasons,
-        cosines=total.cosines,
-        factors_distance=total.distance,
-        layers=[LayerFacts(module, found.cosines, found.distance) for module, found in measures.items()],
-        warnings=[] if reasons["cat"] else check_compatible(parents, "cat"),
+        effects=effects,
+        norms=whole.norms,
+        cosines=whole.cosines,
+        pairs=whole.pairs,
+        seen=share_seen(found.values()),
+        factors_distance=effects["factors"].distance,
+        layers=[_layer_facts(module, own) for module, own in found.items()],
+        saved=_saved(parents) if found else [],
+        advice=_advice(parents, shares, whole, effects) if found else [],
+        warnings=[
+            *([] if reasons["cat"] else check_compatible(parents, "cat", allow_different_starts=True)),
+            *([] if allow_extrapolation else _off_simplex(shares, base_weight)),
+        ],
     )
 
 
-@dataclass(frozen=True)
-class _Measure:
-    """Inner products of the updates; squared norms of the exact mix and of the error of ``factors``, if it applies."""
-
-    products: Array  # (adapters, adapters)
-    exact: float | None = None
-    error: float | None = None
-
-    def __add__(self, other: _Measure) -> _Measure:
-        exact = None if other.exact is None else (self.exact or 0.0) + other.exact
-        error = None if other.error is None else (self.error or 0.0) + other.error
-        return _Measure(self.products + other.products, exact, error)
-
-    @property
-    def cosines(self) -> list[list[float | None]]:
-        sizes = norms(self.products)
-        return [
-            [float(product / (a * b)) if a and b else None for product, b in zip(row, sizes, strict=True)]
-            for row, a in zip(self.products, sizes, strict=True)
-        ]
-
-    @property
-    def distance(self) -> float | None:
-        if self.exact is None or self.error is None:
-            return None
-        return math.sqrt(self.error / self.exact) if self.exact else 0.0
+def _off_simplex(weights: Sequence[float], base_weight: float) -> list[str]:
+    try:
+        check_weights(weights, len(weights), base_weight)
+    except AdapterError as problem:
+        return [f"{problem.message} A mix has to be allowed it with --allow-extrapolation."]
+    return []
 
 
-def _measure_all(
-    given: Sequence[Adapter], adapters: Sequence[Adapter], weights: Sequence[float]
-) -> dict[str, _Measure]:
-    """Measure every module of adapters made alike, whatever the starts; nothing where they are of different bases."""
-    if _reason(given, "cat", allow_different_starts=True):
-        return {}
-    comparable = _reason(given, "factors", allow_different_starts=True) is None
-
-    def measure(module: str) -> _Measure:
-        present = [i for i, adapter in enumerate(adapters) if module in adapter.layers]
-        parts = [Part(adapters[i].layers[module], weights[i]) for i in present]
-        return _measure(parts, np.ix_(present, present), len(adapters), comparable)
-
-    modules = list(dict.fromkeys(module for adapter in adapters for module in adapter.layers))
-    return dict(zip(modules, parallel(measure, modules), strict=True))
+def _layer_facts(module: str, found: Studied) -> LayerFacts:
+    own = found.geometry
+    trial = found.trials.get("factors")
+    distance = effect("factors", [trial], 1.0).distance if trial else None
+    return LayerFacts(module, own.norms, own.cosines, own.pairs, distance)
 
 
-def _measure(parts: Sequence[Part], place: Any, count: int, comparable: bool) -> _Measure:
-    """Measure one module; ``place`` is where its parts lie among ``count`` adapters."""
-    products = np.zeros((count, count))
-    layers = [part.layer for part in parts]
-    if not comparable:
-        products[place] = gram(layers)
-        return _Measure(products)
-    update = factors(Ingredients(parts, 1.0, 0.0, Options()))
-    everything = gram([*layers, Layer(layers[0].kind, update.down, update.up, update.scale)])
-    products[place] = everything[:-1, :-1]
-    mixed, error = (np.array([*(part.weight for part in parts), last]) for last in (0.0, -1.0))
-    return _Measure(products, float(mixed @ everything @ mixed), max(0.0, float(error @ everything @ error)))
+def _saved(adapters: Sequence[Adapter]) -> list[SavedFacts]:
+    """Compare what was trained whole: its updates are not known without the base."""
+    found = []
+    for name in adapters[0].saved:
+        arrays = [wide(adapter.saved[name]).ravel() for adapter in adapters]
+        largest = max(float(np.linalg.norm(array)) for array in arrays)
+        apart = max((float(np.linalg.norm(a - b)) for a, b in combinations(arrays, 2)), default=0.0)
+        found.append(SavedFacts(name, apart / largest if largest else None))
+    return found
+
+
+def _advice(
+    adapters: Sequence[Adapter], weights: Sequence[float], whole: Geometry, effects: Mapping[str, Effect]
+) -> list[Advice]:
+    names = told_apart([adapter.name for adapter in adapters])
+    twos = [
+        Two(
+            names=(names[facts.a], names[facts.b]),
+            weights=(weights[facts.a], weights[facts.b]),
+            facts=facts,
+            same_start=_same([start_of(adapters[place]) for place in (facts.a, facts.b)]),
+            alone=len(adapters) == 2,
+        )
+        for facts in whole.pairs
+    ]
+    return advise_all(twos, effects, exact="cat")
 
 
 def _reason(adapters: Sequence[Adapter], method: str, *, allow_different_starts: bool = False) -> str | None:

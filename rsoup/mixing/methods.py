@@ -122,9 +122,8 @@ def ties(of: Ingredients) -> Update:
     negative weight stands for the opposite update.
     Source: TIES-merging (arXiv 2306.01708, algorithm 1), with mergekit's weights.
     """
-    signed = [_trim(dense(part.layer), of.density) * np.float32(math.copysign(1, part.weight)) for part in of.parts]
+    signed, elected = vote(of)
     sizes = [abs(weight) for weight in of.weights]
-    elected = np.sign(weighted_sum(signed, sizes))
     total = np.zeros_like(elected)
     share = np.zeros_like(elected)
     for matrix, size in zip(signed, sizes, strict=True):
@@ -133,6 +132,13 @@ def ties(of: Ingredients) -> Update:
         share += agrees * np.float32(size)
     merged = np.divide(total * np.float32(of.total), share, out=np.zeros_like(total), where=share > 0)
     return _cut_dense(merged, of)
+
+
+def vote(of: Ingredients) -> tuple[list[Array], Array]:
+    """Return the trimmed updates of ``ties``, turned by the signs of their weights, and the sign elected per entry."""
+    signed = [_trim(dense(part.layer), of.density) * np.float32(math.copysign(1, part.weight)) for part in of.parts]
+    elected: Array = np.sign(weighted_sum(signed, [abs(weight) for weight in of.weights]))
+    return signed, elected
 
 
 def dare(of: Ingredients) -> Update:
@@ -163,6 +169,11 @@ def check_method(method: str, options: Options) -> None:
             raise AdapterError(
                 f"The method {method} takes no {name}.", f"Leave --{name} out, or use --method {' or '.join(methods)}."
             )
+    check_options(options)
+
+
+def check_options(options: Options) -> None:
+    """Raise AdapterError if an option is out of its range."""
     if options.rank is not None and options.rank < 1:
         raise AdapterError(f"The rank {options.rank} is below 1.", "Give --rank 1 or more.")
     for name in ("energy", "density"):

@@ -64,8 +64,7 @@ def mix(
     """
     check_weights(weights, len(adapters), base_weight, extrapolate=allow_extrapolation)
     check_method(method, options)
-    if dtype is not None and dtype not in DTYPES:
-        raise AdapterError(f"There is no dtype {dtype!r:.40} for adapters.", did_you_mean(dtype, DTYPES))
+    check_dtype(dtype)
     parents = read_all(adapters)
     alike, warnings = made_alike(parents, method, allow_different_starts=allow_different_starts)
     if method == "factors":
@@ -88,6 +87,12 @@ def mix(
     companions, left_behind = shared_companions(active)
     told = (*warnings, *left_behind)
     return Soup(adapter, parents, tuple(weights), base_weight, method, options, discarded, told, companions)
+
+
+def check_dtype(dtype: str | None) -> None:
+    """Raise AdapterError if adapters cannot be written in a dtype."""
+    if dtype is not None and dtype not in DTYPES:
+        raise AdapterError(f"There is no dtype {dtype!r:.40} for adapters.", did_you_mean(dtype, DTYPES))
 
 
 def read_all(adapters: Sequence[Source]) -> tuple[Adapter, ...]:

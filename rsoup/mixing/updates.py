@@ -71,6 +71,13 @@ def gram(layers: Sequence[Layer]) -> Array:
     return products
 
 
+def inner(one: Layer, other: Layer) -> float:
+    """Return <D, D'> of two updates, from rank x rank products alone."""
+    outputs = one.up.astype(np.float64).T @ other.up.astype(np.float64)
+    inputs = one.down.astype(np.float64) @ other.down.astype(np.float64).T
+    return float(np.sum(outputs * inputs)) * one.scale * other.scale
+
+
 def norms(products: Array) -> Array:
     """Return the Frobenius norms of updates from their inner products."""
     sizes: Array = np.sqrt(np.maximum(np.diag(products), 0.0))

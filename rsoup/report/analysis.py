@@ -48,6 +48,7 @@ def analyse(measured: Measured, options: Options) -> Report:
         checks=check(evidence, choices, figures, options.fail_if),
         experts=dict(measured.experts),
         adapters=dict(measured.adapters),
+        starts=dict(measured.starts),
         method=measured.method,
         bootstrap=evidence.settings,
         notes=[*measured.notes, *_notes(evidence)],

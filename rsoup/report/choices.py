@@ -65,6 +65,8 @@ def mix_command(measured: Measured, weights: Mapping[str, float]) -> str:
         rest = 0.0 if rest > 0 else rest
     if min(parts.values(), default=0.0) < 0 or abs(rest) > 1e-6:
         words.append("--allow-extrapolation")
+    if not rule and len({measured.starts[name] for name in parts if name in measured.starts}) > 1:
+        words.append("--allow-different-starts")
     if measured.method is not None:
         words += ["--method", measured.method]
     if rule and (rule.base == "needed" or "--base-weight" in words):

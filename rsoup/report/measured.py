@@ -56,6 +56,7 @@ class Measured:
     counts: tuple[tuple[int, ...], ...] | None = None  # (models, rewards): scores behind each mean
     experts: Mapping[str, str] = field(default_factory=dict)  # reward name -> name of the adapter trained on it
     adapters: Mapping[str, str] = field(default_factory=dict)  # adapter name -> folder
+    starts: Mapping[str, str] = field(default_factory=dict)  # adapter name -> SHA-256 of what it began at
     method: str | None = None
     texts: Samples | None = None
     notes: tuple[str, ...] = ()

@@ -203,6 +203,7 @@ class Report(Record):
     checks: list[Check] = Field(default=[], description="what --fail-if asked for")
     experts: dict[str, str] = Field(description="reward -> name of the adapter trained on it")
     adapters: dict[str, str] = Field(description="name -> folder")
+    starts: dict[str, str] = Field({}, description="name -> SHA-256 of the adapter that its training began at")
     method: str | None
     bootstrap: Bootstrap | None
     notes: list[str]

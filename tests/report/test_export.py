@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +13,10 @@ from mixing.making import make_adapter, update_of
 from rsoup import mixing
 from rsoup.errors import ResultsError
 from rsoup.report.analysis import analyse
+from rsoup.report.choices import mix_command
 from rsoup.report.export import chosen_soups
 from rsoup.report.inputs import read_inputs
+from rsoup.report.inputs.origins import starts_of
 from rsoup.report.options import Options
 
 POINTS = "lambda,a,b\n0,1,0\n0.25,0.9,0.5\n1,0,1\n1.5,-1,1.2\n"
@@ -68,3 +72,24 @@ def test_nothing_chosen_or_adapters_unknown_are_refused(tmp_path):
     assert "--knee" in refusal.value.hint
     with pytest.raises(ResultsError, match="in which folder the adapter a, b is"):
         chosen_soups(chosen(tmp_path, adapters=False, knee=True), tmp_path / "out")
+
+
+@pytest.mark.parametrize("starts", ["aa", "ab", "a-"])
+def test_a_command_allows_what_its_adapters_need_allowed(tmp_path, rsoup, starts):
+    """Adapters that are known to have begun at different ones need leave to be mixed; the printed command has it."""
+    (tmp_path / "points.csv").write_text(POINTS)
+    notes = [
+        {"schema": 1, "kind": "expert", "name": name, "init_sha256": own * 64}
+        for name, own in zip("ab", starts, strict=True)
+    ]
+    ends = [
+        make_adapter(tmp_path / own["name"], seed, provenance=None if "-" in own["init_sha256"] else own)
+        for seed, own in enumerate(notes)
+    ]
+    places = {path.name: str(path) for path in ends}
+    measured = replace(read_inputs([tmp_path / "points.csv"], {}, {}), adapters=places, starts=starts_of(places))
+    command = shlex.split(mix_command(measured, {"a": 0.75, "b": 0.25}))
+    assert ("--allow-different-starts" in command) == (starts == "ab")
+    assert rsoup(*command[1:-1], tmp_path / "soup").code == 0
+    assert "--allow-different-starts" not in mix_command(measured, {"a": 1.0, "b": 0.0})
+    assert analyse(measured, Options()).starts == starts_of(places)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from rsoup.errors import ResultsError, did_you_mean
 from rsoup.report.inputs.lmeval import is_lm_eval, read_lm_eval
+from rsoup.report.inputs.origins import starts_of
 from rsoup.report.inputs.printed import read_printed
 from rsoup.report.inputs.runs import read_runs
 from rsoup.report.inputs.table import read_table
@@ -26,7 +28,7 @@ def read_inputs(
             raise ResultsError(
                 f"--minimize: {name!r} is no reward of these points.", did_you_mean(name, measured.rewards)
             )
-    return measured
+    return replace(measured, starts=starts_of(measured.adapters))
 
 
 def _read(

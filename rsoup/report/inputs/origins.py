@@ -54,13 +54,23 @@ def told_origins(path: Path, ids: list[str], objectives: tuple[str, ...]) -> dic
     return found
 
 
-def _read(folder: str) -> Origin | None:
+def starts_of(folders: Mapping[str, str]) -> dict[str, str]:
+    """Return the SHA-256 of the adapter that each one's training began at, by the names of those that tell it."""
+    told = {name: _told(folder) for name, folder in folders.items()}
+    return {name: own["init_sha256"] for name, own in told.items() if isinstance(own.get("init_sha256"), str)}
+
+
+def _told(folder: str) -> dict[str, Any]:
+    """Return what a folder tells of its own origin; nothing where it tells none."""
     try:
         told: Any = json.loads((Path(folder) / PROVENANCE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return None
-    if not isinstance(told, dict):
-        return None
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def _read(folder: str) -> Origin | None:
+    told = _told(folder)
     name, kinds = str(told.get("name") or Path(folder).name), {"expert": "expert", "morl": "morl"}
     trained: Any = kinds.get(str(told.get("kind")))
     if trained is not None:

@@ -138,6 +138,7 @@ function commandFor(point, weights) {
     if (rest > 0) rest = 0;
   }
   if (values.some((value) => value < 0) || Math.abs(rest) > 1e-6) words.push("--allow-extrapolation");
+  if (new Set(parts.map(([name]) => report.starts[name]).filter(Boolean)).size > 1) words.push("--allow-different-starts");
   if (report.method) words.push("--method", report.method);
   return [...words, "-o", `soup-${idOf(weights)}`].join(" ");
 }

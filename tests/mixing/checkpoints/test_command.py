@@ -77,6 +77,11 @@ def test_check_tells_whether_models_fit_and_writes_nothing(
     assert not (tmp_path / "out").exists()
     told = json.loads(rsoup("mix", models["one"], models["two"], "--check", "--json").out)
     assert [row["type"] for row in told["models"]] == ["llama", "llama"]
+    assert told["advice"][0]["kind"] == "far"
+    against_base = rsoup("mix", models["one"], models["two"], "--base", models["base"], "--check", "-w", 0.3, "-w", 0.7)
+    assert "compared: what each adds to the base" in against_base.out
+    assert "slerp: The method slerp takes no base." in against_base.out
+    assert max(map(len, against_base.lines)) <= 80
 
 
 def test_an_extraction_says_what_it_holds(models: dict[str, Path], tmp_path: Path, rsoup: Command) -> None:
@@ -107,6 +112,9 @@ REFUSED = [
     ("{one} --extract --base {base}", "needs the largest rank", "--rank 64"),
     ("{one} {two} --extract --base {base} --rank 2", "takes one model", "one by one"),
     ("{one} --extract --base {base} --rank 2 --grid 3", "takes no --grid", "Leave it out"),
+    ("{one} --extract --base {base} --rank 2 --allow-extrapolation", "it has no weights", "Leave it out"),
+    ("{one} --extract --base {base} --rank 2 --allow-different-starts", "no starting adapter", "Leave it out"),
+    ("{one} --extract --base {base} --rank 2 --common-vocabulary", "embeddings stay out", "Leave it out"),
     ("{adapter} --extract --base {base} --rank 2", "an adapter", "a model"),
 ]
 
