@@ -71,7 +71,7 @@ def alone(training: Coroutine[Any, Any, T], team: Team) -> T:
     try:
         asked = training.send(None)
         while True:
-            asked = training.send(_answer(asked, team))
+            asked = training.send(answer_alone(asked, team))
     except StopIteration as end:
         result: T = end.value
         return result
@@ -79,7 +79,8 @@ def alone(training: Coroutine[Any, Any, T], team: Team) -> T:
         training.close()  # where a pass fails, the training keeps its last whole step
 
 
-def _answer(asked: Request[Any], team: Team) -> Any:
+def answer_alone(asked: Request[Any], team: Team) -> Any:
+    """Answer a request with the policy's own pass."""
     match asked:
         case Sampling():
             with team.autocast(), asked.policy.folded():

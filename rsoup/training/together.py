@@ -50,7 +50,7 @@ def check_together(recipe: Recipe, *, processes: int = 1, workers: bool = False)
         )
     if tracker := next((tracker for tracker in training.report_to if tracker in ONE_RUN), None):
         raise RecipeError(
-            f"training.report_to {tracker}: it logs one training of a process at a time, training.together has several.",
+            f"training.report_to {tracker}: it logs one training of a process at a time, and these are several.",
             "Use tensorboard, or leave training.together out.",
         )
     if training.gradient_checkpointing and recipe.model.lora.dropout:

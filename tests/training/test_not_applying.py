@@ -115,6 +115,7 @@ def test_gdpo_is_the_batch_scale_of_groups_that_were_normalised() -> None:
 def test_a_completion_that_nothing_applies_to_gives_ppo_no_gradient(tiny_model: Path) -> None:
     """The gradient of a rollout with such completions is that of the rollout without them."""
     from rsoup.models.sampling import generator_for
+    from rsoup.training.passes import alone
     from rsoup.training.rollout import collect, draw_numbers
     from rsoup.training.update import update
 
