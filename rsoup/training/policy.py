@@ -61,6 +61,7 @@ class Policy:
                 self.adapter = f"beside-{len(beside.peft.peft_config)}"
                 self.peft = beside.peft
                 self.peft.add_adapter(self.adapter, config)
+                self.peft.set_requires_grad(self.adapter)
         except ValueError as problem:
             raise ModelError(
                 f"{language_model.name}: the adapter does not fit: {first_line(problem)}.",

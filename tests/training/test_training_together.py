@@ -71,7 +71,7 @@ def make_recipe(folder: Path, model: Path, left: int = 10_000, **settings: Any) 
     (folder / "own.py").write_text(REWARDS)
     (folder / "countdown").write_text(str(left))
     content = recipe_content(folder, model)
-    content["rewards"] = {name: {"function": f"{folder / 'own.py'}:{name}"} for name in ("es", "brief")}
+    content["rewards"] = {name: {"function": f"{folder / 'own.py'}:{name}"} for name in ("brief", "es")}
     content["morl"] = settings.pop("morl", [{"es": 0.5, "brief": 0.5}])
     content["model"]["lora"]["dropout"] = settings.pop("dropout", 0.0)
     content["generation"]["min_new_tokens"] = settings.pop("min_new_tokens", None)
@@ -169,8 +169,8 @@ def test_what_was_begun_one_by_one_goes_on_together(tmp_path: Path, undisturbed:
     recipe = beginning(undisturbed, tmp_path, 5)
     with pytest.raises(KeyboardInterrupt):
         train_each(recipe)
-    assert steps_kept(recipe) == {"brief": 2}
-    first = adapter_folder(recipe, "es")
+    assert steps_kept(recipe) == {"es": 2}
+    first = adapter_folder(recipe, "brief")
     before = {path: path.stat().st_mtime_ns for path in first.iterdir()}
     counter_of(undisturbed).write_text("4")
     train_all(recipe)
@@ -192,11 +192,11 @@ def test_a_training_that_ends_before_the_others_is_written_at_once(tmp_path: Pat
     recipe = beginning(undisturbed, tmp_path, 4)
     with pytest.raises(KeyboardInterrupt):
         train_each(recipe)
-    assert steps_kept(recipe) == {"brief": 1}
+    assert steps_kept(recipe) == {"es": 1}
     counter_of(undisturbed).write_text("4")
     with pytest.raises(KeyboardInterrupt):
         train_all(recipe)
-    assert adapter_folder(recipe, "brief").is_dir()
+    assert adapter_folder(recipe, "es").is_dir()
     assert steps_kept(recipe) == {"morl-0.50-0.50": 2}
     counter_of(undisturbed).write_text("1")
     train_all(recipe)
@@ -221,9 +221,7 @@ def metrics_of(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_a_reward_that_fails_stops_all_names_the_training_and_loses_nothing(
-    tmp_path: Path, undisturbed: Recipe
-) -> None:
+def test_a_reward_that_fails_stops_all_and_names_the_training(tmp_path: Path, undisturbed: Recipe) -> None:
     content = undisturbed.model_dump()
     (tmp_path / "own.py").write_text(REWARDS)
     (tmp_path / "countdown").write_text("100")
@@ -234,8 +232,8 @@ def test_a_reward_that_fails_stops_all_names_the_training_and_loses_nothing(
     recipe = Recipe.model_validate(content)
     with pytest.raises(RewardError) as caught:
         train_all(recipe)
-    assert caught.value.message.startswith("es: ")
-    assert str(tmp_path / "run/checkpoints/es/failed_sample.json") in caught.value.hint
+    assert caught.value.message.startswith("brief: The reward es returned nan")
+    assert str(tmp_path / "run/checkpoints/brief/failed_sample.json") in caught.value.hint
     assert not list((tmp_path / "run/adapters").glob("[!i]*"))
 
 
@@ -244,7 +242,7 @@ def test_what_another_worker_is_making_is_left_to_it(tmp_path: Path, undisturbed
     with my_turn(lock_file(recipe.folder, "brief")):
         assert train_all(recipe) == ["es", "morl-0.50-0.50"]
     assert not adapter_folder(recipe, "brief").exists()
-    assert train_all(recipe) == ["es", "brief", "morl-0.50-0.50"]
+    assert train_all(recipe) == ["brief", "es", "morl-0.50-0.50"]
     assert_alike(recipe, undisturbed)
 
 
@@ -283,9 +281,9 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
 def test_what_cannot_go_together_is_refused_with_the_reason(
     tiny_recipe: Path, settings: dict[str, Any], surroundings: dict[str, Any], message: str
 ) -> None:
-    check_together(load_recipe(tiny_recipe, settings), **surroundings)
+    check_together(load_recipe(tiny_recipe, flags=settings), **surroundings)
     with pytest.raises(RecipeError) as caught:
-        check_together(load_recipe(tiny_recipe, {**settings, "training.together": True}), **surroundings)
+        check_together(load_recipe(tiny_recipe, flags={**settings, "training.together": True}), **surroundings)
     assert message in caught.value.message
     assert "training.together" in caught.value.hint or "one of them" in caught.value.hint
 
