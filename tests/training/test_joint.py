@@ -14,6 +14,7 @@ from rsoup.models.load import load_language_model
 from rsoup.models.sampling import Completions, generator_for
 from rsoup.recipe import GenerationSection, LoraSection
 from rsoup.training.joint import Joint
+from rsoup.training.lanes import Stream
 from rsoup.training.passes import Learning, Sampling, Thinking, Way, answer_alone
 from rsoup.training.policy import Policy, Thoughts, fresh_config
 from rsoup.training.team import Team
@@ -123,6 +124,34 @@ def test_a_loss_reaches_no_other_policy(policies: Setting) -> None:
     together.answer([Learning(beside[1], loss_of(thoughts[1]))])
     assert all(parameter.grad is None or not parameter.grad.any() for parameter in beside[0].parameters)
     assert any(parameter.grad is not None and parameter.grad.any() for parameter in beside[1].parameters)
+
+
+@pytest.mark.parametrize("shares_prefix", [True, False])
+def test_dropout_draws_for_each_policy_what_it_draws_alone(tiny_model: Path, shares_prefix: bool) -> None:
+    """The rows of the two are of other lengths, so that each is padded where alone it would not be."""
+    policies: list[Policy] = []
+    for number in range(3):
+        model = load_language_model(str(tiny_model), revision=None, dtype="float32")
+        model = replace(model, shares_prefix=shares_prefix)
+        policies.append(Policy(model, fresh_config(LoraSection(r=2, alpha=4, dropout=0.5), model)))
+        policies[number].remember_start()
+    beside = [policies[0], policies[0].twin()]
+    for seed in range(2):
+        stir(beside[seed], seed)
+        stir(policies[1 + seed], seed)
+    streams = [Stream(torch.device("cpu")) for _ in beside]
+    completions = [answer_alone(sampling(policy, number), Team()) for number, policy in enumerate(policies[1:])]
+    assert len({own.ids.shape for own in completions}) == 2
+    alone = []
+    for number, (stream, own) in enumerate(zip(streams, completions, strict=True)):
+        torch.manual_seed(number)
+        alone.append(answer_alone(thinking(policies[1 + number], number, own, "learning"), Team()))
+        with stream.flowing():
+            torch.manual_seed(number)
+    together = Joint({own: stream.flowing for own, stream in zip(beside, streams, strict=True)}, Team())
+    thoughts = together.answer([thinking(*own, "learning") for own in zip(beside, range(2), completions, strict=True)])
+    for one, other, own in zip(thoughts, alone, completions, strict=True):
+        assert_thoughts(one, other, own.mask, {"rtol": 1e-4, "atol": 1e-5})
 
 
 def test_experts_of_a_mixture_are_refused_with_their_name(tmp_path: Path) -> None:
