@@ -21,6 +21,7 @@ from rsoup.stages.together import check_trained, run_together, whole_models_stay
 from rsoup.stages.trained import adapters_of, ingredients_of
 from rsoup.training.expert import train_adapter
 from rsoup.training.team import Team
+from rsoup.training.together import check_together, train_adapters
 from rsoup.training.trl_settings import check_trl
 
 __all__ = ["Command", "adapters_of", "ingredients_of", "plan", "run", "run_all", "trainings_of"]
@@ -54,6 +55,7 @@ def run_all(
         if not overwrite:
             check_trained(own, trainings_of(own.recipe))
     team = Team() if crew is None else None
+    check_together(recipe, processes=1 if team is None else team.size, workers=crew is not None)
     if team is None or team.leads:
         for written in {str(own.folder): own for own in (recipe, *(own.recipe for own in runs))}.values():
             write_text(written.folder / RECIPE, dump_recipe(written))
@@ -80,6 +82,9 @@ def _run_here(resolved: Resolved, team: Team, progress: Progress, *, overwrite: 
     """Train and evaluate one after another, first what no other command that shares the folder is at."""
     recipe = resolved.recipe
     waiting = {training.name: training for training in trainings_of(recipe)}
+    if recipe.training.together:
+        for training in train_adapters(resolved, list(waiting.values()), progress, overwrite=overwrite):
+            del waiting[training.name]
     while waiting:
         free = next((name for name in waiting if not is_taken(lock_file(recipe.folder, name))), "")
         name = team.agree(free)

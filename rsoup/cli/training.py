@@ -39,7 +39,7 @@ from rsoup.errors import RecipeError
 if TYPE_CHECKING:
     from rsoup.experiment import Command
     from rsoup.recipe import Recipe
-    from rsoup.stages.graph import Training
+    from rsoup.training.folders import Training
 
 ReportOption = Annotated[
     list[str] | None,
@@ -112,7 +112,8 @@ def run(
         _show_plan(experiment.plan(made), json=json)
         return
     runs = [resolve(own) for own in made.by_seed()]
-    with crew_for(ray, made.folder) as crew, Bars() as progress:
+    crews = crew_at(ray) if made.training.together else crew_for(ray, made.folder)
+    with crews as crew, Bars() as progress:
         report = experiment.run_all(made, runs, progress, overwrite=overwrite, crew=crew)
     if report is None:  # one of several processes, not the leading one
         return
@@ -167,7 +168,7 @@ def train(
         "training.report_to": report_to,
     }
     made, names = make_recipe(recipe, settings, flags, reward, format_ or ())
-    from rsoup.stages.graph import Training
+    from rsoup.training.folders import Training
 
     _train(made, [Training(name, {name: 1.0}, "expert") for name in names], ray, overwrite=overwrite)
 
@@ -251,17 +252,23 @@ def _train(made: Recipe, trainings: Sequence[Training], ray: str | None, *, over
     from rsoup.resolve import resolve
     from rsoup.stages.together import train_together
     from rsoup.training.expert import train_adapter
+    from rsoup.training.together import check_together, train_adapters
 
     runs = [resolve(own) for own in made.by_seed()]
     with crew_at(ray) as crew:
         if crew is not None:
+            check_together(made, workers=True)
             with Bars() as progress:
                 folders = train_together(runs, trainings, crew, progress, overwrite=overwrite)
             for folder in folders:
                 out.print(folder, soft_wrap=True)
             return
+    check_together(made)
     for own in runs:
-        for training in trainings:
+        if made.training.together:
+            with Bars() as progress:
+                train_adapters(own, trainings, progress, overwrite=overwrite)
+        for training in trainings:  # those that were made together are there
             with Bars() as progress:
                 folder = train_adapter(
                     own, training.name, training.weights, training.kind, progress, overwrite=overwrite

@@ -71,12 +71,15 @@ class TrainingSection(Section):
     save_every: Count | None = None
     """Steps between adapters kept in trajectory/NAME, for ``rsoup eval --trajectory``; none: only the last is kept."""
     prompts_per_pass: Count | None = None
-    """Prompts whose completions pass the model at once while gradients are taken; none: all of a mini-batch. Smaller
-    needs less memory and gives the same gradients."""
+    """Prompts whose completions pass the model at once while gradients are taken; none: all of a mini-batch, and of
+    all trainings that go together. Smaller needs less memory and gives the same gradients."""
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass instead of keeping them."""
     report_to: list[Literal["tensorboard", "wandb", "trackio"]] = []
     """Trackers that get the metrics as well; metrics.jsonl is always written."""
+    together: bool = False
+    """Train the experts and baselines of a run, or the adapters of one command, at once: one base in memory, one
+    forward pass over the rows of all. The same adapters up to rounding; PPO, in one process."""
     gpus: Count = 1
     """Processes, each with a GPU, of a training that ``rsoup run --ray`` starts; on machines without GPUs it is one."""
     cpus: Count = 1

@@ -27,7 +27,7 @@ from rsoup.recipe import START
 from rsoup.resolve import Resolved
 from rsoup.stages.board import Board
 from rsoup.stages.dispatch import Hand, Lost
-from rsoup.stages.graph import Stage, Training, trainings_of
+from rsoup.stages.graph import Stage, trainings_of
 from rsoup.stages.inputs import Input, inputs_of
 from rsoup.stages.parcels import Files, pack, unpack
 from rsoup.stages.told import News
@@ -35,7 +35,7 @@ from rsoup.stages.workshop import Order, PointOrder
 from rsoup.training.checkpoint import KEPT, list_checkpoints
 from rsoup.training.expert import is_there
 from rsoup.training.finished import clear, is_done, is_trained, start_fingerprint, training_fingerprint
-from rsoup.training.folders import adapter_folder, checkpoint_folder
+from rsoup.training.folders import Training, adapter_folder, checkpoint_folder
 from rsoup.training.metrics import METRICS_FILE
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 from rsoup.evaluation.plan import PlannedPoint, lay_points
 from rsoup.evaluation.records import AdapterKind
 from rsoup.recipe import START, Recipe
-from rsoup.training.folders import morl_name
+from rsoup.training.folders import Training, morl_name
 
 Kind = Literal["start", "training", "point", "results", "report"]
 
@@ -38,15 +38,6 @@ class Needs:
     def on(self, machines: Needs) -> Needs:
         """Return what a stage occupies on such machines: without GPUs, cores alone."""
         return self if machines.gpus else Needs(0, self.cpus)
-
-
-@dataclass(frozen=True)
-class Training:
-    """An adapter of a recipe: an expert on one reward, or a baseline (morl) on several."""
-
-    name: str
-    weights: dict[str, float]
-    kind: Literal["expert", "morl"]
 
 
 @dataclass(frozen=True)

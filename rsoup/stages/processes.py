@@ -22,9 +22,9 @@ from rsoup.errors import RsoupError
 from rsoup.progress import Progress, Silent
 from rsoup.recipe import Recipe
 from rsoup.resolve import resolve
-from rsoup.stages.graph import Training
 from rsoup.stages.told import Stopped, Told
 from rsoup.training.expert import train_adapter
+from rsoup.training.folders import Training
 
 ORDER, TOLD, PROBLEM, LOG = "order", "told", "problem", "log"
 """Files of the folder."""

@@ -18,10 +18,10 @@ from rsoup.resolve import Resolved
 from rsoup.stages.board import Board
 from rsoup.stages.dispatch import Crew, Dispatcher, Hand
 from rsoup.stages.driver import Measurer, Trainer
-from rsoup.stages.graph import Kind, Stage, Training, stages_of_points, stages_of_runs, stages_of_trainings
+from rsoup.stages.graph import Kind, Stage, stages_of_points, stages_of_runs, stages_of_trainings
 from rsoup.stages.trained import adapters_of, other_baselines
 from rsoup.training.finished import is_trained
-from rsoup.training.folders import adapter_folder
+from rsoup.training.folders import Training, adapter_folder
 
 SECONDS_TO_STOP = 10.0
 """How long workers have to hand over what they have done when a command is interrupted."""

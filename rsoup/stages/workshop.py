@@ -21,13 +21,13 @@ from rsoup.evaluation.sweep import prompts_of
 from rsoup.files import temporary_folder
 from rsoup.recipe import START, Recipe
 from rsoup.resolve import Resolved, resolve
-from rsoup.stages.graph import Training
 from rsoup.stages.inputs import Input
 from rsoup.stages.parcels import Changes, Files, pack, unpack
 from rsoup.stages.processes import Job, train_with
 from rsoup.stages.told import News, Stopped, Told
 from rsoup.training.expert import ensure_start, train_adapter
 from rsoup.training.finished import start_fingerprint, training_fingerprint
+from rsoup.training.folders import Training
 from rsoup.training.team import Team
 
 KEPT = ("checkpoints", "trajectory", "logs")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 
@@ -26,6 +27,8 @@ from rsoup.training.scores import Running
 from rsoup.training.team import Team
 from rsoup.training.trl_settings import check_trl
 from rsoup.training.writing import Notes, provenance, write_adapter
+
+T = TypeVar("T")
 
 
 def train_adapter(
@@ -52,13 +55,8 @@ def train_adapter(
 
     if team.decides(is_made):
         return folder
-    check_trl(recipe.training, recipe.generation)
-    objective = Objective(resolved.scorers, weights, recipe.minimized)
-    examples = resolved.training_examples  # what is wrong shows before anything is written
-    resolved.check_applying([own for own, weight in weights.items() if weight], examples)
-    for remark in (*examples.remarks("training"), *resolved.unsaid):
-        progress.say(remark)
-    with _turn(recipe, name, team, progress, wait=wait):
+    look_ahead(resolved, [weights], progress)
+    with turn(recipe, name, team, progress, wait=wait):
         if team.decides(is_made):
             return folder  # made by another worker meanwhile
         if team.leads:
@@ -67,15 +65,20 @@ def train_adapter(
         assert start.path is not None
         policy = read_start(resolved.base.load(), start.path)
         notes = Notes(recipe, policy, kind, name, start, weights, team.size)
-        state = _train(resolved, notes, objective, team, progress)
-        for own, weight in weights.items():
-            if weight and not state.running.get(own, Running()).count:
-                progress.say(f"warning: {own} applied to no completion of the training: it taught {name} nothing.")
-        if team.leads:
-            notes.write(folder, state)
-            shutil.rmtree(checkpoint_folder(recipe, name))
-        team.wait()
+        making = Making(resolved, notes, team, progress)
+        making.end(making.begin(_trainer(recipe.training)))
     return folder
+
+
+def look_ahead(resolved: Resolved, weightings: Iterable[Mapping[str, float]], progress: Progress) -> None:
+    """Say what there is to say before trainings on these rewards, and refuse what is wrong while nothing is written."""
+    check_trl(resolved.recipe.training, resolved.recipe.generation)
+    _ = resolved.scorers
+    examples = resolved.training_examples
+    used = [own for weights in weightings for own, weight in weights.items() if weight]
+    resolved.check_applying(dict.fromkeys(used), examples)
+    for remark in (*examples.remarks("training"), *resolved.unsaid):
+        progress.say(remark)
 
 
 def is_there(is_finished: Callable[[], bool], *, overwrite: bool) -> bool:
@@ -88,31 +91,51 @@ def is_there(is_finished: Callable[[], bool], *, overwrite: bool) -> bool:
         return False
 
 
-def _train(resolved: Resolved, notes: Notes, objective: Objective, team: Team, progress: Progress) -> TrainingState:
-    recipe, examples = resolved.recipe, resolved.training_examples.rows
-    fingerprint = training_fingerprint(resolved, objective.weights)
+@dataclass(frozen=True)
+class Making:
+    """A training from its first step, or the last one that was kept, to the adapter's folder."""
 
-    def after_step(state: TrainingState) -> None:
-        every = recipe.training.save_every
-        if every and state.step % every == 0 and team.leads:
-            notes.write(trajectory_folder(recipe, notes.name) / f"step-{state.step:06d}", state)
+    resolved: Resolved
+    notes: Notes
+    team: Team
+    progress: Progress
 
-    team.begin_log({"name": notes.name, "seed": recipe.seed, "fingerprint": fingerprint})
-    state = _trainer(recipe.training)(
-        notes.policy,
-        examples,
-        objective,
-        recipe.training.for_rows(len(examples)),
-        recipe.generation,
-        seed=recipe.seed,
-        folder=checkpoint_folder(recipe, notes.name),
-        fingerprint=fingerprint,
-        progress=progress,
-        team=team,
-        after_step=after_step,
-    )
-    team.end_log()
-    return state
+    def begin(self, trainer: Callable[..., T], **options: Any) -> T:
+        """Return what a trainer returns: the last state, or a coroutine that does."""
+        recipe, notes, examples = self.resolved.recipe, self.notes, self.resolved.training_examples.rows
+        fingerprint = training_fingerprint(self.resolved, notes.weights)
+        self.team.begin_log({"name": notes.name, "seed": recipe.seed, "fingerprint": fingerprint})
+        return trainer(
+            notes.policy,
+            examples,
+            Objective(self.resolved.scorers, notes.weights, recipe.minimized),
+            recipe.training.for_rows(len(examples)),
+            recipe.generation,
+            seed=recipe.seed,
+            folder=checkpoint_folder(recipe, notes.name),
+            fingerprint=fingerprint,
+            progress=self.progress,
+            team=self.team,
+            after_step=self._after_step,
+            **options,
+        )
+
+    def end(self, state: TrainingState) -> None:
+        """Write the adapter in the place of its checkpoints."""
+        recipe, name = self.resolved.recipe, self.notes.name
+        self.team.end_log()
+        for own, weight in self.notes.weights.items():
+            if weight and not state.running.get(own, Running()).count:
+                self.progress.say(f"warning: {own} applied to no completion of the training: it taught {name} nothing.")
+        if self.team.leads:
+            self.notes.write(adapter_folder(recipe, name), state)
+            shutil.rmtree(checkpoint_folder(recipe, name))
+        self.team.wait()
+
+    def _after_step(self, state: TrainingState) -> None:
+        recipe, every = self.resolved.recipe, self.resolved.recipe.training.save_every
+        if every and state.step % every == 0 and self.team.leads:
+            self.notes.write(trajectory_folder(recipe, self.notes.name) / f"step-{state.step:06d}", state)
 
 
 def _trainer(training: TrainingSection) -> Callable[..., TrainingState]:
@@ -124,7 +147,7 @@ def _trainer(training: TrainingSection) -> Callable[..., TrainingState]:
 
 
 @contextmanager
-def _turn(recipe: Recipe, name: str, team: Team, progress: Progress, *, wait: bool = True) -> Iterator[None]:
+def turn(recipe: Recipe, name: str, team: Team, progress: Progress, *, wait: bool = True) -> Iterator[None]:
     """Be the only worker, or the only team of processes, that makes an adapter within the block."""
 
     def on_wait() -> None:
@@ -138,7 +161,7 @@ def ensure_start(resolved: Resolved, team: Team, progress: Progress, *, overwrit
     """Return the adapter that every training of the run begins from, making it the first time."""
     folder = adapter_folder(resolved.recipe, START)
     fingerprint = start_fingerprint(resolved)
-    with _turn(resolved.recipe, START, team, progress):
+    with turn(resolved.recipe, START, team, progress):
         if not team.decides(lambda: is_there(lambda: is_done(folder, fingerprint), overwrite=overwrite)):
             if team.leads:
                 progress.say(f"Making the shared start of all adapters: {folder}")

@@ -22,6 +22,7 @@ IMMATERIAL = {
     "prompts_per_pass",
     "gradient_checkpointing",
     "report_to",
+    "together",
     "gpus",
     "cpus",
 }

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rsoup.mixing import lattice
 from rsoup.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Training:
+    """An adapter of a recipe: an expert on one reward, or a baseline (morl) on several."""
+
+    name: str
+    weights: dict[str, float]
+    kind: Literal["expert", "morl"]
 
 
 def adapter_folder(recipe: Recipe, name: str) -> Path:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from rsoup.tasks.loading import Example
 from rsoup.training.algorithm import adapted_kl_coef
 from rsoup.training.checkpoint import Checkpoint, TrainingState, keeping, list_checkpoints, load_checkpoint
 from rsoup.training.metrics import Seen, logging, note, saving_failed_sample, see, shown
+from rsoup.training.passes import alone
 from rsoup.training.policy import Policy
 from rsoup.training.rollout import Rollout, collect, draw_numbers, pick_examples
 from rsoup.training.scores import Running, check_applies, objective_scores
@@ -44,7 +46,12 @@ class Objective:
     minimized: frozenset[str] = frozenset()
 
 
-def train(
+def train(*arguments: Any, team: Team, **options: Any) -> TrainingState:
+    """Train a policy by itself; the arguments are those of ``rounds``."""
+    return alone(rounds(*arguments, team=team, **options), team)
+
+
+async def rounds(
     policy: Policy,
     examples: Sequence[Example],
     objective: Objective,
@@ -57,12 +64,13 @@ def train(
     progress: Progress,
     team: Team,
     after_step: Callable[[TrainingState], None] = lambda _state: None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> TrainingState:
     """Train the policy in place with PPO and return the last state.
 
     ``folder`` keeps checkpoints and metrics.jsonl; a training found there goes on from its last checkpoint and
     gives, on the CPU, bit for bit what an undisturbed one gives. Whatever ends it early, an interruption or a
-    reward that fails, leaves a checkpoint of the last whole step.
+    reward that fails, leaves a checkpoint of the last whole step. ``clock`` tells the seconds that it has taken.
     """
     optimizer = torch.optim.Adam(policy.parameters, lr=training.learning_rate)
     own = team.share(training.prompts_per_step, training.ppo.mini_batches)
@@ -74,28 +82,27 @@ def train(
     with logging(folder, state.step, team) as log, keeping(folder, writes=team.leads) as keep:
         keep(Checkpoint.of(state, policy, optimizer), save=False)
         while state.step < training.steps:
-            began = time.perf_counter()
+            began = clock()
             batch = pick_examples(examples, training.prompts_per_step, state.step, seed)
             random = generator_for(seed, "sampling", state.step)
             torch.manual_seed(random.initial_seed())  # dropout draws from the global generator
             draws = draw_numbers(training, generation, random).of(own)
             with saving_failed_sample(folder, state.step + 1):
-                rollout = collect(
+                rollout = await collect(
                     policy,
                     [batch[index] for index in own],
                     objective.scorers,
                     training,
                     generation,
                     draws,
-                    team,
                     TrainerState(state.step, training.steps),
                 )
             seen = see(rollout, state, team)
             check_applies(seen.running, objective.weights, state.step + 1, training.steps)
             rewards = _rewards(rollout, objective, seen.running, training)
-            losses = update(policy, optimizer, rollout, torch.from_numpy(rewards), training, state.kl_coef, team)
+            losses = await update(policy, optimizer, rollout, torch.from_numpy(rewards), training, state.kl_coef, team)
             figures = {"reward": mean_of(team.gather(rewards)), "kl_coef": state.kl_coef, **losses}
-            seconds = time.perf_counter() - began
+            seconds = clock() - began
             state = _advanced(state, seen, training, seconds)
             log({"step": state.step, **seen.metrics, **figures, "seconds": round(state.seconds, 3)})
             due = state.step % training.checkpoint_every == 0 or state.step == training.steps

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ from rsoup.models.language_model import LanguageModel, folded
 from rsoup.models.layout import layout_of
 from rsoup.models.targets import lora_targets, order_targets
 from rsoup.recipe import LoraSection, TrainingSection
+
+DEFAULT = "default"
+"""What PEFT calls an adapter that is alone."""
 
 
 @dataclass(frozen=True)
@@ -47,16 +51,23 @@ def join(parts: Sequence[Thoughts]) -> Thoughts:
 class Policy:
     """LoRA factors, injected into the layers of ``language_model``, and a value head on its last hidden states."""
 
-    def __init__(self, language_model: LanguageModel, config: Any) -> None:
+    def __init__(self, language_model: LanguageModel, config: Any, beside: Policy | None = None) -> None:
         self.language_model = language_model
         try:
-            self.peft = get_peft_model(language_model.model, config)
+            if beside is None:
+                self.adapter = DEFAULT
+                self.peft = get_peft_model(language_model.model, config)
+            else:
+                self.adapter = f"beside-{len(beside.peft.peft_config)}"
+                self.peft = beside.peft
+                self.peft.add_adapter(self.adapter, config)
+                self.peft.set_requires_grad(self.adapter)
         except ValueError as problem:
             raise ModelError(
                 f"{language_model.name}: the adapter does not fit: {first_line(problem)}.",
                 "Set model.lora.target_modules to linear layers of this model.",
             ) from problem
-        order_targets(self.peft.peft_config["default"])
+        order_targets(self.config)
         self.peft.eval()  # the new layers come with their dropout on
         if not isinstance(language_model.head, nn.Linear) or isinstance(language_model.head, LoraLayer):
             raise ModelError(
@@ -75,15 +86,33 @@ class Policy:
         self._start: dict[str, Tensor] | None = None
         self._checkpoints = False
 
+    def twin(self) -> Policy:
+        """Return another policy that begins at this one's start, on the same resident base.
+
+        The model's own forward pass is still that of the first policy; ``models.abreast`` lets rows choose.
+        """
+        assert self._start is not None
+        other = Policy(self.language_model, copy.deepcopy(self.config), beside=self)
+        other.load_factors(self._start, f"the start of {other.adapter}")
+        other.remember_start()
+        return other
+
+    @property
+    def config(self) -> Any:
+        """The adapter's configuration."""
+        return self.peft.peft_config[self.adapter]
+
     @property
     def parameters(self) -> list[nn.Parameter]:
         """What is trained."""
-        factors = [parameter for parameter in self.peft.parameters() if parameter.requires_grad]
-        return [*factors, *self.value_head.parameters()]
+        own = (parameter for name, parameter in self.peft.named_parameters() if self.adapter in name.split("."))
+        return [*(parameter for parameter in own if parameter.requires_grad), *self.value_head.parameters()]
 
     def factors(self) -> dict[str, Tensor]:
         """Return the adapter's tensors under their names in a file."""
-        tensors: dict[str, Tensor] = get_peft_model_state_dict(self.peft, save_embedding_layers=False)
+        tensors: dict[str, Tensor] = get_peft_model_state_dict(
+            self.peft, adapter_name=self.adapter, save_embedding_layers=False
+        )
         return tensors
 
     def load_factors(self, tensors: dict[str, Tensor], where: str) -> None:
@@ -97,27 +126,34 @@ class Policy:
                     f"{name} is {found.get(name, 'missing')}, not {expected.get(name, 'there')}.",
                     "Give an adapter that was trained on this base model.",
                 )
-        result = set_peft_model_state_dict(self.peft, tensors)
+        result = set_peft_model_state_dict(self.peft, tensors, adapter_name=self.adapter)
         assert not result.unexpected_keys
 
     def remember_start(self) -> None:
         """Take the present factors as the KL reference."""
         self._start = {name: tensor.detach().clone() for name, tensor in self.factors().items()}
 
+    @property
+    def starts_at_base(self) -> bool:
+        """Tell whether the start is a fresh adapter, which changes nothing."""
+        assert self._start is not None
+        return not any(tensor.any() for name, tensor in self._start.items() if ".lora_B." in name)
+
     @contextmanager
     def as_start(self) -> Iterator[None]:
         """Be the frozen start within the block."""
-        assert self._start is not None
-        if not any(tensor.any() for name, tensor in self._start.items() if ".lora_B." in name):
-            with self.peft.disable_adapter():  # a fresh adapter changes nothing: skip its products
-                yield
-            return
+        with self.peft.disable_adapter() if self.starts_at_base else self.with_start_factors():
+            yield
+
+    @contextmanager
+    def with_start_factors(self) -> Iterator[None]:
+        """Have the start's factors in the place of the present ones within the block."""
         present = {name: tensor.detach().clone() for name, tensor in self.factors().items()}
-        set_peft_model_state_dict(self.peft, self._start)
+        set_peft_model_state_dict(self.peft, self._start, adapter_name=self.adapter)
         try:
             yield
         finally:
-            set_peft_model_state_dict(self.peft, present)
+            set_peft_model_state_dict(self.peft, present, adapter_name=self.adapter)
 
     @contextmanager
     def folded(self) -> Iterator[None]:
@@ -130,7 +166,7 @@ class Policy:
             yield
             return
         layers = [module for module in self.peft.modules() if isinstance(module, LoraLayer)]
-        updates = ((_weight_of(layer), layer.get_delta_weight("default")) for layer in layers)
+        updates = ((_weight_of(layer), layer.get_delta_weight(self.adapter)) for layer in layers)
         with torch.no_grad(), folded(updates), self.peft.disable_adapter():
             yield
 
@@ -144,8 +180,12 @@ class Policy:
         self, prompt_ids: Tensor, prompt_mask: Tensor, ids: Tensor, temperature: float, *, with_entropy: bool = False
     ) -> Thoughts:
         """Return what the policy thinks of completions. (P, L), (P, L), (P, G, T) -> (P, G, T) each."""
+        states = self.language_model.completion_states(prompt_ids, prompt_mask, ids)
+        return self.thoughts(states, ids, temperature, with_entropy=with_entropy)
+
+    def thoughts(self, states: Tensor, ids: Tensor, temperature: float, *, with_entropy: bool = False) -> Thoughts:
+        """Return what the policy thinks of completions from the states before them. (P, G, T, d) -> (P, G, T) each."""
         model = self.language_model
-        states = model.completion_states(prompt_ids, prompt_mask, ids)
         if with_entropy:
             logprobs, entropies = model.logprobs_and_entropies(states, ids, temperature)
             return Thoughts(logprobs, self.values(states), entropies)
@@ -154,11 +194,15 @@ class Policy:
     def serves_first_update(self, training: TrainingSection) -> bool:
         """Tell whether the forward pass over a rollout is also that of the first optimiser step."""
         whole = training.ppo.mini_batches == 1 and training.prompts_per_pass is None
-        return whole and not training.gradient_checkpointing and self.peft.peft_config["default"].lora_dropout == 0
+        return whole and not training.gradient_checkpointing and self.config.lora_dropout == 0
 
     def save(self, folder: Path) -> None:
         """Write the adapter in PEFT's format."""
-        self.peft.save_pretrained(folder, selected_adapters=["default"], save_embedding_layers=False)
+        self.peft.save_pretrained(folder, selected_adapters=[self.adapter], save_embedding_layers=False)
+        if self.adapter != DEFAULT:  # which PEFT writes into a folder of its own
+            for path in (folder / self.adapter).iterdir():
+                path.rename(folder / path.name)
+            (folder / self.adapter).rmdir()
 
     @contextmanager
     def learning(self, *, gradient_checkpointing: bool) -> Iterator[None]:

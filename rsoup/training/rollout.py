@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rsoup.models.language_model import masked_tokens
-from rsoup.models.sampling import Completions, generator_for, sample
+from rsoup.models.sampling import generator_for
 from rsoup.recipe import GenerationSection, TrainingSection
 from rsoup.rewards.functions import NO_TRAINING, TrainerState
 from rsoup.rewards.logs import Log
@@ -18,8 +18,8 @@ from rsoup.rewards.samples import sample_of
 from rsoup.rewards.scoring import Scorer, score_all
 from rsoup.tasks.loading import Example
 from rsoup.tasks.responses import read_responses, reads_after_thought, unfinished_thoughts
+from rsoup.training.passes import Sampling, Thinking, Way
 from rsoup.training.policy import Policy, Thoughts, join
-from rsoup.training.team import Team
 
 
 @dataclass(frozen=True)
@@ -85,21 +85,19 @@ def pick_indices(size: int, first: int, end: int, seed: int) -> list[int]:
     return [int(orders[position // size][position % size]) for position in range(first, end)]
 
 
-def collect(
+async def collect(
     policy: Policy,
     examples: Sequence[Example],
     scorers: Mapping[str, Scorer],
     training: TrainingSection,
     generation: GenerationSection,
     draws: Draws,
-    team: Team,
     state: TrainerState = NO_TRAINING,
 ) -> Rollout:
     """Sample ``completions_per_prompt`` completions of each example and score them with every reward."""
     model = policy.language_model
     prompt_ids, prompt_mask = model.pad([example.tokens for example in examples])
-    with team.autocast():
-        completions = _sample(policy, prompt_ids, prompt_mask, generation, draws)
+    completions = await Sampling(policy, prompt_ids, prompt_mask, generation, draws.uniforms, draws.lengths)
     rows = masked_tokens(completions.ids.flatten(0, 1), completions.mask.flatten(0, 1))
     repeated = [example for example in examples for _ in range(training.completions_per_prompt)]
     texts = read_responses(model.tokenizer, repeated, rows)
@@ -109,16 +107,16 @@ def collect(
     scores = score_all(scorers, samples, state, log)
     passes = torch.arange(len(examples)).split(training.prompts_per_pass or len(examples))
 
-    def think(**options: bool) -> Thoughts:
+    async def think(way: Way, *, with_entropy: bool = False) -> Thoughts:
         prompts = [(prompt_ids[part], prompt_mask[part], completions.ids[part]) for part in passes]
-        with team.autocast():  # not around the whole: the start's factors are put in place between
-            parts = [policy.think(*part, generation.temperature, **options) for part in prompts]
+        parts = [
+            await Thinking(policy, *part, generation.temperature, way, with_entropy=with_entropy) for part in prompts
+        ]
         return parts[0] if len(parts) == 1 else join(parts)
 
-    with torch.no_grad(), policy.as_start():
-        ref_logprobs = think().logprobs
-    with torch.set_grad_enabled(policy.serves_first_update(training)):
-        thoughts = think(with_entropy=training.ppo.entropy_coef > 0)
+    ref_logprobs = (await think("start")).logprobs
+    way: Way = "learning" if policy.serves_first_update(training) else "still"
+    thoughts = await think(way, with_entropy=training.ppo.entropy_coef > 0)
     return Rollout(
         prompt_ids=prompt_ids,
         prompt_mask=prompt_mask,
@@ -134,21 +132,3 @@ def collect(
         ref_logprobs=ref_logprobs,
         temperature=generation.temperature,
     )
-
-
-def _sample(
-    policy: Policy, prompt_ids: Tensor, prompt_mask: Tensor, generation: GenerationSection, draws: Draws
-) -> Completions:
-    device = prompt_ids.device
-    with policy.folded():
-        completions: Completions = sample(
-            policy.language_model,
-            prompt_ids,
-            prompt_mask,
-            max_new_tokens=generation.max_new_tokens,
-            temperature=generation.temperature,
-            uniforms=draws.uniforms.to(device),
-            lengths=None if draws.lengths is None else draws.lengths.to(device),
-            stop_ids=policy.language_model.stop_ids if generation.stop_at_eos else (),
-        )
-    return completions

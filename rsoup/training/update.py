@@ -10,12 +10,13 @@ from torch import Tensor
 from rsoup.errors import RsoupError
 from rsoup.recipe import TrainingSection
 from rsoup.training.algorithm import Losses, gae, ppo_losses, token_rewards, whiten
+from rsoup.training.passes import Learning, Thinking
 from rsoup.training.policy import Policy, Thoughts
 from rsoup.training.rollout import Rollout
 from rsoup.training.team import Team
 
 
-def update(
+async def update(
     policy: Policy,
     optimizer: torch.optim.Optimizer,
     rollout: Rollout,
@@ -37,7 +38,7 @@ def update(
             optimizer.zero_grad()
             tokens = team.total(batch.mask[mini_batch].sum()).clamp(min=1)
             losses = [
-                _backward(policy, batch, prompts, training, tokens, team, first=not noted)
+                await _backward(policy, batch, prompts, training, tokens, first=not noted)
                 for prompts in mini_batch.split(training.prompts_per_pass or len(mini_batch))
             ]
             team.add_gradients(policy.parameters)
@@ -75,13 +76,12 @@ class _Batch:
         self.advantages = whiten(advantages, mask, team.total).view_as(self.old_values)
 
 
-def _backward(
+async def _backward(
     policy: Policy,
     batch: _Batch,
     prompts: Tensor,
     training: TrainingSection,
     tokens: Tensor,
-    team: Team,
     *,
     first: bool,
 ) -> Losses:
@@ -90,14 +90,16 @@ def _backward(
     if first and rollout.thoughts.logprobs.requires_grad:
         thoughts: Thoughts = rollout.thoughts  # the rollout's own forward pass, with nothing changed since
     else:
-        with team.autocast(), policy.learning(gradient_checkpointing=training.gradient_checkpointing):
-            thoughts = policy.think(
-                rollout.prompt_ids[prompts],
-                rollout.prompt_mask[prompts],
-                rollout.ids[prompts],
-                rollout.temperature,
-                with_entropy=training.ppo.entropy_coef > 0,
-            )
+        thoughts = await Thinking(
+            policy,
+            rollout.prompt_ids[prompts],
+            rollout.prompt_mask[prompts],
+            rollout.ids[prompts],
+            rollout.temperature,
+            "learning",
+            with_entropy=training.ppo.entropy_coef > 0,
+            checkpointing=training.gradient_checkpointing,
+        )
     losses = ppo_losses(
         thoughts.logprobs,
         thoughts.values,
@@ -110,8 +112,7 @@ def _backward(
         entropies=thoughts.entropies,
         tokens=tokens,
     )
-    with policy.learning(gradient_checkpointing=training.gradient_checkpointing):  # layers may be computed again
-        losses.total(training.ppo).backward()
+    await Learning(policy, losses.total(training.ppo), checkpointing=training.gradient_checkpointing)
     return losses
 
 

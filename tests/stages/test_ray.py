@@ -15,8 +15,8 @@ from rsoup.progress import Silent
 from rsoup.recipe_file import load_recipe
 from rsoup.resolve import resolve
 from rsoup.stages.address import HERE, prepare
-from rsoup.stages.graph import Training
 from rsoup.stages.together import train_together
+from rsoup.training.folders import Training
 from tiny import recipe_content, write_recipe
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install '.[ray]'")

@@ -18,13 +18,14 @@ from rsoup.progress import Silent
 from rsoup.recipe import Recipe
 from rsoup.recipe_file import load_recipe, parse_recipe
 from rsoup.resolve import resolve
-from rsoup.stages.graph import Training, trainings_of
+from rsoup.stages.graph import trainings_of
 from rsoup.stages.inputs import inputs_of
 from rsoup.stages.together import evaluate_together, train_together
 from rsoup.stages.trained import adapters_of
 from rsoup.stages.workshop import Order, Workshop
 from rsoup.training.expert import train_adapter
 from rsoup.training.finished import training_fingerprint
+from rsoup.training.folders import Training
 from stages.hands import Crew
 from tiny import recipe_content, tree, write_recipe
 

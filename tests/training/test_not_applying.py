@@ -115,6 +115,7 @@ def test_gdpo_is_the_batch_scale_of_groups_that_were_normalised() -> None:
 def test_a_completion_that_nothing_applies_to_gives_ppo_no_gradient(tiny_model: Path) -> None:
     """The gradient of a rollout with such completions is that of the rollout without them."""
     from rsoup.models.sampling import generator_for
+    from rsoup.training.passes import alone
     from rsoup.training.rollout import collect, draw_numbers
     from rsoup.training.update import update
 
@@ -126,11 +127,12 @@ def test_a_completion_that_nothing_applies_to_gives_ppo_no_gradient(tiny_model: 
         draws = draw_numbers(training, GENERATION, generator_for(0, "sampling", 0))
         prompts = torch.arange(PROMPTS)[keep]
         scorers = {"long": Function(lambda completions: [float(len(text)) for text in completions])}
-        rollout = collect(policy, examples[keep], scorers, training, GENERATION, draws.of(prompts), Team())
+        team = Team()
+        rollout = alone(collect(policy, examples[keep], scorers, training, GENERATION, draws.of(prompts)), team)
         rewards = torch.from_numpy(rollout.scores["long"])
         if len(rewards) > GROUP:
             rewards[GROUP:] = math.nan
-        update(policy, torch.optim.SGD(policy.parameters, lr=0.0), rollout, rewards, training, 0.1, Team())
+        alone(update(policy, torch.optim.SGD(policy.parameters, lr=0.0), rollout, rewards, training, 0.1, team), team)
         found.append([parameter.grad for parameter in policy.parameters if parameter.grad is not None])
     assert any(gradient.any() for gradient in found[1])
     for one, other in zip(*found, strict=True):

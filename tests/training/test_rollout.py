@@ -16,6 +16,7 @@ from rsoup.tasks import Task
 from rsoup.tasks.loading import Example, load_examples
 from rsoup.training.checkpoint import TrainingState
 from rsoup.training.metrics import note, see
+from rsoup.training.passes import alone
 from rsoup.training.policy import Policy, fresh_config, read_start
 from rsoup.training.rollout import Rollout, collect, draw_numbers, pick_examples
 from rsoup.training.team import Team
@@ -45,15 +46,8 @@ def rollout_of(
     generation: GenerationSection = GENERATION,
 ) -> Rollout:
     scorers = {"length": Function(lambda prompts, completions: [float(len(text)) for text in completions])}
-    return collect(
-        policy,
-        examples[:4],
-        scorers,
-        training,
-        generation,
-        draw_numbers(training, generation, generator_for(0, "sampling", 0)),
-        Team(),
-    )
+    draws = draw_numbers(training, generation, generator_for(0, "sampling", 0))
+    return alone(collect(policy, examples[:4], scorers, training, generation, draws), Team())
 
 
 @pytest.mark.parametrize("mini_batches", [1, 2])
@@ -84,7 +78,8 @@ def test_before_the_first_step_the_ratio_is_one_and_nothing_is_clipped(
     training = TRAINING.model_copy(update={"ppo": PPOSection(epochs=2, mini_batches=mini_batches)})
     rollout = rollout_of(policy, examples, training)
     optimizer = torch.optim.SGD(policy.parameters, lr=0.0)
-    losses = update(policy, optimizer, rollout, torch.from_numpy(rollout.scores["length"]), training, 0.1, Team())
+    rewards = torch.from_numpy(rollout.scores["length"])
+    losses = alone(update(policy, optimizer, rollout, rewards, training, 0.1, Team()), Team())
     assert (losses["clipped"], losses["clipped_value"]) == (0.0, 0.0)
     if mini_batches == 1:
         assert losses["policy"] == pytest.approx(0.0, abs=1e-6)
@@ -97,7 +92,8 @@ def test_a_step_makes_completions_of_high_score_likelier(
     policy = fresh(language_model)
     rollout = rollout_of(policy, examples)
     optimizer = torch.optim.Adam(policy.parameters, lr=1e-3)
-    update(policy, optimizer, rollout, torch.from_numpy(rollout.scores["length"]), TRAINING, 0.0, Team())
+    rewards = torch.from_numpy(rollout.scores["length"])
+    alone(update(policy, optimizer, rollout, rewards, TRAINING, 0.0, Team()), Team())
     with torch.no_grad():
         states = language_model.completion_states(rollout.prompt_ids, rollout.prompt_mask, rollout.ids)
         logprobs = language_model.logprobs(states, rollout.ids, rollout.temperature)

@@ -15,6 +15,7 @@ from rsoup.recipe import GenerationSection, LoraSection, PPOSection, TrainingSec
 from rsoup.rewards.functions import Function
 from rsoup.tasks import Task
 from rsoup.tasks.loading import Example, load_examples
+from rsoup.training.passes import alone
 from rsoup.training.policy import Policy, fresh_config
 from rsoup.training.rollout import collect, draw_numbers
 from rsoup.training.team import Team
@@ -45,9 +46,11 @@ def updated(
         {"prompts_per_step": 4, "completions_per_prompt": 3, "ppo": PPOSection(epochs=2), **settings}
     )
     draws = draw_numbers(training, GENERATION, generator_for(0, "sampling", 0))
-    rollout = collect(policy, examples[:4], {"length": Function(length)}, training, GENERATION, draws, Team())
+    team = Team()
+    rollout = alone(collect(policy, examples[:4], {"length": Function(length)}, training, GENERATION, draws), team)
     optimizer = torch.optim.SGD(policy.parameters, lr=lr)
-    figures = update(policy, optimizer, rollout, torch.from_numpy(rollout.scores["length"]), training, 0.1, Team())
+    rewards = torch.from_numpy(rollout.scores["length"])
+    figures = alone(update(policy, optimizer, rollout, rewards, training, 0.1, team), team)
     names = [*(name for name, p in policy.peft.named_parameters() if p.requires_grad), "value.weight", "value.bias"]
     gradients = {name: p.grad.clone() for name, p in zip(names, policy.parameters, strict=True) if p.grad is not None}
     return gradients, figures, policy
