@@ -86,6 +86,11 @@ def _become(
     call(*arguments)
 
 
+def tell_modules() -> None:
+    """Print the names of what such a process has imported."""
+    print(*sys.modules)
+
+
 def _command(words: tuple[str, ...]) -> None:
     from rsoup.cli import main
 
