@@ -25,8 +25,9 @@ install: .venv/installed
 quickstart: install
 	$(BIN)/rsoup run recipes/quickstart.yaml
 
+# each process imports torch: more of them than cores, or than there is memory for, gain nothing
 test: install .venv/for-tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
 lint: install
 	$(BIN)/ruff check .

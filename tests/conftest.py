@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import yaml
 
@@ -16,6 +17,9 @@ from tiny import POSTS, build_tiny_model, recipe_content, write_recipe
 
 os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is loaded: models this small get slower with more threads
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+hypothesis.settings.register_profile("shared cores", deadline=None)  # others' work would count as an example's
+hypothesis.settings.load_profile("shared cores")
 
 
 @pytest.fixture(scope="session")

@@ -101,7 +101,9 @@ def test_a_package_that_cannot_be_imported_is_named(
     assert_refused(rsoup("train", tiny_recipe, "--reward", "brief"), "needs the package peft", "make install")
 
 
-def test_an_interrupted_training_goes_on_with_the_same_command(tmp_path: Path, tiny_model: Path) -> None:
+def test_an_interrupted_training_goes_on_with_the_same_command(
+    rsoup: Command, tmp_path: Path, tiny_model: Path
+) -> None:
     content = recipe_content(tmp_path, tiny_model)
     slow = "import time\ndef slow(prompts, completions):\n    time.sleep(0.3)\n    return [1.0] * len(prompts)\n"
     (tmp_path / "own.py").write_text(slow)
@@ -109,10 +111,10 @@ def test_an_interrupted_training_goes_on_with_the_same_command(tmp_path: Path, t
     content["training"]["steps"] = 6
     content["morl"] = []
     recipe = write_recipe(tmp_path / "r.yaml", content)
-    command = [*PROGRAM, "train", str(recipe), "--reward", "slow"]
+    words = ["train", str(recipe), "--reward", "slow"]
     metrics = tmp_path / "run/checkpoints/slow/metrics.jsonl"
 
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([*PROGRAM, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         while process.poll() is None and not (metrics.is_file() and len(metrics.read_text().splitlines()) >= 2):
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
@@ -126,8 +128,7 @@ def test_an_interrupted_training_goes_on_with_the_same_command(tmp_path: Path, t
     assert kept > 0
     assert len(done) < 6
 
-    ended = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert ended.stdout.splitlines() == [str(tmp_path / "run/adapters/slow")]
+    assert rsoup(*words).lines == [str(tmp_path / "run/adapters/slow")]
     lines = (tmp_path / "run/adapters/slow/metrics.jsonl").read_text().splitlines()
     assert len(lines) == 6
     assert lines[0] == done[0]  # with its time: the first step was not made again

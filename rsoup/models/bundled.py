@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.util
 import io
 import os
-from contextlib import redirect_stderr
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -103,6 +104,19 @@ def _hash_once(path: Path, _size: int, _time: int) -> str:
     return sha256_file(path)
 
 
+@contextmanager
+def _parsed_once() -> Iterator[None]:
+    """Let transformers, which parses a file for the tokenizer, the configuration and the weights, do that once."""
+    import gguf
+
+    reader = gguf.GGUFReader
+    gguf.GGUFReader = cache(reader)
+    try:
+        yield
+    finally:
+        gguf.GGUFReader = reader
+
+
 def _dequantise(packaged: Path, folder: Path) -> None:
     """Write the float32 weights of a GGUF file as an ordinary model folder."""
     if importlib.util.find_spec("gguf") is None:
@@ -110,7 +124,7 @@ def _dequantise(packaged: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    with redirect_stderr(io.StringIO()):  # where transformers draws bars that nothing else switches off
+    with redirect_stderr(io.StringIO()), _parsed_once():  # where transformers draws bars that nothing else switches off
         tokenizer = AutoTokenizer.from_pretrained(packaged.parent, gguf_file=packaged.name)
         read = AutoModelForCausalLM.from_pretrained(packaged.parent, gguf_file=packaged.name, dtype=torch.float32)
     config = read.config

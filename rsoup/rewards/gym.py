@@ -2,40 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 from rsoup.recipe import RewardSection
+from rsoup.rewards.bounded import bounded
 from rsoup.rewards.samples import Sample
-from rsoup.rewards.verifiable import answer_of
+from rsoup.rewards.verifiable import Judged, answer_of
 from rsoup.tasks.gym import library
 
 
-class Gym:
-    """What the task's own scorer says of the answer; a row of another task is none that it applies to."""
+class Gym(Judged):
+    """What the task's own scorer says of the answer, mostly 0 to 1; it does not apply to rows of other tasks."""
 
     def __init__(self, section: RewardSection) -> None:
-        self._library = library("The reward gym")
-
-    def __call__(self, samples: Sequence[Sample]) -> list[float | None]:
-        """Return the score of each completion, mostly 0 to 1."""
-        return [self._score(sample) for sample in samples]
+        self._known = library("The reward gym").factory.DATASETS
+        self._verdict = bounded("rsoup.rewards.gym_verdicts:verdict")
 
     def _score(self, sample: Sample) -> float | None:
         metadata = sample.columns.get("metadata")
         name = metadata.get("source_dataset") if isinstance(metadata, Mapping) else None
-        if name is None or name not in self._library.factory.DATASETS:
+        if name is None or name not in self._known:
             return None
-        scorer = self._library.get_score_answer_fn(name)
-        answer = answer_of(sample)
-        inner = self._library.utils.extract_answer(answer)
-        return _judge(scorer, answer if inner is None else inner, dict(sample.columns))
-
-
-def _judge(scorer: Any, answer: str, entry: dict[str, Any]) -> float:
-    """Score an answer; one that the scorer fails on is wrong, if it does not fail on the right one as well."""
-    try:
-        return float(scorer(answer, entry=entry))
-    except Exception:
-        scorer(entry["answer"], entry=entry)
-        return 0.0
+        return float(self._verdict(name, answer_of(sample), dict(sample.columns)))

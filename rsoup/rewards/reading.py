@@ -21,6 +21,7 @@ from rsoup.rewards.tokens import (
     stand_in,
     without,
 )
+from rsoup.tasks.given import tools_of
 
 PROBES = (
     Sample("Is it?", "Yes."),
@@ -198,14 +199,16 @@ class ChatReading(Reading):
     def texts(self, sample: Sample) -> tuple[str, ...]:
         """Return the conversation as the chat template writes it."""
         messages = _messages(sample)
-        return (self._render(messages, [message.get("content") for message in messages]),)
+        return (self._render(messages, [message.get("content") for message in messages], tools_of(sample.columns)),)
 
-    def _render(self, messages: Sequence[Mapping[str, Any]], contents: Sequence[Any]) -> str:
+    def _render(self, messages: Sequence[Mapping[str, Any]], contents: Sequence[Any], tools: list[Any] | None) -> str:
         turns = [
             {**message, "content": self._content(content)} for message, content in zip(messages, contents, strict=True)
         ]
         try:
-            text: str = self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=False)
+            text: str = self._tokenizer.apply_chat_template(
+                turns, tools=tools, tokenize=False, add_generation_prompt=False
+            )
         except Exception as problem:  # whatever a template raises
             roles = ", ".join(str(message.get("role")) for message in messages)
             raise RewardError(
@@ -234,7 +237,7 @@ class ChatReading(Reading):
         def read() -> Encoded:
             for number, text in zip(may, parts, strict=True):
                 contents[number] = text
-            return self._tokens([(self._render(messages, contents),)])[0]
+            return self._tokens([(self._render(messages, contents, tools_of(sample.columns)),)])[0]
 
         return self._fit(whole, parts, [True] * (len(parts) - 1) + [False], read)
 

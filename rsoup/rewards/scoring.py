@@ -133,7 +133,14 @@ def _ready(scorer: Scorer, samples: Sequence[Sample], state: TrainerState, log: 
     if isinstance(scorer, Function):
         begun: Scorer = scorer.at(state, log).begin(samples)
         return begun
-    return scorer
+    return logging_to(log, scorer, state)
+
+
+def logging_to(log: Log, scorer: Scorer, state: TrainerState = NO_TRAINING) -> Scorer:
+    """Return a scorer that notes in the log what it tells beside scores, if it tells anything."""
+    at = getattr(scorer, "at", None)
+    found: Scorer = scorer if at is None else at(state, log)
+    return found
 
 
 def applies_to_any(name: str, scorer: Scorer, samples: Iterable[Sample]) -> bool:

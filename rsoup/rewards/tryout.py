@@ -20,7 +20,7 @@ from rsoup.rewards import choosing_head
 from rsoup.rewards.functions import NO_TRAINING, Function, check_functions, columns_of
 from rsoup.rewards.logs import Log
 from rsoup.rewards.samples import Sample, sample_of
-from rsoup.rewards.scoring import Scorer, make_scorer, mean_of, score
+from rsoup.rewards.scoring import Scorer, logging_to, make_scorer, mean_of, score
 from rsoup.tasks import Task, resolve_task
 from rsoup.tasks.loading import Example, Examples, Rows, read_rows
 from rsoup.tasks.prompts import make_examples
@@ -52,8 +52,9 @@ def try_reward(name: str, section: RewardSection, *samples: Sample) -> Trial:
     """
     scorer = make_scorer(name, section)
     if not isinstance(scorer, Function):
-        read = getattr(scorer, "read", None)
-        return Trial(samples[0], _single(name, scorer, samples[0]), read(samples[0]) if read is not None else None)
+        read, log = getattr(scorer, "read", None), Log()
+        value = _single(name, logging_to(log, scorer), samples[0])
+        return Trial(samples[0], value, read(samples[0]) if read is not None else None, told=log.means())
     scorer.check_parameters(columns_of(samples))
     try:
         return _first_that_works(name, scorer, samples)
@@ -153,7 +154,11 @@ def check_rewards(recipe: Recipe, count: int, progress: Progress) -> Check:
         check_functions([scorer], samples)
         if head := choosing_head(name, section, getattr(scorer, "heads", ())):
             said = (*said, head)
-        scores[name], seconds = _score(name, scorer, samples)
+        score(name, scorer, samples[:1])  # what is made at the first call is not timed
+        log = Log()
+        scores[name], seconds = _score(name, logging_to(log, scorer), samples)
+        if late := log.means().get("out_of_time"):
+            said = (*said, f"{name} took too long over {late:.0%} of the answers, which count as wrong.")
         lower = section.direction == "minimize"
         checks[name] = _summary(scores[name], seconds, judged=bool(with_reference), lower=lower)
         progress.advance(name)
@@ -190,7 +195,6 @@ def _missing_reference(task: Task) -> str:
 
 def _score(name: str, scorer: Scorer, samples: Sequence[Sample]) -> tuple[np.ndarray, float]:
     """Return the scores (2, n) of n rows' own answers and of other rows', and the time taken."""
-    score(name, scorer, samples[:1])  # what is made at the first call is not timed
     began = time.perf_counter()
     values = score(name, scorer, samples)
     return values.reshape(2, -1), time.perf_counter() - began

@@ -5,10 +5,10 @@ Each reads what follows the last </think> of a completion. A row without referen
 
 from __future__ import annotations
 
+import copy
+import importlib.util
 import json
-import logging
 import re
-import threading
 import unicodedata
 from collections.abc import Sequence
 from typing import Any
@@ -16,12 +16,11 @@ from typing import Any
 from rsoup.errors import MissingPackageError, RewardError, first_line
 from rsoup.recipe import RewardSection
 from rsoup.rewards import read_schema
+from rsoup.rewards.bounded import LateError, bounded
+from rsoup.rewards.logs import Log
 from rsoup.rewards.samples import Sample
 
 COMMAND = 'pip install "rewarded-soups[verifiable]"'
-SECONDS = 5
-"""After which an answer that math-verify is still at counts as wrong."""
-
 FENCE = re.compile(r"^```\w*\s*\n(.*?)\n?\s*```$", re.DOTALL)
 CHOSEN = (
     re.compile(r"\\boxed\{\W*(?:\\text\{)?\W*([A-Za-z])\W*\}"),
@@ -41,32 +40,52 @@ def answer_of(sample: Sample) -> str:
     return "" if sample.thinking or "<think>" in sample.completion else sample.completion.strip()
 
 
-class Mathematics:
-    """Whether the answer equals the reference as mathematics."""
+class Judged:
+    """A scorer whose verdicts ``_score`` gets from a bounded process: an answer that is ended there is wrong.
 
-    def __init__(self, section: RewardSection) -> None:
-        try:
-            import math_verify
-        except ModuleNotFoundError as problem:
-            raise MissingPackageError("math-verify", "The reward math", COMMAND) from problem
-        self._library = math_verify
-        for part in ("parser", "grader", "utils"):  # it warns of what is done on purpose here
-            logging.getLogger(f"math_verify.{part}").setLevel(logging.ERROR)
+    The share of these is logged as ``out_of_time``.
+    """
+
+    _log: Log | None = None
+
+    def at(self, _state: object, log: Log) -> Judged:
+        """Return the scorer with a place for what it logs."""
+        twin = copy.copy(self)
+        twin._log = log
+        return twin
 
     def __call__(self, samples: Sequence[Sample]) -> list[float | None]:
-        """Return 1 or 0 for each completion, None where there is no reference that can be read."""
-        return [self._score(sample) for sample in samples]
+        """Return the score of each completion, None where the reward does not apply."""
+        late = 0
+        scores: list[float | None] = []
+        for sample in samples:
+            try:
+                scores.append(self._score(sample))
+            except LateError:
+                late += 1
+                scores.append(0.0)
+        if late and self._log is not None:
+            self._log.metric("out_of_time", late / len(samples))
+        return scores
+
+    def _score(self, sample: Sample) -> float | None:
+        raise NotImplementedError
+
+
+class Mathematics(Judged):
+    """Whether the answer equals the reference as mathematics; it does not apply without one that can be read."""
+
+    def __init__(self, section: RewardSection) -> None:
+        if importlib.util.find_spec("math_verify") is None:
+            raise MissingPackageError("math-verify", "The reward math", COMMAND)
+        self._equals = bounded("rsoup.rewards.mathematics:equals")
 
     def _score(self, sample: Sample) -> float | None:
         if sample.reference is None:
             return None
-        seconds = SECONDS if threading.current_thread() is threading.main_thread() else None  # it needs signals
         reference = sample.reference.rpartition("####")[2].strip()  # as in GSM8K
-        wanted = self._library.parse(reference, parsing_timeout=seconds)
-        if not wanted:
-            return None
-        found = self._library.parse(answer_of(sample), parsing_timeout=seconds)
-        return float(self._library.verify(wanted, found, timeout_seconds=seconds))
+        found: float | None = self._equals(answer_of(sample), reference)
+        return found
 
 
 class Exact:
@@ -154,9 +173,9 @@ class Json:
         fenced = FENCE.match(answer)
         try:
             value = json.loads(fenced[1] if fenced else answer, parse_constant=_refuse_constant)
-        except (ValueError, RecursionError):
+            return float(self._validator is None or self._validator.is_valid(value))
+        except (ValueError, RecursionError):  # the latter also of a schema that goes as deep as the answer
             return 0.0
-        return float(self._validator is None or self._validator.is_valid(value))
 
 
 def _refuse_constant(name: str) -> Any:

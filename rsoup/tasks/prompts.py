@@ -14,6 +14,7 @@ from typing import Any
 from rsoup.errors import DataError, did_you_mean, first_line, see
 from rsoup.recipe import ResponseRule
 from rsoup.tasks import Task
+from rsoup.tasks.given import names_of, options_of, tools_of
 from rsoup.tasks.rows import Row, UnusableRow
 from rsoup.tasks.turns import SYSTEM, Messages, with_system
 
@@ -125,8 +126,9 @@ class Prompter:
         failed: UnusableRow | None = None
         for in_parts in (False, True) if self._in_parts is None else (self._in_parts,):
             try:
-                prompt = self._rendered(turns, in_parts=in_parts)
+                prompt = self._rendered(turns, row.columns, in_parts=in_parts)
                 _check_holds(prompt, turns)
+                _check_names(prompt, names_of(tools_of(row.columns) or []))
             except UnusableRow as problem:
                 failed = failed or problem
             else:
@@ -135,13 +137,12 @@ class Prompter:
         assert failed is not None
         raise failed
 
-    def _rendered(self, turns: Messages, *, in_parts: bool) -> str:
+    def _rendered(self, turns: Messages, columns: Mapping[str, Any], *, in_parts: bool) -> str:
         given = [_in_parts(turn) if in_parts else dict(turn) for turn in turns]
-        options = dict(self._task.chat_template_kwargs or {})
+        options = {"tools": tools_of(columns), **options_of(columns), **(self._task.chat_template_kwargs or {})}
+        fixed = {"tokenize": False, "add_generation_prompt": True}
         try:
-            prompt: str = self._tokenizer.apply_chat_template(
-                given, tokenize=False, add_generation_prompt=True, **options
-            )
+            prompt: str = self._tokenizer.apply_chat_template(given, **{**options, **fixed})
         except Exception as problem:  # whatever a template does, it is a program of the model's
             raise UnusableRow(f"the chat template refuses it: {first_line(problem)}") from problem
         return prompt
@@ -223,6 +224,12 @@ def _check_holds(prompt: str, turns: Messages) -> None:
             raise UnusableRow(f"the chat template leaves out {what}")
 
 
+def _check_names(prompt: str, tools: Sequence[str]) -> None:
+    """Raise UnusableRow if a prompt does not name the tools that its row gives."""
+    if not all(name in prompt for name in tools):
+        raise UnusableRow("the chat template leaves out the tools")
+
+
 def _refusal(task: Task, dropped: Mapping[str, int], rows: Sequence[Row]) -> DataError:
     """Return the error for rows of which the chat template makes no prompt at all."""
     reason = max(dropped, key=dropped.__getitem__)
@@ -230,6 +237,8 @@ def _refusal(task: Task, dropped: Mapping[str, int], rows: Sequence[Row]) -> Dat
     hint = "Set task.chat to false and write the model's format in task.template, or take another model."
     if "system" in reason.lower():
         hint = "Set task.system to '' to leave system messages out." if has_system else "Set task.system (--system)."
+    elif reason.endswith("leaves out the tools"):
+        hint = "Take a model whose chat template reads tools, or give rows without the column tools."
     elif "alternat" in reason.lower():
         hint = "Give conversations in which user and assistant take turns."
     return DataError(f"{task.data}: no prompt can be made: {reason} (all {len(rows)} rows).", hint)

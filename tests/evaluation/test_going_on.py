@@ -6,8 +6,6 @@ import json
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,35 +14,28 @@ from typing import Any
 import pytest
 import yaml
 
+from forking import Forked
 from rsoup.adapters.tensorfile import map_tensors, read_header, write_tensors
 from rsoup.evaluation.cache import Kept
+from rsoup.evaluation.sweep import evaluate
+from rsoup.progress import Silent
+from rsoup.recipe_file import load_recipe
+from rsoup.resolve import resolve
 
 from .sweeping import Recording, files, sweep
 
-SWEEP = """
-import sys, time
-from pathlib import Path
-import torch
-from rsoup.evaluation.sweep import evaluate
-from rsoup.progress import Silent
-from rsoup.resolve import resolve
-from rsoup.recipe_file import load_recipe
+
 class Telling(Silent):
-    def advance(self, note=""):
+    """Takes its time."""
+
+    def advance(self, note: str = "") -> None:
         time.sleep(0.02)
-        print(note, flush=True)
-recipe = load_recipe(Path(sys.argv[1]))
-print("ready", flush=True)
-evaluate(resolve(recipe), sys.argv[3:], Path(sys.argv[2]), Telling())
-"""
 
 
-def start(recipe: Path, out: Path, experts: list[Path]) -> subprocess.Popen[str]:
-    words = [sys.executable, "-W", "ignore", "-c", SWEEP, str(recipe), str(out), *map(str, experts)]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    return process
+def sweep_slowly(recipe: Path, out: Path, experts: list[Path]) -> None:
+    resolved = resolve(load_recipe(recipe))
+    print("ready", flush=True)
+    evaluate(resolved, experts, out, Telling())
 
 
 @pytest.fixture
@@ -63,10 +54,11 @@ def test_a_sweep_killed_at_random_moments_ends_with_the_same_files(
     sweep(content, experts[:2], tmp_path / "whole")
     moments = random.Random(time.time_ns())
     for _ in range(2):
-        process = start(recipe, tmp_path / "eval", experts[:2])
-        time.sleep(moments.uniform(0.1, 1.5))
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+        with Forked(sweep_slowly, recipe, tmp_path / "eval", experts[:2]) as process:
+            process.wait_for(lambda own: own.out == "ready\n")
+            time.sleep(moments.uniform(0.1, 1.5))
+            process.send_signal(signal.SIGKILL)
+            process.ended()
     more = Recording()
     sweep(content, experts[:2], tmp_path / "eval", more)
     assert files(tmp_path / "eval") == files(tmp_path / "whole")

@@ -67,7 +67,8 @@ def line_report(folder: Path, names=("positive", "faithful"), kinds=KINDS, point
     return make_report([path], folder / "report", Options(knee=True))
 
 
-def many_report(folder: Path, names: list[str]) -> Report:
+def many_points(folder: Path, names: list[str]) -> Path:
+    """Write experts and the mixes of each two of them."""
     generator = np.random.default_rng(0)
     experts = [np.eye(len(names))[row] for row in range(len(names))]
     mixes = [*experts, *(0.5 * (first + second) for first in experts for second in experts if first is not second)]
@@ -78,7 +79,7 @@ def many_report(folder: Path, names: list[str]) -> Report:
         lines.append("\t".join(["expert" if mix.max() == 1 else "soup", *map(str, mix), *map(str, scores)]))
     path = folder / "points.csv"
     path.write_text("\n".join(lines))
-    return make_report([path], folder / "report", Options(knee=True))
+    return path
 
 
 def entries(figure: Figure) -> list[str]:
@@ -144,7 +145,7 @@ def test_ticks_of_any_range_keep_clear_of_titles(tmp_path, drawn, scale):
 
 @pytest.mark.parametrize("names", [("helpful", "harmless", "brief"), (LONG, LONG[::-1], "礼貌的模型" * 12)])
 def test_triangles_and_radars_hold_their_names(tmp_path, drawn, names):
-    many_report(tmp_path, list(names))
+    make_report([many_points(tmp_path, list(names))], tmp_path / "report", Options(knee=True))
     assert set(drawn) == {"front", "radar", "ternary"}
     for figure in drawn.values():
         assert_tidy(figure)
@@ -160,7 +161,9 @@ def test_a_triangle_leaves_no_empty_band(tmp_path, drawn):
 
 @pytest.mark.parametrize("rewards", [5, 8, 10])
 def test_no_two_polygons_look_alike(tmp_path, drawn, rewards):
-    report = many_report(tmp_path, [f"reward number {number}" for number in range(rewards)])
+    path = many_points(tmp_path, [f"reward number {number}" for number in range(rewards)])
+    report = analyse(read_inputs([path], {}, {}), Options(knee=True))
+    polygons.draw_radar(report, tmp_path / "radar")
     lines = drawn["radar"].axes[0].lines
     assert len(lines) == len({(line.get_color(), line.get_linestyle(), line.get_marker()) for line in lines}) <= 12
     assert any(report.choices[0].nearest.startswith(line.get_label().partition(ELLIPSIS)[0]) for line in lines)

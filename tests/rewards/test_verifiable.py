@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import pytest
 from rsoup.errors import RecipeError, RewardError
 from rsoup.recipe import ResponseRule, RewardSection
 from rsoup.recipe_file import parse_reward_section
-from rsoup.rewards import reward_identity, verifiable
+from rsoup.rewards import reward_identity
 from rsoup.rewards.samples import Sample, sample_of
 from rsoup.rewards.scoring import make_scorer, score
 from rsoup.tasks.loading import Example
@@ -58,19 +57,6 @@ def test_math_compares_values_and_not_texts() -> None:
     assert math.isnan(scored("math", "no number at all", "4")[0])
 
 
-def test_math_works_beside_the_main_thread_where_no_signal_can_end_it() -> None:
-    found: list[Any] = []
-    thread = threading.Thread(target=lambda: found.extend(scored("math", "4", "The answer is 4", "5")))
-    thread.start()
-    thread.join()
-    assert found == [1, 0]
-
-
-def test_math_ends_a_number_that_would_never_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verifiable, "SECONDS", 1)
-    assert scored("math", "4", r"$9^{9^{9^{9}}}$") == [0]
-
-
 def test_exact_forgives_case_spaces_quotes_and_a_stop() -> None:
     right = ("Paris", " paris. ", '"PARIS"', "**Paris**", "Paris!\n")
     assert scored("exact", "Paris", *right, "In Paris", "Pari", "") == [1, 1, 1, 1, 1, 0, 0, 0]
@@ -110,6 +96,8 @@ def test_json_has_to_parse_and_to_fulfil_its_schema(tmp_path: Path) -> None:
     for schema in (SCHEMA, str(tmp_path / "schema.json")):
         assert scored("json", None, *texts, schema=schema) == [1, 1, 0, 0, 0, 0, 0, 0]
     assert scored("json", None, "[" * 100_000) == [0]
+    endless = {"type": "array", "items": {"$ref": "#"}}
+    assert scored("json", None, "[" * 900 + "]" * 900, "[[]]", schema=endless) == [0, 1]
     with pytest.raises(RewardError, match="its schema is none, at type"):
         scored("json", None, "1", schema={"type": "nothing"})
     with pytest.raises(RewardError, match="cannot be read"):

@@ -343,8 +343,8 @@ def test_metrics_count_what_happened(client: Client) -> None:
 
 def test_a_full_queue_asks_to_come_later(client: Client) -> None:
     """All rows taken and four requests behind them; the places are free again afterwards."""
-    slowly = client.opened.served.model.model.get_decoder().register_forward_hook(lambda *_: time.sleep(0.02))
-    asked: list[dict[str, Any]] = [{"n": 8, "max_tokens": 60}, *[{}] * 4]
+    slowly = client.opened.served.model.model.get_decoder().register_forward_hook(lambda *_: time.sleep(0.1))
+    asked: list[dict[str, Any]] = [{"n": 8, "max_tokens": 110, "stop_token_ids": []}, *[{}] * 4]
     found: list[int] = []
     threads = [
         threading.Thread(target=lambda body=body: found.append(client.complete(**body).status_code)) for body in asked

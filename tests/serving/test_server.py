@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -21,6 +18,7 @@ import httpx2
 import openai
 import pytest
 
+from forking import Forked, command
 from rsoup.models.language_model import LanguageModel
 from rsoup.models.rowwise import Mix
 from rsoup.serving.jobs import Request
@@ -37,7 +35,7 @@ ROWS = 8
 class Running:
     """A server, its address, and the way to ask it."""
 
-    process: subprocess.Popen[str]
+    process: Forked
     url: str
 
     @property
@@ -63,20 +61,15 @@ class Running:
 @pytest.fixture(scope="module")
 def server(chat_model: Path, expert_folders: dict[str, Path]) -> Iterator[Running]:
     adapters = [f"{name}={path}" for name, path in expert_folders.items()]
-    command = [
-        *(sys.executable, "-m", "rsoup", "serve", "--model", str(chat_model), "--adapters", *adapters),
-        *("--allow-different-starts", "--port", "0", "--batch", str(ROWS), "--cache-tokens", "2048", "--grace", "20"),
+    words = [
+        *("serve", "--model", chat_model, "--adapters", *adapters),
+        *("--allow-different-starts", "--port", "0", "--batch", ROWS, "--cache-tokens", "2048", "--grace", "20"),
         *("--api-key-env", "RSOUP_TEST_KEY"),
     ]
-    environment = {**os.environ, "RSOUP_TEST_KEY": KEY, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stderr is not None
-    url = process.stdout.readline().strip()
-    assert url.startswith("http://127.0.0.1:"), process.stderr.read()
-    yield Running(process, url)
-    process.kill()
-    process.communicate()
+    with command(*words, environment={"RSOUP_TEST_KEY": KEY}) as process:
+        process.wait_for(lambda own: own.out.endswith("\n"))
+        assert process.out.startswith("http://127.0.0.1:"), process.err
+        yield Running(process, process.out.strip())
 
 
 @pytest.fixture
@@ -198,7 +191,6 @@ def test_sigterm_ends_the_answers_and_then_the_server(server: Running) -> None:
     reader.join(20)
     assert told
     assert told[-1] in ("length", "stop")
-    assert server.process.wait(20) == 0
-    out, err = server.process.communicate()
-    assert out == ""
-    assert all(line.startswith("warning: ") for line in err.splitlines())
+    assert server.process.ended(20) == 0
+    assert server.process.out == f"{server.url}\n"
+    assert all(line.startswith("warning: ") for line in server.process.err.splitlines())

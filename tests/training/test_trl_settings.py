@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from forking import Forked, tell_modules
 from rsoup.errors import ModelError, RecipeError
 from rsoup.progress import Silent
 from rsoup.recipe import GenerationSection, PPOSection, TrainingSection
@@ -90,5 +89,8 @@ def test_several_gpus_without_a_launcher_are_refused(
 
 
 def test_ppo_does_not_load_trl() -> None:
-    code = "import sys, rsoup.training.expert; sys.exit('trl' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    with Forked(tell_modules) as process:
+        assert process.ended() == 0
+        imported = process.out.split()
+    assert "rsoup.training.expert" in imported
+    assert "trl" not in imported

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from forking import command, ranks
 from rsoup.errors import RewardError, RsoupError
 from rsoup.files import sha256_file
 from rsoup.progress import Silent
@@ -84,10 +83,9 @@ def test_an_interrupted_training_goes_on_bit_for_bit(tmp_path: Path, tiny_model:
 def test_a_training_killed_in_the_middle_of_a_step_goes_on_bit_for_bit(tmp_path: Path, tiny_model: Path) -> None:
     whole = train_brief(countdown_recipe(tmp_path / "whole", tiny_model, "rloo", left=100))
     countdown_recipe(tmp_path / "killed", tiny_model, "rloo", left=2, end=f"{signal.SIGKILL:d}")
-    words = [sys.executable, "-m", "rsoup", "train", str(tmp_path / "killed/r.yaml"), "--reward", "brief"]
-    killed = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert killed.returncode == -signal.SIGKILL
-    talk = [line for line in killed.stderr.splitlines() if "/3" not in line and line.strip()]
+    with command("train", tmp_path / "killed/r.yaml", "--reward", "brief") as killed:
+        assert killed.ended() == -signal.SIGKILL
+        talk = [line for line in killed.err.splitlines() if "/3" not in line and line.strip()]
     assert len(talk) == 2, talk  # the shared start, and a completion of the first step: TRL says nothing
     folder = train_brief(countdown_recipe(tmp_path / "killed", tiny_model, "rloo", left=1))
     assert sha256_file(folder / WEIGHTS) == sha256_file(whole / WEIGHTS)
@@ -99,9 +97,10 @@ def test_two_processes_share_the_completions_of_a_step(tmp_path: Path, tiny_mode
     content = recipe_content(tmp_path / "two", tiny_model)
     content["training"] |= {"algo": "grpo", "steps": 2, "ppo": {"epochs": 2, "kl_coef": 0.05}}
     recipe = write_recipe(tmp_path / "two/r.yaml", content)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    words = [*launcher, "-m", "rsoup", "train", str(recipe), "--reward", "brief"]
-    subprocess.run(words, check=True, capture_output=True, env={**os.environ, "ACCELERATE_USE_CPU": "true"})
+    with ExitStack() as stack:
+        on_cpu = {"ACCELERATE_USE_CPU": "true"}
+        for process in [*map(stack.enter_context, ranks(2, "train", recipe, "--reward", "brief", environment=on_cpu))]:
+            assert process.ended() == 0, process.err
     folder = tmp_path / "two/run/adapters/brief"
     found = json.loads((folder / "rsoup.json").read_text())
     assert (found["processes"], found["score_statistics"]["brief"]["count"]) == (2, 2 * 2 * 3)
