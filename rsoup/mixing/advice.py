@@ -1,7 +1,7 @@
 """Plain sentences about what a mix will be, with their evidence: rules over figures, nothing else.
 
 The sentences speak of weights, and claim nothing about rewards but that they have to be measured:
-``tests/benchmarks/advice.py`` found no figure here that foretells them.
+over the pairs that ``tests/benchmarks/README.md`` tells of, no figure here was found to foretell them.
 """
 
 from __future__ import annotations
@@ -99,8 +99,8 @@ def what_is_open(pairs: Sequence[Advice]) -> list[Advice]:
     """Return what has to be measured of mixes of ingredients that differ by more than their strength."""
     if all(advice.kind in _PARALLEL for advice in pairs):
         return []
-    text = "How far the rewards of mixes lie from the line between their ends these figures do not tell: measure them"
-    return [Advice("measure", f"{text} (rsoup eval).")]
+    text = "How far the rewards of mixes lie from the line between their ends none of this has been found to foretell"
+    return [Advice("measure", f"{text}: measure them (rsoup eval).")]
 
 
 def advise_kin(two: Two, cosine: float, difference: float) -> list[Advice]:
