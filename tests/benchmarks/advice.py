@@ -11,7 +11,7 @@ a share of the reward's range over all points; minimised rewards count the other
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -37,9 +37,11 @@ PREDICTORS: dict[str, Callable[[Pair], float]] = {
 
 @dataclass(frozen=True)
 class Pair:
-    """Two adapters: what the check says of them, and the gaps that were measured, by reward, with standard errors."""
+    """Two adapters, told by their hashes: what the check says of them, and the gaps by reward with standard errors."""
 
     run: str
+    key: frozenset[str]
+    prompts: int
     names: tuple[str, str]
     facts: PairFacts
     factors_distance: float
@@ -59,20 +61,31 @@ class Pair:
 
 def main() -> None:
     """Print the pairs of all runs, the rank correlations, and what is said of made-up pairs."""
-    pairs = [pair for run in sys.argv[1:] for pair in read_pairs(Path(run))]
-    print("| run | pair | cosine | apart | factors | said | gap by reward ± standard error |")
-    print("|---|---|---|---|---|---|---|")
+    pairs = told_once(pair for run in sys.argv[1:] for pair in read_pairs(Path(run)))
+    print("| run | prompts | pair | cosine | apart | factors | said | gap by reward ± standard error |")
+    print("|---|---|---|---|---|---|---|---|")
     for pair in sorted(pairs, key=PREDICTORS["apart"]):
         gaps = ", ".join(f"{name} {gap:+.2f} ± {error:.2f}" for name, (gap, error) in pair.gaps.items())
         figures = f"{pair.facts.cosine:.2f} | {pair.facts.apart:.2f} | {pair.factors_distance:.0%}"
-        print(f"| {pair.run} | {', '.join(pair.names)} | {figures} | {', '.join(pair.kinds)} | {gaps} |")
-    adapters = {(pair.run, name) for pair in pairs for name in pair.names}
-    print(
-        f"\n{len(pairs)} pairs of {len(adapters)} adapters; pairs that share an adapter are no independent evidence.\n"
-    )
+        print(
+            f"| {pair.run} | {pair.prompts} | {', '.join(pair.names)} | {figures} | {', '.join(pair.kinds)} | {gaps} |"
+        )
+    adapters = {sha256 for pair in pairs for sha256 in pair.key}
+    print(f"\n{len(pairs)} pairs of {len(adapters)} adapters; pairs that share an adapter are no independent evidence.")
+    spread = np.quantile([PREDICTORS["apart"](pair) for pair in pairs], [0, 0.25, 0.75, 1])
+    print("apart: " + ", ".join(f"{value:.3f}" for value in spread) + " (lowest, quartiles, highest).\n")
     correlations(pairs)
     by_class(pairs)
     made_up(next(adapter for run in sys.argv[1:] for adapter in adapters_of(Path(run)).values()))
+
+
+def told_once(pairs: Iterable[Pair]) -> list[Pair]:
+    """Return each pair of adapters once: as it was measured on most prompts, else first."""
+    found: dict[frozenset[str], Pair] = {}
+    for pair in pairs:
+        if pair.key not in found or pair.prompts > found[pair.key].prompts:
+            found[pair.key] = pair
+    return list(found.values())
 
 
 def correlations(pairs: Sequence[Pair]) -> None:
@@ -123,10 +136,12 @@ def read_pairs(run: Path) -> Iterator[Pair]:
         report = mixing.check([adapters[one], adapters[two]], weights)
         yield Pair(
             run=run.name,
+            key=frozenset(str(adapters[name].sha256) for name in (one, two)),
+            prompts=results.prompts.count,
             names=(one, two),
             facts=report.pairs[0],
             factors_distance=report.factors_distance or 0.0,
-            kinds=[advice.kind for advice in report.advice],
+            kinds=[advice.kind for advice in report.advice if advice.kind != "measure"],
             gaps=dict(measured(results, samples, (alone[one], alone[two]), weights, middle)),
         )
 
@@ -204,7 +219,7 @@ def made_up(adapter: Adapter) -> None:
     for name, other in others.items():
         report = mixing.check([adapter, other])
         facts = report.pairs[0]
-        said = ", ".join(advice.kind for advice in report.advice)
+        said = ", ".join(advice.kind for advice in report.advice if advice.kind != "measure")
         print(f"| {name} | {facts.cosine:.3f} | {facts.apart:.2f} | {said} |")
 
 

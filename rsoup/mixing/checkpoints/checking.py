@@ -15,7 +15,7 @@ import numpy as np
 
 from rsoup.adapters.tensorfile import Array
 from rsoup.errors import AdapterError, ModelError
-from rsoup.mixing.advice import Advice, Two, advise, advise_kin, told_apart
+from rsoup.mixing.advice import Advice, Two, advise, advise_kin, told_apart, what_is_open
 from rsoup.mixing.checkpoints import reading
 from rsoup.mixing.checkpoints.alignment import Target
 from rsoup.mixing.checkpoints.mixture import Mixture
@@ -232,4 +232,4 @@ def _advice(mixture: Mixture, everything: Geometry, matrices: Array) -> list[Adv
         if all(sizes):
             cosine = float(matrices[a, b]) / math.sqrt(sizes[0] * sizes[1])
             found += advise_kin(two, cosine, distance / math.sqrt(sizes[0]))
-    return found
+    return [*found, *what_is_open(found)]

@@ -47,7 +47,9 @@ def test_differences_from_a_base_are_compared(tmp_path: Path) -> None:
     far = np.linalg.norm(flat(contents["one"]) - flat(contents["two"])) / np.linalg.norm(flat(contents["one"]))
     assert report.difference == pytest.approx(far, rel=1e-2)
     assert (report.compared, report.seen, len(report.layers)) == ("differences", 1.0, 5)
-    assert [advice.kind for advice in report.advice] in (["orthogonal"], ["related"], ["against"])
+    assert [advice.kind for advice in report.advice] in (
+        [kind, "measure"] for kind in ("orthogonal", "related", "against")
+    )
 
 
 @pytest.mark.parametrize("method", ["task_arithmetic", "ties", "slerp", "linear"])
@@ -85,7 +87,7 @@ def test_models_of_one_origin_and_of_two_are_told_apart(tmp_path: Path) -> None:
         name: [advice.kind for advice in check_models(mix_models([paths["one"], path], [0.5, 0.5])).advice]
         for name, path in (("two", paths["two"]), ("other", other), ("one", paths["one"]))
     }
-    assert kinds == {"two": ["near"], "other": ["far"], "one": ["same"]}
+    assert kinds == {"two": ["near", "measure"], "other": ["far", "measure"], "one": ["same"]}
 
 
 def test_a_sample_stands_for_large_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
