@@ -101,6 +101,7 @@ def run(
     made, _ = make_recipe(recipe, settings, flags)
     from rsoup import experiment
     from rsoup.resolve import resolve
+    from rsoup.training.together import check_together
 
     if tiny:
         from rsoup.tiny import shrink
@@ -111,6 +112,7 @@ def run(
     if plan:
         _show_plan(experiment.plan(made), json=json)
         return
+    check_together(made, workers=ray is not None)
     runs = [resolve(own) for own in made.by_seed()]
     crews = crew_at(ray) if made.training.together else crew_for(ray, made.folder)
     with crews as crew, Bars() as progress:
@@ -254,16 +256,15 @@ def _train(made: Recipe, trainings: Sequence[Training], ray: str | None, *, over
     from rsoup.training.expert import train_adapter
     from rsoup.training.together import check_together, train_adapters
 
+    check_together(made, workers=ray is not None)
     runs = [resolve(own) for own in made.by_seed()]
     with crew_at(ray) as crew:
         if crew is not None:
-            check_together(made, workers=True)
             with Bars() as progress:
                 folders = train_together(runs, trainings, crew, progress, overwrite=overwrite)
             for folder in folders:
                 out.print(folder, soft_wrap=True)
             return
-    check_together(made)
     for own in runs:
         if made.training.together:
             with Bars() as progress:

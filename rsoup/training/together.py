@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 
@@ -74,7 +74,10 @@ def train_adapters(
 
     What another worker is making is left to it, and is not among them.
     """
-    team = Team()
+    teams = {own.name: _team(resolved.recipe, own.name) for own in trainings}
+    if not teams:
+        return []
+    team = teams[trainings[0].name]
     check_together(resolved.recipe, processes=team.size)
 
     def is_made(training: Training) -> bool:
@@ -87,7 +90,7 @@ def train_adapters(
         taken = [training for training in missing if not _takes(turns, resolved.recipe, training, team, progress)]
         ours = [training for training in missing if training not in taken and not is_made(training)]
         if ours:
-            _train(resolved, ours, progress, overwrite=overwrite)
+            _train(resolved, ours, teams, progress, overwrite=overwrite)
     return [training for training in trainings if training not in taken]
 
 
@@ -100,26 +103,36 @@ def _takes(turns: ExitStack, recipe: Recipe, training: Training, team: Team, pro
     return True
 
 
-def _train(resolved: Resolved, trainings: Sequence[Training], progress: Progress, *, overwrite: bool) -> None:
-    recipe = resolved.recipe
+def _team(recipe: Recipe, name: str) -> Team:
+    return Team(recipe.training.report_to, recipe.folder / "logs" / name)
+
+
+def _train(
+    resolved: Resolved,
+    trainings: Sequence[Training],
+    teams: Mapping[str, Team],
+    progress: Progress,
+    *,
+    overwrite: bool,
+) -> None:
+    recipe, team = resolved.recipe, teams[trainings[0].name]
     for training in trainings:
         clear(resolved, training.name, training.weights, overwrite=overwrite)
-    start = ensure_start(resolved, Team(), progress, overwrite=overwrite)
+    start = ensure_start(resolved, team, progress, overwrite=overwrite)
     assert start.path is not None
     first = read_start(resolved.base.load(), start.path)
     policies = [first, *(first.twin() for _ in trainings[1:])]
     makings = []
     for training, policy in zip(trainings, policies, strict=True):
-        team = Team(recipe.training.report_to, recipe.folder / "logs" / training.name)
         notes = Notes(recipe, policy, training.kind, training.name, start, training.weights, team.size)
         shown = LaneProgress(progress, training.name) if len(trainings) > 1 else progress
-        makings.append(Making(resolved, notes, team, shown))
+        makings.append(Making(resolved, notes, teams[training.name], shown))
     if len(makings) == 1:
-        alone(_make(makings[0], time.perf_counter), makings[0].team)
+        alone(_make(makings[0], time.perf_counter), team)
         return
     lanes = [Lane(making.notes.name, partial(_make, making), first.language_model.device) for making in makings]
     randoms = {policy: lane.stream.flowing for policy, lane in zip(policies, lanes, strict=True)}
-    run_abreast(lanes, Joint(randoms, Team()).answer, recipe.training.prompts_per_pass)
+    run_abreast(lanes, Joint(randoms, team).answer, recipe.training.prompts_per_pass)
     progress.finish()
 
 

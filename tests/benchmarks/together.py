@@ -2,7 +2,7 @@
 
     python tests/benchmarks/together.py [--trainings 3 5] [--steps 6] [--rounds 2] [--set training.prompts_per_step=8]
 
-The quickstart's base, rows and settings, with two rewards that cost nothing (``brief`` and ``varied``); baselines make
+The quickstart's base, rows and settings, with two rewards that cost nothing (``brief`` and ``length``); baselines make
 up the number of trainings. Each way is a process of its own. "in passes of one" is all at once with
 ``training.prompts_per_pass`` at the prompts of a mini-batch: gradients are taken of one training at a time.
 Seconds are those of the steps, the first of each training left out; "whole" is the process, loading included.
@@ -56,8 +56,8 @@ def measured(way: str, trainings: int, steps: int, settings: list[str]) -> Side:
     with tempfile.TemporaryDirectory() as name:
         flags = {
             "output": name,
-            "rewards": ["brief", "varied"],
-            "morl": [{"brief": 1 - weight, "varied": weight} for weight in weights],
+            "rewards": {"brief": None, "length": {"target": 8}},
+            "morl": [{"brief": 1 - weight, "length": weight} for weight in weights],
             "training.steps": steps,
             "training.checkpoint_every": steps,
             "training.together": way != "one by one",
