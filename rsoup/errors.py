@@ -88,6 +88,9 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return a hint that names the nearest known word, or all of them if none is near."""
     known = sorted(known)
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    if not near:  # or it may be spelt in other cases
+        folded = {name.casefold(): name for name in known}
+        near = [folded[own] for own in difflib.get_close_matches(word.casefold(), folded, n=1, cutoff=0.5)]
     if near:
         return f"Did you mean {near[0]}?"
     return f"Known: {', '.join(known)}." if known else "None is defined."

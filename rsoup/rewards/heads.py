@@ -12,7 +12,7 @@ from rsoup.errors import RewardError, did_you_mean
 from rsoup.rewards import WEIGHTED
 
 WIDEST = 64
-"""Outputs with more numbers for a text than this are embeddings, not scores."""
+"""Outputs with more numbers for a text than this are embeddings, not scores, unless each has a label."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,11 @@ def describe_outputs(output: Mapping[str, Any], rows: int, labels: Mapping[int, 
     tensors = {key: value for key, value in output.items() if isinstance(value, torch.Tensor) and value.ndim}
     shapes = {key: "(n," + ",".join(f" {size}" for size in value.shape[1:]) + ")" for key, value in tensors.items()}
     shape = ", ".join(f"{key} {shapes[key]}" for key in tensors)
-    fields = sorted((key for key in tensors if _is_score(tensors[key], rows)), key=lambda key: key != "logits")
+    widest = {"logits": max(WIDEST, len(labels))}
+    fields = sorted(
+        (key for key in tensors if _is_score(tensors[key], rows, widest.get(key, WIDEST))),
+        key=lambda key: key != "logits",
+    )
     if not fields or ("logits" in tensors and "logits" not in fields):
         raise ValueError(f"it returns {shape or 'no tensors'}, which is not one score, or a few, for each text")
     names: list[str] = []
@@ -68,8 +72,8 @@ def describe_outputs(output: Mapping[str, Any], rows: int, labels: Mapping[int, 
     return Outputs(tuple(fields), tuple(names), known, unclear, shape)
 
 
-def _is_score(value: torch.Tensor, rows: int) -> bool:
-    fits = value.ndim == 1 or (value.ndim == 2 and 0 < value.shape[1] <= WIDEST)
+def _is_score(value: torch.Tensor, rows: int, widest: int) -> bool:
+    fits = value.ndim == 1 or (value.ndim == 2 and 0 < value.shape[1] <= widest)
     return fits and value.is_floating_point() and len(value) == rows
 
 

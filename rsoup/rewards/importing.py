@@ -16,7 +16,10 @@ from rsoup.rewards import search_working_folder
 
 
 def import_callable(where: str) -> Callable[..., Any]:
-    """Import ``module:name`` or ``path/to/file.py:name``: a function, a callable object, or a class of such."""
+    """Import ``module:name`` or ``path/to/file.py:name``: a function, a callable object, or a class of such.
+
+    A dotted name is an attribute of another: ``file.py:judge.score``.
+    """
     source, _, attribute = where.rpartition(":")
     hint = "Write module:function or path/to/file.py:function."
     if not source:
@@ -24,7 +27,7 @@ def import_callable(where: str) -> Callable[..., Any]:
     try:
         with redirect_stdout(sys.stderr):
             module = _import_file(Path(source)) if source.endswith(".py") else _import_module(source)
-            function = getattr(module, attribute, None)
+            function = _named(module, attribute)
             if inspect.isclass(function):
                 function = _made(function, where)
     except RewardError:
@@ -37,10 +40,32 @@ def import_callable(where: str) -> Callable[..., Any]:
         raise RewardError(
             f"{where}: importing it raised {type(problem).__name__}: {first_line(problem)}.", f"Mend {source}."
         ) from problem
-    if not callable(function):
+    if function is None:
         raise RewardError(f"{where}: {source} has no function {attribute}.", hint)
+    if not callable(function):
+        raise RewardError(
+            f"{where}: is no function, but of the type {type(function).__name__}.", _callable_hint(function)
+        )
     found: Callable[..., Any] = function
     return found
+
+
+def _named(module: Any, name: str) -> Any:
+    """Return what a dotted name stands for in a module, None if there is no such thing."""
+    found = module
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found
+
+
+def _callable_hint(thing: Any) -> str:
+    """Return how a thing that cannot be called may be given all the same."""
+    methods = [
+        name for name in dir(thing) if not name.startswith("_") and inspect.isroutine(getattr(thing, name, None))
+    ]
+    if (type(thing).__module__ == "builtins" and not isinstance(thing, type)) or not methods:
+        return "Name a function, or an object that can be called."
+    return f"Name a method of it (file.py:object.{methods[0]}), or give it __call__."
 
 
 def _made(kind: type, where: str) -> Any:
@@ -50,8 +75,10 @@ def _made(kind: type, where: str) -> Any:
     needs = [one.name for one in made_of if one.default is one.empty and one.kind not in free]
     scores = any("__call__" in vars(one) for one in kind.__mro__)
     if needs or not scores:
-        what = f"is a class that needs {', '.join(needs)}" if scores else "is a class without __call__"
-        raise RewardError(f"{where}: {what}.", "Give an object of it, made in the file: judge = Judge(...).")
+        if not scores:
+            raise RewardError(f"{where}: is a class without __call__.", _callable_hint(kind))
+        hint = "Give an object of it, made in the file: judge = Judge(...)."
+        raise RewardError(f"{where}: is a class that needs {', '.join(needs)}.", hint)
     return kind()
 
 

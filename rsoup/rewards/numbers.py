@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import AsyncIterable, Awaitable, Coroutine, Iterable, Mapping, Set
 from decimal import Decimal
 from numbers import Real
 from typing import Any
@@ -26,17 +26,34 @@ def read_scores(name: str, values: Any, count: int) -> list[float | None]:
     if shape is None:
         if not isinstance(values, Iterable) or isinstance(values, (str, bytes, Mapping, Set)):
             what = "None in the place of a list" if values is None else f"a {type(values).__name__}"
+            what = "an async generator" if isinstance(values, AsyncIterable) else what
             raise RewardError(f"The reward {name} returned something that is not numbers: {what}.", NOT_NUMBERS)
         values = [_as_array(value) for value in values]
+        _check_awaited(name, values)
         inner = next((value.shape for value in values if isinstance(value, np.ndarray) and value.size != 1), None)
         inner = inner or next(((len(value),) for value in values if isinstance(value, (list, tuple))), ())
         shape = (len(values), *inner)
     if shape != (count,):
+        how = ": squeeze(-1) takes the last axis away" if shape == (count, 1) else ""
         raise RewardError(
             f"The reward {name} returned an array of shape {shape} for {count} completions.",
-            "Return one number per completion.",
+            f"Return one number per completion{how}.",
         )
     return [_number(name, value) for value in (values.tolist() if isinstance(values, np.ndarray) else values)]
+
+
+def _check_awaited(name: str, values: Iterable[Any]) -> None:
+    """Refuse what an async function made and did not wait for."""
+    unawaited = [value for value in values if isinstance(value, Awaitable)]
+    for value in unawaited:
+        if isinstance(value, Coroutine):
+            value.close()  # it would warn that it was never awaited
+    if unawaited:
+        raise RewardError(
+            f"The reward {name} returned something that is not numbers: a {type(unawaited[0]).__name__}, which nobody "
+            "waits for.",
+            "Return await asyncio.gather(*values) from an async function.",
+        )
 
 
 def _as_array(value: Any) -> Any:

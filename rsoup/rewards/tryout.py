@@ -144,6 +144,8 @@ def check_rewards(recipe: Recipe, count: int, progress: Progress) -> Check:
     first, said = _first_prompt(recipe, task, found, chosen)
     if not with_reference:
         said = (*said, _missing_reference(task))
+    elif len(set(answers)) == 1:
+        said = (*said, "All these reference answers are the same text, so that no reward can prefer one.")
     others = answers[1:] + answers[:1]
     samples = [sample_of(row, answer) for row, answer in zip(chosen * 2, answers + others, strict=True)]
     progress.start("check", len(recipe.rewards))

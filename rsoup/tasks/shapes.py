@@ -19,6 +19,10 @@ CONVERSATIONS = ("messages", "conversations", "conversation")
 QUESTIONS = ("question", "problem", "query", "input")
 ANSWERS = ("answer", "solution", "response", "output", "completion", "ground_truth", "reference")
 SYSTEMS = ("system", "system_prompt")
+PASSAGE = "context"
+"""What a question is about, which comes before it."""
+CHOICES = ("choices", "options")
+"""Columns of what may be chosen; how a prompt lists them is the recipe's to say."""
 SPEAKER = "\n\nAssistant:"
 """Where an answer begins in dialogues that are one text, as those of Anthropic/hh-rlhf."""
 
@@ -41,7 +45,8 @@ class Shape:
     """How rows are read, what they are called in a remark, and where their reference comes from.
 
     ``prompts`` are the columns whose name asks for this shape; ``talks`` means that rows are conversations, ``joined``
-    that a prompt is more or less than one of these columns, ``usual`` that nothing has to be said.
+    that a prompt is more or less than one of these columns, ``left_out`` what it may be expected to have and has not,
+    ``usual`` that nothing has to be said.
     """
 
     rows: str
@@ -51,6 +56,7 @@ class Shape:
     system: str | None = None
     talks: bool = False
     joined: bool = False
+    left_out: str | None = None
     usual: bool = False
 
     def said(self, column: str | None, reference: str | None) -> str | None:
@@ -61,7 +67,8 @@ class Shape:
         source = reference or self.reference
         answer = f"the reference is {source}" if source else "they have no reference answer"
         system = f" The column {self.system} is the system message where it is filled." if self.system else ""
-        return f"Rows are {self.rows}; {answer}.{system}"
+        left_out = f" Prompts do not hold the column {self.left_out}." if self.left_out else ""
+        return f"Rows are {self.rows}; {answer}.{system}{left_out}"
 
 
 def lookup(row: Mapping[str, Any], name: str) -> Any:
@@ -127,6 +134,8 @@ def recognise(row: Mapping[str, Any], column: str | None) -> Shape | None:
     shapes = (_verl, _pairs, _answered, _conversations, _instructions, _prompts, _questions, _texts)
     if column is None and "post" in row:
         return _of_column(row, "post")
+    if column in QUESTIONS:  # it is asked for alone
+        row = {name: value for name, value in row.items() if name != PASSAGE}
     for recogniser in shapes:
         shape = recogniser(row)
         if shape is not None and (column is None or column in shape.prompts):
@@ -176,11 +185,15 @@ def _verl(row: Mapping[str, Any]) -> Shape | None:
 
 
 def _about_prompt(
-    row: Mapping[str, Any], rows: str, read: Callable[[Mapping[str, Any]], Question], reference: str
+    row: Mapping[str, Any],
+    rows: str,
+    read: Callable[[Mapping[str, Any]], Question],
+    reference: str,
+    asked: str = "prompt",
 ) -> Shape:
-    """Return a shape whose column prompt is a text or a conversation."""
-    talks = _is_conversation(row["prompt"])
-    return Shape(rows, read, ("prompt",), reference, _system(row, talks=talks), talks)
+    """Return a shape whose column ``asked`` is a text or a conversation."""
+    talks = _is_conversation(row[asked])
+    return Shape(rows, read, (asked,), reference, _system(row, talks=talks), talks)
 
 
 def _open_prompt(value: Any) -> str | Messages:
@@ -197,16 +210,18 @@ def _open_prompt(value: Any) -> str | Messages:
 def _pairs(row: Mapping[str, Any]) -> Shape | None:
     if "chosen" not in row or "rejected" not in row:
         return None
-    if "prompt" in row and (_is_conversation(row["prompt"]) or not _is_conversation(row["chosen"])):
-        return _about_prompt(row, "pairs of answers (prompt, chosen, rejected)", _read_pair, "the chosen answer")
+    asked = next((name for name in ("prompt", "instruction", *QUESTIONS) if name in row), None)
+    if asked is not None and (_is_conversation(row[asked]) or not _is_conversation(row["chosen"])):
+        what = f"pairs of answers ({asked}, chosen, rejected)"
+        return _about_prompt(row, what, lambda own: _read_pair(own, asked), "the chosen answer", asked)
     talks = _is_conversation(row["chosen"])
     rows = "pairs of answers (chosen, rejected) that begin with their prompt"
     system = _system(row, talks=talks) if talks else None
     return Shape(rows, _read_implicit, ("chosen", "rejected"), "the rest of the chosen one", system, talks, True)
 
 
-def _read_pair(row: Mapping[str, Any]) -> Question:
-    prompt, chosen = _open_prompt(_value(row, "prompt")), row.get("chosen")
+def _read_pair(row: Mapping[str, Any], asked: str) -> Question:
+    prompt, chosen = _open_prompt(_value(row, asked)), row.get("chosen")
     if isinstance(chosen, str) and isinstance(prompt, str):
         chosen = chosen.strip().removeprefix(prompt)
     if isinstance(prompt, tuple) and (whole := turns(chosen)) is not None and whole[: len(prompt)] == prompt:
@@ -290,15 +305,32 @@ def _questions(row: Mapping[str, Any]) -> Shape | None:
 
 def _asked(row: Mapping[str, Any], name: str, what: str) -> Shape:
     answer = next((other for other in ANSWERS if other in row and other != name), None)
+    talks = _is_conversation(row[name])
+    passage = PASSAGE if name in QUESTIONS and not talks and _is_text(row.get(PASSAGE)) else None
 
     def read(row: Mapping[str, Any]) -> Question:
         asked = _value(row, name)
+        if passage and isinstance(asked, str) and _is_text(row.get(passage)):
+            asked = f"{row[passage].strip()}\n\n{text_of(asked)}"
         return prompt_of(asked) if answer is None else Question(_open_prompt(asked), answer_of(row.get(answer)))
 
-    columns = name if answer is None else f"{name}, {answer}"
-    talks = _is_conversation(row[name])
+    columns = ", ".join(column for column in (passage, name, answer) if column)
     own = answer or ("the assistant's turn after the prompt" if talks else None)
-    return Shape(f"{what} ({columns})", read, (name,), own, _system(row, talks=talks), talks)
+    left_out = next((other for other in CHOICES if isinstance(row.get(other), (list, dict))), None)
+    return Shape(
+        f"{what} ({columns})",
+        read,
+        (name,),
+        own,
+        _system(row, talks=talks),
+        talks,
+        joined=passage is not None or left_out is not None,
+        left_out=left_out,
+    )
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
 
 
 def _texts(row: Mapping[str, Any]) -> Shape | None:

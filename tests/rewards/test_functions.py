@@ -225,12 +225,25 @@ def test_a_class_is_made_if_it_needs_nothing(tmp_path: Path) -> None:
         "class Ready:\n    def __call__(self, completions): return [2.0] * len(completions)\n"
         "class Needy(Ready):\n    def __init__(self, model): pass\n"
         "class Mute: pass\n"
+        "class Wordy:\n    def score(self, completions): return [3.0] * len(completions)\n"
+        "wordy, mute, number = Wordy(), Mute(), 3\n"
     )
+    assert score("own", load_function(f"{path}:wordy.score"), ROWS).tolist() == [3, 3]
     assert score("own", load_function(f"{path}:Ready"), ROWS).tolist() == [2, 2]
     with pytest.raises(RewardError, match="is a class that needs model"):
         load_function(f"{path}:Needy")
     with pytest.raises(RewardError, match="is a class without __call__"):
         load_function(f"{path}:Mute")
+    for name, kind, hint in (
+        ("wordy", "Wordy", "Name a method of it (file.py:object.score), or give it __call__."),
+        ("mute", "Mute", "Name a function, or an object that can be called."),
+        ("number", "int", "Name a function, or an object that can be called."),
+    ):
+        with pytest.raises(RewardError, match=f"{name}: is no function, but of the type {kind}") as caught:
+            load_function(f"{path}:{name}")
+        assert caught.value.hint == hint
+    with pytest.raises(RewardError, match=r"has no function wordy\.absent"):
+        load_function(f"{path}:wordy.absent")
     sys.modules.pop("rsoup_reward_own_classes", None)
 
 

@@ -63,6 +63,19 @@ def test_names_of_a_configuration_that_are_more_than_the_logits_are_none() -> No
         parse_format("r", "LABEL_1", outputs)
 
 
+def test_a_head_for_each_of_many_labels_is_one_to_pick_from() -> None:
+    """As the quantiles of a distributional reward model."""
+    labels = {place: f"q{place}" for place in range(100)}
+    outputs = describe_outputs({"logits": torch.zeros(2, 100), "hidden": torch.zeros(2, 100)}, 2, labels)
+    assert parse_format("r", "q90-q10", outputs) == [(90, 1), (10, -1)]
+    assert outputs.fields == ("logits",)
+    with pytest.raises(RewardError) as caught:
+        parse_format(
+            "r", "POSITIVE", describe_outputs({"logits": torch.zeros(1, 2)}, 1, {0: "negative", 1: "positive"})
+        )
+    assert caught.value.hint == "Did you mean positive?"
+
+
 @pytest.mark.parametrize(
     ("output", "said"),
     [

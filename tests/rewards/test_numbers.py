@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -59,3 +60,23 @@ def test_whole_numbers_and_truths_are_read() -> None:
 def test_anything_else_is_refused(values: Any, message: str) -> None:
     with pytest.raises(RewardError, match=message):
         read_scores("own", values, 2)
+
+
+def test_what_was_not_awaited_is_refused_and_does_not_warn() -> None:
+    async def one() -> float:
+        return 1.0
+
+    async def several() -> AsyncIterator[float]:
+        yield 1.0
+
+    with pytest.raises(RewardError, match="not numbers: a coroutine, which nobody waits for") as caught:
+        read_scores("own", [one(), one()], 2)
+    assert caught.value.hint == "Return await asyncio.gather(*values) from an async function."
+    with pytest.raises(RewardError, match="not numbers: an async generator"):
+        read_scores("own", several(), 2)
+
+
+def test_a_last_axis_of_one_number_is_named() -> None:
+    with pytest.raises(RewardError) as caught:
+        read_scores("own", torch.ones(2, 1), 2)
+    assert caught.value.hint == "Return one number per completion: squeeze(-1) takes the last axis away."

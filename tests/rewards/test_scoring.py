@@ -170,7 +170,7 @@ def test_a_function_reads_the_post_and_the_completion(module: Path) -> None:
     [
         ("count", "is not a function"),
         ("own_rewards:absent", "has no function absent"),
-        ("own_rewards:WORD", "has no function WORD"),
+        ("own_rewards:WORD", "is no function, but of the type"),
         ("absent_module:count", "cannot be imported"),
         ("absent.py:count", "there is no file absent.py"),
         ("broken.py:count", "importing it raised ZeroDivisionError"),

@@ -16,7 +16,7 @@ from rsoup.errors import RecipeError
 from rsoup.progress import Silent
 from rsoup.recipe import RewardSection
 from rsoup.recipe_file import load_recipe
-from rsoup.rewards import complete_reward
+from rsoup.rewards import bounded, complete_reward
 from rsoup.rewards.samples import Sample
 from rsoup.rewards.tryout import check_rewards, correlations, remarks, try_reward
 from tiny import POSTS, build_classifier, recipe_content, write_recipe
@@ -114,6 +114,22 @@ def test_scales_far_apart_are_told(tmp_path: Path, tiny_model: Path) -> None:
     recipe = load_recipe(path, ["rewards.large.use=length"])
     said = remarks(check_rewards(recipe, 12, Silent()), ["words", "large"])
     assert said == ["Scores of large vary much more than those of words: equal weights in morl would not mean equal."]
+
+
+def test_one_reference_for_all_rows_and_answers_that_take_too_long_are_told(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = recipe_with(tmp_path, tiny_model)
+    (tmp_path / "rows.jsonl").write_text("".join(f'{{"post": "a{n}", "answer": "b"}}\n' for n in range(3)))
+    recipe = load_recipe(path, [f"task.eval_data={tmp_path / 'rows.jsonl'}"])
+    said = check_rewards(recipe, 10, Silent()).said
+    assert "All these reference answers are the same text, so that no reward can prefer one." in said
+    monkeypatch.setattr(bounded, "SECONDS", 0.3)
+    (tmp_path / "rows.jsonl").write_text('{"post": "a", "answer": "4"}\n{"post": "b", "answer": "$9^{9^{9^9}}$"}\n')
+    recipe = recipe.model_copy(update={"rewards": {"math": RewardSection()}})
+    told = [remark for remark in check_rewards(recipe, 10, Silent()).said if remark.startswith("math took too long")]
+    assert told
+    assert told[0].endswith("% of the answers, which count as wrong.")
 
 
 def test_one_row_cannot_be_compared(tmp_path: Path, tiny_model: Path) -> None:

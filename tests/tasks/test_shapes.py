@@ -49,6 +49,19 @@ SHAPES: list[tuple[str, dict[str, Any], Any, str | None, str | None]] = [
     ("an unwanted completion", {"prompt": "Sky?", "completion": "Red.", "label": False}, "Sky?", None, None),
     ("prompt, chosen, rejected", {"prompt": "Sky?", "chosen": "Blue.", "rejected": "Red."}, "Sky?", "Blue.",
      "Rows are pairs of answers (prompt, chosen, rejected); the reference is the chosen answer."),
+    ("pairs under a question (orca_dpo_pairs)",
+     {"system": "", "question": "Sky?", "chosen": "The sky is blue.", "rejected": "The sky is red."}, "Sky?",
+     "The sky is blue.", "Rows are pairs of answers (question, chosen, rejected); the reference is the chosen answer."),
+    ("pairs under a question with a system message",
+     {"system": "Be brief.", "question": "Sky?", "chosen": "Blue.", "rejected": "Red."}, "Sky?", "Blue.",
+     "Rows are pairs of answers (question, chosen, rejected); the reference is the chosen answer. "
+     "The column system is the system message where it is filled."),
+    ("a question about a passage (SQuAD)",
+     {"context": "Tea is hot. ", "question": "Is it?", "answers": {"text": ["hot"], "answer_start": [7]}},
+     "Tea is hot.\n\nIs it?", None, "Rows are questions (context, question); they have no reference answer."),
+    ("a question about no passage", {"context": "", "question": "Is it?", "answer": "Yes."}, "Is it?", "Yes.", None),
+    ("a question with choices (MMLU)", {"question": "Sky?", "choices": ["blue", "red"], "answer": 0}, "Sky?", "0",
+     "Rows are questions (question, answer); the reference is answer. Prompts do not hold the column choices."),
     ("answers that repeat their prompt", {"prompt": "Sky?", "chosen": "Sky? Blue.", "rejected": "Sky? Red."}, "Sky?",
      "Blue.", None),
     ("prompt, chosen, rejected of turns (hh-rlhf-helpful-base)",
@@ -244,3 +257,11 @@ def test_a_name_with_points_leads_inside() -> None:
     assert lookup(row, "a.b.c") == 1
     assert lookup(row, "a.b") == 2
     assert recognise(row, "a.x") is None
+
+
+def test_a_question_that_is_named_is_asked_without_its_passage() -> None:
+    row = {"context": "Tea is hot.", "question": "Is it?", "answer": "Yes."}
+    for column, prompt in (("question", "Is it?"), ("context", "Tea is hot."), (None, "Tea is hot.\n\nIs it?")):
+        shape = recognise(row, column)
+        assert shape is not None
+        assert shape.read(row).prompt == prompt
