@@ -18,7 +18,7 @@ from rsoup.errors import RsoupError
 if TYPE_CHECKING:
     from rsoup.evaluation.results import Results, Score
     from rsoup.report import Report
-    from rsoup.report.schema import ScoreEstimate, Volume
+    from rsoup.report.schema import Estimate, ScoreEstimate, Volume
 
 MOST_DIGITS = 8
 FOLLOWS = os.environ.get("RANK", "0") != "0"
@@ -154,6 +154,9 @@ def show_report(report: Report) -> None:
     tables = [_points_table(report, show) for show in shown]
     wide = out.options.update(max_width=10_000)
     out.print(next((table for table in tables if out.measure(table, options=wide).maximum <= out.width), tables[-1]))
+    if any(front.cost is not None for front in report.fronts):
+        out.print("\n[bold]fronts against what their trainings took[/]")
+        out.print(_cost_table(report))
     for title, lines in _summary(report).items():
         out.print(f"\n[bold]{escape(title)}[/]")
         for line in lines:
@@ -189,6 +192,25 @@ def _points_table(report: Report, show: Callable[[ScoreEstimate, int], str]) -> 
     return table
 
 
+def _cost_table(report: Report) -> Table:
+    """Return a row per front: its trainings, what they took, how much it dominates, and how far the soups lead."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("front", overflow="fold")
+    told = " [95 %]" if report.bootstrap is not None else ""
+    for title in ("trained", "steps", "k tokens", "minutes", f"hypervolume{told}", f"soups' lead{told}"):
+        table.add_column(title, justify="right", overflow="fold")
+    finest = _digits([0.0, *(front.hypervolume.value for front in report.fronts)])
+    for front in report.fronts:
+        cost = front.cost
+        paid = ["", "", ""]
+        if cost is not None:
+            paid = [f"{cost.optimizer_steps:g}", f"{cost.tokens / 1000:.1f}", f"{cost.seconds / 60:.1f}"]
+        name = escape(front.name) + (f" ({front.passes} passes)" if front.passes > 1 else "")
+        lead = "" if front.soups_lead is None else _volume(front.soups_lead, finest)
+        table.add_row(name, str(len(front.trainings)), *paid, _volume(front.hypervolume, finest), lead)
+    return table
+
+
 def _digits(values: Sequence[float]) -> int:
     """Return how many decimals tell a five-hundredth of the values' range apart."""
     span = max(values) - min(values)
@@ -206,7 +228,11 @@ def _summary(report: Report) -> dict[str, list[str]]:
     figures = [f"{kind:<{width}}{_volume(volume, finest)}" for kind, volume in volumes.items()]
     side = "from" if report.minimized else "above"
     lines = {f"hypervolume {side} {above}": figures}
-    titles = {"lmc": "linear mode connectivity", "coverage": "Pareto coverage"}
+    titles = {
+        "lmc": "linear mode connectivity",
+        "coverage": "Pareto coverage",
+        "equal_cost": "Pareto coverage at equal cost",
+    }
     for name, hypothesis in report.hypotheses.items():
         lines[f"{titles[name]}: {hypothesis.verdict}"] = [hypothesis.words]
     for choice in report.choices:
@@ -215,7 +241,7 @@ def _summary(report: Report) -> dict[str, list[str]]:
     return lines
 
 
-def _volume(volume: Volume, digits: int) -> str:
+def _volume(volume: Volume | Estimate, digits: int) -> str:
     form = f".{digits}f" if digits < MOST_DIGITS else ".3g"  # rewards of tiny ranges span volumes of no decimals
     interval = f" [{', '.join(f'{end:{form}}' for end in volume.interval)}]" if volume.interval else ""
     return f"{volume.value:{form}}{interval}"

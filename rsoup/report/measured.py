@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -28,6 +28,15 @@ class Model:
         used = {name: weight for name, weight in self.weights.items() if weight}
         mixed = self.kind not in ("ensemble", "mod", "base")
         return next(iter(used)) if mixed and list(used.values()) == [1.0] else None
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a training took, on average over the seeds of pooled runs."""
+
+    optimizer_steps: float
+    tokens: float
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -59,6 +68,8 @@ class Measured:
     texts: Samples | None = None
     notes: tuple[str, ...] = ()
     minimized: frozenset[str] = frozenset()  # rewards of which lower scores are better
+    fronts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # name -> ids of a front beside the soups'
+    spent: Mapping[str, Spent] = field(default_factory=dict)  # adapter name -> what its training took, if known
     bare: frozenset[str] = frozenset()  # rewards known by their means alone, beside others with single scores
 
     @property
@@ -74,6 +85,21 @@ class Measured:
     def rows(self, *kinds: Kind) -> list[int]:
         """Return the rows of the models of these kinds."""
         return [row for row, model in enumerate(self.models) if model.kind in kinds]
+
+    def corners(self) -> list[int]:
+        """Return the rows of the experts of single rewards: each is the MORL run of a corner of the preferences."""
+        experts = set(self.experts.values())
+        return [row for row in self.rows("expert") if self.models[row].alone() in experts]
+
+    def trainings(self, rows: Iterable[int]) -> list[str]:
+        """Return the adapters that these models are made of; a MORL run without weights is its own."""
+        used = (
+            name
+            for model in (self.models[row] for row in rows)
+            for name, weight in (model.weights or ({model.id: 1.0} if model.kind == "morl" else {})).items()
+            if weight
+        )
+        return list(dict.fromkeys(used))
 
     def ingredients(self) -> dict[str, int]:
         """Return the row of each adapter measured alone, by its name; mixes are made of these."""

@@ -19,7 +19,7 @@ from rsoup.resolve import Resolved
 from rsoup.training.card import training_card
 from rsoup.training.checkpoint import TrainingState
 from rsoup.training.finished import clear, is_done, is_trained, start_fingerprint, training_fingerprint
-from rsoup.training.folders import adapter_folder, checkpoint_folder, trajectory_folder
+from rsoup.training.folders import adapter_folder, checkpoint_folder, step_name, trajectory_folder
 from rsoup.training.loop import Objective, train
 from rsoup.training.policy import Policy, fresh_config, read_start
 from rsoup.training.scores import Running
@@ -95,7 +95,7 @@ def _train(resolved: Resolved, notes: Notes, objective: Objective, team: Team, p
     def after_step(state: TrainingState) -> None:
         every = recipe.training.save_every
         if every and state.step % every == 0 and team.leads:
-            notes.write(trajectory_folder(recipe, notes.name) / f"step-{state.step:06d}", state)
+            notes.write(trajectory_folder(recipe, notes.name) / step_name(state.step), state)
 
     team.begin_log({"name": notes.name, "seed": recipe.seed, "fingerprint": fingerprint})
     state = _trainer(recipe.training)(
