@@ -18,7 +18,7 @@ from rsoup.errors import RsoupError
 if TYPE_CHECKING:
     from rsoup.evaluation.results import Results, Score
     from rsoup.report import Report
-    from rsoup.report.schema import Estimate, ScoreEstimate, Volume
+    from rsoup.report.schema import Against, Estimate, ScoreEstimate, Volume
 
 MOST_DIGITS = 8
 FOLLOWS = os.environ.get("RANK", "0") != "0"
@@ -151,12 +151,11 @@ def _score(score: Score) -> str:
 def show_report(report: Report) -> None:
     """Print the front, the hypervolumes and the verdicts of a report."""
     shown = (_interval, _error, _mean) if report.bootstrap is not None else (_error, _mean)
-    tables = [_points_table(report, show) for show in shown]
-    wide = out.options.update(max_width=10_000)
-    out.print(next((table for table in tables if out.measure(table, options=wide).maximum <= out.width), tables[-1]))
+    out.print(_fitting([_points_table(report, show) for show in shown]))
     if any(front.cost is not None for front in report.fronts):
-        out.print("\n[bold]fronts against what their trainings took[/]")
-        out.print(_cost_table(report))
+        out.print("\n[bold]hypervolume of fronts against what their trainings took[/]")
+        volumes = (_volume, _volume_error, _volume_alone) if report.bootstrap is not None else (_volume_alone,)
+        out.print(_fitting([_cost_table(report, show) for show in volumes]))
     for title, lines in _summary(report).items():
         out.print(f"\n[bold]{escape(title)}[/]")
         for line in lines:
@@ -164,6 +163,12 @@ def show_report(report: Report) -> None:
     out.print()
     for note in report.notes:
         say(f"note: {note}")
+
+
+def _fitting(tables: Sequence[Table]) -> Table:
+    """Return the first table that the terminal has room for, or the last one."""
+    wide = out.options.update(max_width=10_000)
+    return next((table for table in tables if out.measure(table, options=wide).maximum <= out.width), tables[-1])
 
 
 def _points_table(report: Report, show: Callable[[ScoreEstimate, int], str]) -> Table:
@@ -192,22 +197,22 @@ def _points_table(report: Report, show: Callable[[ScoreEstimate, int], str]) -> 
     return table
 
 
-def _cost_table(report: Report) -> Table:
+def _cost_table(report: Report, show: Callable[[Volume | Estimate, int], str]) -> Table:
     """Return a row per front: its trainings, what they took, how much it dominates, and how far the soups lead."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("front", overflow="fold")
-    told = " [95 %]" if report.bootstrap is not None else ""
-    for title in ("trained", "steps", "k tokens", "minutes", f"hypervolume{told}", f"soups' lead{told}"):
-        table.add_column(title, justify="right", overflow="fold")
+    table.add_column("front", no_wrap=True)
+    told = " [95 %]" if show is _volume else " ±" if show is _volume_error else ""
+    told = told if report.bootstrap is not None else ""
+    for title in ("trained", "steps", "k tokens", "minutes", f"volume{told}", f"soups' lead{told}"):
+        table.add_column(title, justify="right", no_wrap=True)
     finest = _digits([0.0, *(front.hypervolume.value for front in report.fronts)])
     for front in report.fronts:
         cost = front.cost
         paid = ["", "", ""]
         if cost is not None:
             paid = [f"{cost.optimizer_steps:g}", f"{cost.tokens / 1000:.1f}", f"{cost.seconds / 60:.1f}"]
-        name = escape(front.name) + (f" ({front.passes} passes)" if front.passes > 1 else "")
-        lead = "" if front.soups_lead is None else _volume(front.soups_lead, finest)
-        table.add_row(name, str(len(front.trainings)), *paid, _volume(front.hypervolume, finest), lead)
+        lead = "" if front.soups_lead is None else show(front.soups_lead, finest)
+        table.add_row(escape(front.name), str(len(front.trainings)), *paid, show(front.hypervolume, finest), lead)
     return table
 
 
@@ -226,6 +231,7 @@ def _summary(report: Report) -> dict[str, list[str]]:
     finest = _digits([0.0, *(volume.value for volume in volumes.values())])
     width = max(map(len, volumes), default=0) + 1
     figures = [f"{kind:<{width}}{_volume(volume, finest)}" for kind, volume in volumes.items()]
+    figures += _ratios(report)
     side = "from" if report.minimized else "above"
     lines = {f"hypervolume {side} {above}": figures}
     titles = {
@@ -241,10 +247,35 @@ def _summary(report: Report) -> dict[str, list[str]]:
     return lines
 
 
+def _ratios(report: Report) -> list[str]:
+    """Say how the soups' hypervolume compares with MORL's: with the experts as its corners, and without them."""
+    own = report.comparison
+    fronts = {} if own is None else {"MORL and experts": own} if own.corners else {"MORL": own}
+    told: dict[str, Against] = {**fronts, **({"MORL runs alone": own.runs_alone} if own and own.corners else {})}
+    return [
+        f"soups / {name}: {_volume(against.hypervolume_ratio, 2)}"
+        for name, against in told.items()
+        if against.hypervolume_ratio is not None
+    ]
+
+
 def _volume(volume: Volume | Estimate, digits: int) -> str:
-    form = f".{digits}f" if digits < MOST_DIGITS else ".3g"  # rewards of tiny ranges span volumes of no decimals
-    interval = f" [{', '.join(f'{end:{form}}' for end in volume.interval)}]" if volume.interval else ""
-    return f"{volume.value:{form}}{interval}"
+    ends = [_rounded(end, digits) for end in volume.interval or ()]
+    return _rounded(volume.value, digits) + (f" [{', '.join(ends)}]" if ends else "")
+
+
+def _volume_error(volume: Volume | Estimate, digits: int) -> str:
+    return _rounded(volume.value, digits) + ("" if volume.stderr is None else f" ± {_rounded(volume.stderr, digits)}")
+
+
+def _volume_alone(volume: Volume | Estimate, digits: int) -> str:
+    return _rounded(volume.value, digits)
+
+
+def _rounded(value: float, digits: int) -> str:
+    if digits >= MOST_DIGITS:  # rewards of tiny ranges span volumes of no decimals
+        return f"{value:.3g}"
+    return f"{round(value, digits) + 0.0:.{digits}f}"
 
 
 def _interval(score: ScoreEstimate, digits: int) -> str:

@@ -26,6 +26,7 @@ SETS = 12
 ROWS = 6
 """Runs up to which the front of each number of them is listed; of more, those of 1, 2, 4, 8, ... and all."""
 SLACK = 1 + 1e-9
+ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def _at_cost(evidence: Evidence, reference: Floats, group: _Group, soups: list[i
         return hypervolumes(draws[:, rows], reference)
 
     def lead(draws: Floats) -> Floats:
-        return hypervolumes(draws[:, soups], reference) - volume(draws)
+        return _difference(hypervolumes(draws[:, soups], reference), volume(draws))
 
     return FrontAtCost(
         name=group.name,
@@ -96,8 +97,7 @@ def equal_cost_hypothesis(evidence: Evidence, reference: Floats) -> Hypothesis:
 
     def lead(draws: Floats) -> Floats:
         best = np.max([hypervolumes(draws[:, list(own.rows)], reference) for own in rivals], axis=0)
-        difference: Floats = hypervolumes(draws[:, soups], reference) - best
-        return difference
+        return _difference(hypervolumes(draws[:, soups], reference), best)
 
     ours = hypervolume(measured.scores[soups], reference)
     theirs = [hypervolume(measured.scores[list(own.rows)], reference) for own in rivals]
@@ -171,7 +171,7 @@ def _best_set(
 
     if len(rows) <= SETS:
         sets = (own for size in range(1, len(rows) + 1) for own in combinations(rows, size) if fits(own))
-        return max(sets, key=volume, default=())
+        return max(sets, key=lambda own: (volume(own), len(own)), default=())
     found: tuple[int, ...] = ()
     while more := [(*found, row) for row in rows if row not in found and fits((*found, row))]:
         found = max(more, key=volume)
@@ -194,6 +194,12 @@ def _steps(measured: Measured, trainings: Sequence[str]) -> float | None:
     return None if cost is None else cost.optimizer_steps
 
 
+def _difference(ours: Floats, theirs: Floats) -> Floats:
+    """Return one less the other, and nothing where only rounding parts them: fronts may share their best points."""
+    apart = ours - theirs
+    return np.where(np.abs(apart) > ROUNDING * np.maximum(ours, theirs), apart, 0.0)
+
+
 def _passes(measured: Measured, row: int) -> int:
     """Return the passes of the model that a token takes: predictions are mixed of one for each adapter."""
     model = measured.models[row]
@@ -208,4 +214,4 @@ def _verdict(lead: Estimate) -> Verdict:
 
 def _signed(figure: Estimate) -> str:
     ends = "" if figure.interval is None else f" [{figure.interval[0]:+.2g}, {figure.interval[1]:+.2g}]"
-    return f"{figure.value:+.2g}{ends}"
+    return f"{figure.value:+.2g}{ends}" if figure.value else f"0{ends}"

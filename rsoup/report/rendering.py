@@ -17,7 +17,7 @@ from rsoup.evaluation.results import Floats, Samples
 from rsoup.report.schema import Report
 from rsoup.tasks.plain import as_text
 
-SCRIPTS = ("core.js", "plot.js", "front.js", "move.js", "choose.js", "texts.js", "facts.js", "main.js")
+SCRIPTS = ("core.js", "plot.js", "front.js", "move.js", "choose.js", "texts.js", "facts.js", "costs.js", "main.js")
 TEXT_BYTES = 5_000_000  # of prompts, their columns and completions on a page
 CELL_LENGTH = 400  # characters of a column's value on a page
 

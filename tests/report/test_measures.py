@@ -51,7 +51,7 @@ def test_a_measure_has_the_interval_that_a_reward_of_the_same_values_has(path):
     assert measured.samples is not None
     assert twin.samples is not None
     samples = np.stack([twin.samples[..., 0], -measured.samples[..., 1]], axis=-1)
-    gains = replace(twin, scores=samples.mean(axis=(0, 1)), samples=samples)
+    gains = replace(twin, scores=samples.mean(axis=(0, 1)), samples=samples, experts=measured.experts)
     expected = analyse(gains, Options(draws=100))
     for kind, own in expected.hypervolume.items():
         assert found.hypervolume[kind].interval == pytest.approx(own.interval)

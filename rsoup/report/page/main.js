@@ -5,6 +5,7 @@ startFront();
 startChoice();
 onChange(drawLines);
 startTable();
+drawCosts();
 drawClaims();
 drawMade();
 startTexts();
