@@ -107,7 +107,7 @@ def equal_cost_hypothesis(evidence: Evidence, reference: Floats) -> Hypothesis:
     found = evidence.estimate(lead)
     verdict = _verdict(found)
     words = f"For the soups' {paid} MORL's best front is {told} ({ids}): it dominates {max(theirs):.3g}, the soups "
-    words += f"{ours:.3g}. The soups lead by {_signed(found)}"
+    words += f"{ours:.3g}, a difference of {_signed(found)}"
     words += ", which chance explains." if verdict == "holds within error" else "."
     return Hypothesis(claim=EQUAL_COST_CLAIM, verdict=verdict, words=words)
 

@@ -87,8 +87,13 @@ class Measured:
         return [row for row, model in enumerate(self.models) if model.kind in kinds]
 
     def corners(self) -> list[int]:
-        """Return the rows of the experts of single rewards: each is the MORL run of a corner of the preferences."""
-        experts = set(self.experts.values())
+        """Return the rows of the experts of single rewards: each is the MORL run of a corner of the preferences.
+
+        Not of a corner that has a MORL run of its own.
+        """
+        mus = [model.mu for model in self.models if model.kind == "morl" and model.mu is not None]
+        taken = {name for mu in mus for name, weight in mu.items() if weight == 1}
+        experts = {adapter for name, adapter in self.experts.items() if name not in taken}
         return [row for row in self.rows("expert") if self.models[row].alone() in experts]
 
     def trainings(self, rows: Iterable[int]) -> list[str]:

@@ -122,3 +122,12 @@ def test_runs_that_differ_in_a_direction_are_not_pooled(tmp_path):
     ]
     with pytest.raises(ResultsError, match="lower scores are better"):
         read_inputs(paths, {}, {})
+
+
+def test_runs_with_and_without_measures_are_pooled_on_their_rewards(path, tmp_path):
+    other = write_line(tmp_path, prompts=12, seed=1)
+    for inputs in ([path, other], [other, path]):
+        measured = read_inputs(inputs, {}, {})
+        assert measured.rewards == ("positive", "faithful")
+        assert measured.samples is not None
+        assert measured.samples.shape[0] == 2
