@@ -48,7 +48,7 @@ class Notes:
             "score_scaling": self.recipe.training.score_scaling,
             "score_statistics": {reward: asdict(running) for reward, running in state.running.items()},
             "steps": state.step,
-            "seconds": round(state.seconds, 1),
+            "seconds": round(state.seconds, 3),
             "optimizer_steps": state.step * ppo.epochs * ppo.mini_batches,
             "tokens": sampled_tokens(checkpoint_folder(self.recipe, self.name) / METRICS_FILE),
             "processes": self.processes,

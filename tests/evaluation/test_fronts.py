@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from rsoup import experiment
 from rsoup.adapters import Adapter
 from rsoup.errors import AdapterError, RecipeError
 from rsoup.evaluation.fronts import lay_fronts, serving_weights, with_adapters
 from rsoup.evaluation.plan import lay_points
+from rsoup.evaluation.results import read_results
 from rsoup.evaluation.trajectory import read_after
 from rsoup.mixing import read
+from rsoup.progress import Silent
 from rsoup.recipe import EvaluationSection, FrontSection
+from rsoup.recipe_file import parse_recipe
+from rsoup.resolve import resolve
+from tiny import recipe_content
 
 TRAINED = {
     "a": {"a": 1.0},
@@ -141,3 +148,95 @@ def test_an_adapter_that_was_not_kept_at_that_step_is_refused(tiny_run):
         with pytest.raises(AdapterError, match="as it was after 2 steps") as refusal:
             read_after(own, 2)
         assert "training.save_every: 2" in refusal.value.hint
+
+
+# A whole run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, tiny_model):
+    """Run two experts and a baseline whose completions all have six tokens, with three fronts; return its folder."""
+    folder = tmp_path_factory.mktemp("fronts")
+    content = recipe_content(folder, tiny_model)
+    content["training"]["save_every"] = 1
+    content["generation"]["stop_at_eos"] = False
+    content["evaluation"] |= {
+        "lambdas": 2,
+        "fronts": {
+            "stretched": {"of": ["base", "morl-0.50-0.50"], "at": [{"base": -0.5, "morl-0.50-0.50": 1.5}]},
+            "solved": {"of": ["positive", "morl-0.50-0.50"], "preferences": 2},
+            "early": {"of": ["positive", "brief"], "lambdas": 3, "after": 1},
+        },
+    }
+    recipe = parse_recipe(content, "tiny")
+    experiment.run(resolve(recipe), Silent())
+    return recipe
+
+
+def test_costs_are_the_tokens_that_were_sampled_and_the_optimisers_steps(run):
+    """Of 2 prompts x 3 completions x 6 tokens and 2 epochs in each of 3 rounds; early adapters had one round."""
+    results = read_results(run.folder)
+    costs = {name: adapter.cost for name, adapter in results.adapters.items()}
+    assert {name: (cost.optimizer_steps, cost.tokens) for name, cost in costs.items()} == {
+        "positive": (6, 108),
+        "brief": (6, 108),
+        "morl-0.50-0.50": (6, 108),
+        "positive@1": (2, 36),
+        "brief@1": (2, 36),
+    }
+    assert 0 < costs["positive@1"].seconds < costs["positive"].seconds
+    assert results.adapters["positive@1"].kind == "checkpoint"
+
+
+def test_fronts_are_measured_and_reported_at_their_cost(run):
+    results = read_results(run.folder)
+    assert {name: front.points for name, front in results.fronts.items()} == {
+        "stretched": ("stretched--0.50-1.50",),
+        "solved": ("positive", "solved--1.00-2.00"),  # brief alone: twice the half, less what is positive
+        "early": ("positive@1", "early-0.50-0.50", "brief@1"),
+    }
+    report = json.loads((run.folder / "report/pareto.json").read_text())
+    fronts = {front["name"]: front for front in report["fronts"]}
+    assert {name: (front["trainings"], front["cost"]["tokens"]) for name, front in fronts.items()} == {
+        "soups": (["positive", "brief"], 216),
+        "MORL, 1 of 3": ([fronts["MORL, 1 of 3"]["points"][0]], 108),
+        "MORL, 2 of 3": (fronts["MORL, 2 of 3"]["points"], 216),
+        "MORL": (["morl-0.50-0.50", "positive", "brief"], 324),
+        "stretched": (["morl-0.50-0.50"], 108),
+        "solved": (["positive", "morl-0.50-0.50"], 216),
+        "early": (["positive@1", "brief@1"], 72),
+    }
+    assert (run.folder / "report/cost.png").is_file()
+    assert set(report["hypervolume"]["soup"]["points"]) == {"positive", "brief"}
+
+
+def test_a_stretched_training_is_the_adapter_beyond_its_end(run):
+    """The mix with minus a half of the base has one and a half times the update."""
+    from rsoup.evaluation.plan import plan_sweep
+
+    plan = plan_sweep(experiment.ingredients_of(run), run.evaluation)
+    point = next(point for point in plan.points if point.id == "stretched--0.50-1.50")
+    mixed, whole = plan.mixed(point).adapter, read(run.folder / "adapters/morl-0.50-0.50")
+    for module, layer in whole.layers.items():
+        own = mixed.layers[module]
+        assert own.scale * own.up @ own.down == pytest.approx(1.5 * layer.scale * layer.up @ layer.down, rel=1e-5)
+
+
+def test_the_same_run_again_measures_nothing(run):
+    """What is there is found again, of fronts too: the results are the same bytes, and no point is written."""
+    results = run.folder / "eval/results.json"
+    before = results.read_bytes()
+    kept = {path: path.stat().st_mtime_ns for path in (run.folder / "eval/points").rglob("*") if path.is_file()}
+    experiment.run(resolve(run), Silent())
+    assert results.read_bytes() == before
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+
+
+def test_a_front_of_a_name_that_is_not_trained_stops_before_anything_is_trained(tmp_path, tiny_model):
+    content = recipe_content(tmp_path, tiny_model)
+    content["evaluation"]["fronts"] = {"own": {"of": ["positve"]}}
+    recipe = parse_recipe(content, "tiny")
+    with pytest.raises(RecipeError, match="no adapter 'positve'") as refusal:
+        experiment.run(resolve(recipe), Silent())
+    assert "positive" in refusal.value.hint
+    assert not (recipe.folder / "adapters").exists()
