@@ -12,7 +12,7 @@ from rsoup.report.analysis import analyse
 from rsoup.report.costs import equal_cost_hypothesis, fronts_at_cost
 from rsoup.report.evidence import gather
 from rsoup.report.hypotheses import compare
-from rsoup.report.measured import Measured, Model, Spent
+from rsoup.report.measured import Measured, Model, Source, Spent
 from rsoup.report.options import Options
 
 ORIGIN = np.zeros(2)
@@ -54,7 +54,7 @@ def measured(steps: int = 10, noise: float = 0.0, **scores: tuple[float, float])
         ("one", "two"),
         models,
         rows if samples is None else samples.mean(axis=(0, 1)),
-        (),
+        (Source("points.csv", "00"),),
         samples,
         experts={"one": "a", "two": "b"},
         fronts={"early": ("a@2", "run@2")},
