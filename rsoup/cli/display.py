@@ -18,7 +18,7 @@ from rsoup.errors import RsoupError
 if TYPE_CHECKING:
     from rsoup.evaluation.results import Results, Score
     from rsoup.report import Report
-    from rsoup.report.schema import Against, Estimate, ScoreEstimate, Volume
+    from rsoup.report.schema import Against, Cost, Estimate, ScoreEstimate, Volume
 
 MOST_DIGITS = 8
 FOLLOWS = os.environ.get("RANK", "0") != "0"
@@ -210,10 +210,14 @@ def _cost_table(report: Report, show: Callable[[Volume | Estimate, int], str]) -
         cost = front.cost
         paid = ["", "", ""]
         if cost is not None:
-            paid = [f"{cost.optimizer_steps:g}", f"{cost.tokens / 1000:.1f}", f"{cost.seconds / 60:.1f}"]
+            paid = [f"{cost.optimizer_steps:g}", f"{cost.tokens / 1000:.1f}", _minutes(cost)]
         lead = "" if front.soups_lead is None else show(front.soups_lead, finest)
         table.add_row(escape(front.name), str(len(front.trainings)), *paid, show(front.hypervolume, finest), lead)
     return table
+
+
+def _minutes(cost: Cost) -> str:
+    return "" if cost.seconds is None else f"{cost.seconds / 60:.1f}"
 
 
 def _digits(values: Sequence[float]) -> int:

@@ -122,7 +122,7 @@ def evaluate(
     for remark in _not_applying(results):
         progress.say(remark)
     write_results(out / RESULTS, results, samples)
-    write_timing(out, {point.id: own for point, own in measured.items()})
+    write_timing(out, {point.id: own for point, own in measured.items()}, _seconds(plan))
     return results
 
 
@@ -255,6 +255,14 @@ def _adapter(ingredient: Ingredient, out: Path, plan: Plan) -> Adapter:
     path = os.path.relpath(ingredient.path, out)  # a run may be moved as a whole
     kind = "checkpoint" if checkpoint else kind_of(ingredient)
     return Adapter(path=path, sha256=ingredient.sha256, kind=kind, rewards=rewards, cost=_cost(ingredient))
+
+
+def _seconds(plan: Plan) -> dict[str, float]:
+    """Return the seconds that the adapters' trainings took, of those whose rsoup.json tells."""
+    told = {
+        name: own.provenance.raw.get("seconds") for name, own in adapters_in(plan.adapters).items() if own.provenance
+    }
+    return {name: float(seconds) for name, seconds in told.items() if isinstance(seconds, (int, float))}
 
 
 def _cost(adapter: TrainedAdapter) -> Cost | None:

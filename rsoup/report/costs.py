@@ -182,10 +182,11 @@ def _cost(measured: Measured, trainings: Sequence[str]) -> Cost | None:
     spent = [measured.spent[name] for name in trainings if name in measured.spent]
     if len(spent) < len(trainings):
         return None
+    seconds = [own.seconds for own in spent if own.seconds is not None]
     return Cost(
         optimizer_steps=math.fsum(own.optimizer_steps for own in spent),
         tokens=math.fsum(own.tokens for own in spent),
-        seconds=math.fsum(own.seconds for own in spent),
+        seconds=math.fsum(seconds) if len(seconds) == len(spent) else None,
     )
 
 

@@ -36,7 +36,7 @@ class Spent:
 
     optimizer_steps: float
     tokens: float
-    seconds: float
+    seconds: float | None
 
 
 @dataclass(frozen=True)

@@ -140,7 +140,7 @@ class Cost(Record):
 
     optimizer_steps: float
     tokens: float
-    seconds: float
+    seconds: float | None = Field(description="None where timing.json does not tell them")
 
 
 class FrontAtCost(Record):

@@ -10,7 +10,8 @@ from statistics import fmean
 import numpy as np
 
 from rsoup.errors import ResultsError
-from rsoup.evaluation.results import Cost, Results, read_results, read_samples, results_file
+from rsoup.evaluation.results import Results, read_results, read_samples, results_file
+from rsoup.evaluation.timing import read_trainings
 from rsoup.files import sha256_file
 from rsoup.pareto.missing import complete_prompts, filled
 from rsoup.report.inputs.figures import Figures, choose_figures, with_measures
@@ -78,7 +79,7 @@ def read_runs(paths: list[Path], objectives: Mapping[str, str], minimize: Collec
         notes=notes,
         minimized=figures.minimized,
         fronts={name: front.points for name, front in first.fronts.items()},
-        spent=_spent(runs),
+        spent=_spent(runs, [read_trainings(results_file(path).parent) for path in paths]),
         bare=frozenset(figures.names) - frozenset(known),
     )
 
@@ -130,15 +131,19 @@ def _experts(results: Results, figures: Figures) -> dict[str, str]:
     return experts
 
 
-def _spent(runs: Sequence[Results]) -> dict[str, Spent]:
+def _spent(runs: Sequence[Results], seconds: Sequence[Mapping[str, float]]) -> dict[str, Spent]:
     """Return what each training took, on average over the runs, of those that all runs tell it of."""
     found = {}
     for name in runs[0].adapters:
         costs = [run.adapters[name].cost if name in run.adapters else None for run in runs]
         known = [cost for cost in costs if cost is not None]
         if len(known) == len(runs):
-            parts = {field: fmean(getattr(cost, field) for cost in known) for field in Cost.model_fields}
-            found[name] = Spent(**parts)
+            times = [own[name] for own in seconds if name in own]
+            found[name] = Spent(
+                optimizer_steps=fmean(cost.optimizer_steps for cost in known),
+                tokens=fmean(cost.tokens for cost in known),
+                seconds=fmean(times) if len(times) == len(runs) else None,
+            )
     return found
 
 

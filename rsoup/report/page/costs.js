@@ -3,7 +3,7 @@ const FRONTS = report.fronts ?? [];
 const PAID = {
   steps: { title: "optimiser steps", of: (cost) => cost.optimizer_steps, show: (value) => number(value, 0) },
   tokens: { title: "sampled tokens", of: (cost) => cost.tokens, show: (value) => number(value, 0) },
-  minutes: { title: "minutes of training", of: (cost) => cost.seconds / 60, show: (value) => number(value, 1) },
+  minutes: { title: "minutes of training", of: (cost) => (cost.seconds === null ? null : cost.seconds / 60), show: (value) => number(value, 1) },
 };
 const isMorl = (front) => front.name === "MORL" || front.name.startsWith("MORL, ");
 const frontKind = (front) => ({ soups: "soup", ensemble: "ensemble", mod: "mod" })[front.name] ?? (isMorl(front) ? "morl" : "mix");
@@ -12,7 +12,7 @@ function drawCosts() {
   const known = FRONTS.filter((front) => front.cost);
   $("costs").hidden = known.length < 2;
   if (known.length < 2) return;
-  $("cost-charts").replaceChildren(...Object.values(PAID).map((paid) => costChart(known, paid)));
+  $("cost-charts").replaceChildren(...Object.values(PAID).filter((paid) => known.every((front) => paid.of(front.cost) !== null)).map((paid) => costChart(known, paid)));
   const digits = digitsFor(Math.max(...FRONTS.map((front) => front.hypervolume.value)));
   const heads = ["front", "trainings", ...Object.values(PAID).map((paid) => paid.title), "passes a token", "hypervolume", "soups' lead"];
   const rows = FRONTS.map((front) => [

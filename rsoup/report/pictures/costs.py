@@ -13,10 +13,10 @@ from rsoup.report.pictures.lettering import printable
 from rsoup.report.pictures.style import LOOKS, PANEL_INCHES, Look, drawing, lay_out, write_legend
 from rsoup.report.schema import Cost, FrontAtCost, Report
 
-MEASURES: dict[str, Callable[[Cost], float]] = {
+MEASURES: dict[str, Callable[[Cost], float | None]] = {
     "optimiser steps": lambda cost: cost.optimizer_steps,
     "sampled tokens (thousands)": lambda cost: cost.tokens / 1000,
-    "minutes of training": lambda cost: cost.seconds / 60,
+    "minutes of training": lambda cost: None if cost.seconds is None else cost.seconds / 60,
 }
 BESIDE = 0.015
 """Share of the axis between fronts of one cost."""
@@ -31,10 +31,11 @@ def has_costs(report: Report) -> bool:
 
 def draw_costs(report: Report, stem: Path) -> None:
     """Draw the hypervolume of each front, with its bar, over the steps, tokens and minutes of its trainings."""
-    with drawing(stem, PANEL_INCHES * len(MEASURES), 0.95 * PANEL_INCHES) as figure:
-        panels = figure.subplots(1, len(MEASURES), sharey=True)
-        for panel, (word, measure) in zip(panels, MEASURES.items(), strict=True):
-            _draw_panel(panel, report, measure)
+    known = {word: paid for word, measure in MEASURES.items() if (paid := _paid(report, measure))}
+    with drawing(stem, PANEL_INCHES * len(known), 0.95 * PANEL_INCHES) as figure:
+        panels = figure.subplots(1, len(known), sharey=True)
+        for panel, (word, paid) in zip(panels, known.items(), strict=True):
+            _draw_panel(panel, report, paid)
             panel.set_xlabel(word)
             panel.set_xlim(left=0)
             panel.margins(x=0.1)
@@ -43,18 +44,18 @@ def draw_costs(report: Report, stem: Path) -> None:
         lay_out(figure)
 
 
-def _draw_panel(panel: Axes, report: Report, measure: Callable[[Cost], float]) -> None:
+def _paid(report: Report, measure: Callable[[Cost], float | None]) -> list[float]:
+    """Return a measure of the cost of each front that has one; nothing if it is not known of all."""
+    found = [measure(front.cost) for front in report.fronts if front.cost is not None]
+    known = [value for value in found if value is not None]
+    return known if len(known) == len(found) else []
+
+
+def _draw_panel(panel: Axes, report: Report, paid: list[float]) -> None:
     fronts = [front for front in report.fronts if front.cost is not None]
-    grown = [front for front in fronts if _is_morl(front)]
-    panel.plot(
-        [measure(front.cost) for front in grown if front.cost is not None],
-        [front.hypervolume.value for front in grown],
-        color=LOOKS["morl"].colour,
-        linewidth=0.9,
-        alpha=0.6,
-    )
-    places = _apart([measure(front.cost) for front in fronts if front.cost is not None])
-    for front, x in zip(fronts, places, strict=True):
+    grown = [(x, front.hypervolume.value) for front, x in zip(fronts, paid, strict=True) if _is_morl(front)]
+    panel.plot([x for x, _ in grown], [y for _, y in grown], color=LOOKS["morl"].colour, linewidth=0.9, alpha=0.6)
+    for front, x in zip(fronts, _apart(paid), strict=True):
         look, y = _look(report, front), front.hypervolume.value
         if front.hypervolume.interval is not None:
             panel.plot([x, x], front.hypervolume.interval, color=look.bar, linewidth=0.6, zorder=2)
