@@ -16,7 +16,7 @@ from rsoup.recipe_file import dump_recipe
 from rsoup.report import Options, Report, make_report
 from rsoup.resolve import Resolved
 from rsoup.stages.dispatch import Crew
-from rsoup.stages.graph import trainings_of
+from rsoup.stages.graph import check_fronts, trainings_of
 from rsoup.stages.together import check_trained, run_together, whole_models_stay
 from rsoup.stages.trained import adapters_of, ingredients_of
 from rsoup.training.expert import train_adapter
@@ -48,6 +48,7 @@ def run_all(
         raise whole_models_stay()
     for own in runs:
         check_trl(own.recipe.training, own.recipe.generation)
+        check_fronts(own.recipe)
         if crew is None:
             own.check()
         else:  # the rewards, which may be large, are checked by a worker

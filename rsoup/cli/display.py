@@ -18,7 +18,7 @@ from rsoup.errors import RsoupError
 if TYPE_CHECKING:
     from rsoup.evaluation.results import Results, Score
     from rsoup.report import Report
-    from rsoup.report.schema import ScoreEstimate, Volume
+    from rsoup.report.schema import Against, Cost, Estimate, ScoreEstimate, Volume
 
 MOST_DIGITS = 8
 FOLLOWS = os.environ.get("RANK", "0") != "0"
@@ -157,9 +157,11 @@ def _score(score: Score) -> str:
 def show_report(report: Report) -> None:
     """Print the front, the hypervolumes and the verdicts of a report."""
     shown = (_interval, _error, _mean) if report.bootstrap is not None else (_error, _mean)
-    tables = [_points_table(report, show) for show in shown]
-    wide = out.options.update(max_width=10_000)
-    out.print(next((table for table in tables if out.measure(table, options=wide).maximum <= out.width), tables[-1]))
+    out.print(_fitting([_points_table(report, show) for show in shown]))
+    if any(front.cost is not None for front in report.fronts):
+        out.print("\n[bold]hypervolume of fronts against what their trainings took[/]")
+        volumes = (_volume, _volume_error, _volume_alone) if report.bootstrap is not None else (_volume_alone,)
+        out.print(_fitting([_cost_table(report, show) for show in volumes]))
     for title, lines in _summary(report).items():
         out.print(f"\n[bold]{escape(title)}[/]")
         for line in lines:
@@ -167,6 +169,12 @@ def show_report(report: Report) -> None:
     out.print()
     for note in report.notes:
         say(f"note: {note}")
+
+
+def _fitting(tables: Sequence[Table]) -> Table:
+    """Return the first table that the terminal has room for, or the last one."""
+    wide = out.options.update(max_width=10_000)
+    return next((table for table in tables if out.measure(table, options=wide).maximum <= out.width), tables[-1])
 
 
 def _points_table(report: Report, show: Callable[[ScoreEstimate, int], str]) -> Table:
@@ -195,6 +203,29 @@ def _points_table(report: Report, show: Callable[[ScoreEstimate, int], str]) -> 
     return table
 
 
+def _cost_table(report: Report, show: Callable[[Volume | Estimate, int], str]) -> Table:
+    """Return a row per front: its trainings, what they took, how much it dominates, and how far the soups lead."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("front", no_wrap=True)
+    told = " [95 %]" if show is _volume else " ±" if show is _volume_error else ""
+    told = told if report.bootstrap is not None else ""
+    for title in ("trained", "steps", "k tokens", "minutes", f"volume{told}", f"soups' lead{told}"):
+        table.add_column(title, justify="right", no_wrap=True)
+    finest = _digits([0.0, *(front.hypervolume.value for front in report.fronts)])
+    for front in report.fronts:
+        cost = front.cost
+        paid = ["", "", ""]
+        if cost is not None:
+            paid = [f"{cost.optimizer_steps:g}", f"{cost.tokens / 1000:.1f}", _minutes(cost)]
+        lead = "" if front.soups_lead is None else show(front.soups_lead, finest)
+        table.add_row(escape(front.name), str(len(front.trainings)), *paid, show(front.hypervolume, finest), lead)
+    return table
+
+
+def _minutes(cost: Cost) -> str:
+    return "" if cost.seconds is None else f"{cost.seconds / 60:.1f}"
+
+
 def _digits(values: Sequence[float]) -> int:
     """Return how many decimals tell a five-hundredth of the values' range apart."""
     span = max(values) - min(values)
@@ -210,9 +241,14 @@ def _summary(report: Report) -> dict[str, list[str]]:
     finest = _digits([0.0, *(volume.value for volume in volumes.values())])
     width = max(map(len, volumes), default=0) + 1
     figures = [f"{kind:<{width}}{_volume(volume, finest)}" for kind, volume in volumes.items()]
+    figures += _ratios(report)
     side = "from" if report.minimized else "above"
     lines = {f"hypervolume {side} {above}": figures}
-    titles = {"lmc": "linear mode connectivity", "coverage": "Pareto coverage"}
+    titles = {
+        "lmc": "linear mode connectivity",
+        "coverage": "Pareto coverage",
+        "equal_cost": "Pareto coverage at equal cost",
+    }
     for name, hypothesis in report.hypotheses.items():
         lines[f"{titles[name]}: {hypothesis.verdict}"] = [hypothesis.words]
     for choice in report.choices:
@@ -221,10 +257,35 @@ def _summary(report: Report) -> dict[str, list[str]]:
     return lines
 
 
-def _volume(volume: Volume, digits: int) -> str:
-    form = f".{digits}f" if digits < MOST_DIGITS else ".3g"  # rewards of tiny ranges span volumes of no decimals
-    interval = f" [{', '.join(f'{end:{form}}' for end in volume.interval)}]" if volume.interval else ""
-    return f"{volume.value:{form}}{interval}"
+def _ratios(report: Report) -> list[str]:
+    """Say how the soups' hypervolume compares with MORL's: with the experts as its corners, and without them."""
+    own = report.comparison
+    fronts = {} if own is None else {"MORL and experts": own} if own.corners else {"MORL": own}
+    told: dict[str, Against] = {**fronts, **({"MORL runs alone": own.runs_alone} if own and own.corners else {})}
+    return [
+        f"soups / {name}: {_volume(against.hypervolume_ratio, 2)}"
+        for name, against in told.items()
+        if against.hypervolume_ratio is not None
+    ]
+
+
+def _volume(volume: Volume | Estimate, digits: int) -> str:
+    ends = [_rounded(end, digits) for end in volume.interval or ()]
+    return _rounded(volume.value, digits) + (f" [{', '.join(ends)}]" if ends else "")
+
+
+def _volume_error(volume: Volume | Estimate, digits: int) -> str:
+    return _rounded(volume.value, digits) + ("" if volume.stderr is None else f" ± {_rounded(volume.stderr, digits)}")
+
+
+def _volume_alone(volume: Volume | Estimate, digits: int) -> str:
+    return _rounded(volume.value, digits)
+
+
+def _rounded(value: float, digits: int) -> str:
+    if digits >= MOST_DIGITS:  # rewards of tiny ranges span volumes of no decimals
+        return f"{value:.3g}"
+    return f"{round(value, digits) + 0.0:.{digits}f}"
 
 
 def _interval(score: ScoreEstimate, digits: int) -> str:

@@ -15,7 +15,8 @@ from rsoup.adapters import Adapter
 from rsoup.evaluation.cache import SCHEMA, Completion, Kept, kept
 from rsoup.evaluation.generation import Resident
 from rsoup.evaluation.ingredients import adapters_in
-from rsoup.evaluation.plan import Plan, PlannedPoint
+from rsoup.evaluation.plan import Plan
+from rsoup.evaluation.points import PlannedPoint
 from rsoup.evaluation.records import Floats
 from rsoup.evaluation.samples import MEASURES, PointSamples
 from rsoup.evaluation.scoring import score_or_recall

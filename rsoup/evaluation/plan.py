@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rsoup import mixing
 from rsoup.errors import RecipeError
+from rsoup.evaluation.fronts import lay_fronts, trained_on, with_adapters
 from rsoup.evaluation.ingredients import (
     BASE,
     Ingredient,
@@ -19,8 +20,9 @@ from rsoup.evaluation.ingredients import (
     read_ingredients,
 )
 from rsoup.evaluation.layout import Weights, lay_out, name_of, rounded
+from rsoup.evaluation.points import PlannedPoint
 from rsoup.evaluation.records import AdapterKind, Kind
-from rsoup.evaluation.trajectory import Checkpoint
+from rsoup.evaluation.trajectory import Checkpoint, read_after
 from rsoup.files import sha256_json
 from rsoup.mixing.checkpoints import RULES, Mixture, Model, mix_models, read_model
 from rsoup.mixing.compatibility import made_alike
@@ -30,32 +32,13 @@ MANY = 200
 """Mixes beyond which other ways to choose them are worth a word."""
 
 
-@dataclass(frozen=True, eq=False)
-class PlannedPoint:
-    """A model to evaluate: adapters mixed by ``weights`` and the base by ``base_weight``; the base if there are none.
-
-    A ``kind`` ensemble or mod mixes what they predict instead.
-    """
-
-    id: str
-    kind: Kind
-    weights: dict[str, float]
-    lam: float | None = None
-    base_weight: float = 0.0
-    facts: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def used(self) -> dict[str, float]:
-        """The weights that are not 0."""
-        return {name: weight for name, weight in self.weights.items() if weight}
-
-
 @dataclass(frozen=True)
 class Plan:
     """The adapters or models of a sweep by name, its points, and what could not be verified of them.
 
     ``ingredients`` are the names that mixes are made of, the base's among them if it takes part. ``base`` is the base
-    as a model, where models are mixed.
+    as a model, where models are mixed. ``fronts`` are further fronts by name, each the ids of its points,
+    and ``early`` the adapters among them as they were before their trainings ended.
     """
 
     adapters: dict[str, Ingredient]
@@ -66,6 +49,8 @@ class Plan:
     warnings: tuple[str, ...] = ()
     allow_different_starts: bool = False
     base: Model | None = None
+    fronts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    early: frozenset[str] = frozenset()
 
     def identity(self, point: PlannedPoint) -> str:
         """Return a hash of what decides a point's model, beside the base."""
@@ -120,7 +105,7 @@ class Plan:
 
     def position(self, point: PlannedPoint) -> Weights | None:
         """Return where a point lies among the ingredients, None for one that is not a mix of them."""
-        if point.kind in ("ensemble", "mod", "checkpoint") or not set(point.used) <= set(self.ingredients):
+        if point.kind in ("ensemble", "mod", "mix", "checkpoint") or not set(point.used) <= set(self.ingredients):
             return None
         if not point.used and BASE not in self.ingredients:
             return None
@@ -167,11 +152,32 @@ def plan_sweep(
     mixes = len(lay_out(ingredients, settings, seed))
     if mixes > MANY and not settings.at:
         warnings.append(f"There are {mixes:,} mixes to measure; --random K or --refine K measures fewer.")
+    trained = {name: trained_on(adapter) for name, adapter in adapters_in(adapters).items()}
+    settings, left_out = with_adapters(settings, trained)
+    laid = lay_fronts(points, trained, settings)
+    points = list(laid.points)
+    adapters |= {name: read_after(adapters_in(adapters)[of], step) for name, (of, step) in laid.early.items()}
+    sets = {frozenset(point.used): point for point in points if point.kind == "mix"}
+    for point in sets.values():
+        mixed = [adapters_in(adapters)[name] for name in point.used]
+        warnings += made_alike(mixed, method, allow_different_starts=allow_different_starts)[1]
+    warnings = [*dict.fromkeys(warnings), *left_out]
     for checkpoint in trajectory:
         name = checkpoint.adapter.name
         adapters[name] = checkpoint.adapter
         points.append(PlannedPoint(name, "checkpoint", {name: 1.0}, facts={"step": float(checkpoint.step)}))
-    return Plan(adapters, ingredients, tuple(points), settings, method, tuple(warnings), allow_different_starts, root)
+    return Plan(
+        adapters,
+        ingredients,
+        tuple(points),
+        settings,
+        method,
+        tuple(warnings),
+        allow_different_starts,
+        root,
+        laid.fronts,
+        frozenset(laid.early),
+    )
 
 
 def kinds_of(adapters: Mapping[str, Ingredient]) -> dict[str, AdapterKind]:

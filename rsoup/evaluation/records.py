@@ -15,8 +15,8 @@ from rsoup.recipe import Direction
 SCHEMA: Literal[1] = 1
 SAMPLES_NAME = "samples.parquet"
 
-Kind = Literal["base", "expert", "soup", "morl", "ensemble", "mod", "checkpoint", "model"]
-"""What a point is; a model is one of which nothing more is known."""
+Kind = Literal["base", "expert", "soup", "morl", "ensemble", "mod", "mix", "checkpoint", "model"]
+"""What a point is; a mix is one of a front of its own, a model one of which nothing more is known."""
 AdapterKind = Literal["init", "expert", "morl", "soup", "checkpoint", "model"]
 Floats = NDArray[np.float64]
 
@@ -46,13 +46,30 @@ class Point(Record):
     extras: dict[str, FiniteFloat] = {}
 
 
+class Cost(Record):
+    """What a training took, up to the adapter that was measured; ``tokens`` are those of sampled completions.
+
+    Its seconds are in timing.json: results are the same whenever they are made.
+    """
+
+    optimizer_steps: Annotated[int, Field(ge=0)]
+    tokens: Annotated[int, Field(ge=0)]
+
+
+class Front(Record):
+    """The points of a front of its own, ids of points of any kind."""
+
+    points: Annotated[tuple[str, ...], Strict(False), Field(min_length=1)]
+
+
 class Adapter(Record):
-    """Where an evaluated adapter or model lay, what its bytes were, and the rewards that it was trained on."""
+    """Where an evaluated adapter or model lay, what its bytes were, the rewards it was trained on, and at what cost."""
 
     path: str
     sha256: str | None
     kind: AdapterKind
     rewards: dict[str, FiniteFloat] | None = None
+    cost: Cost | None = None
 
 
 class Base(Record):
@@ -99,6 +116,8 @@ class Results(Record):
     adapters: dict[str, Adapter]
     method: str | None
     points: Annotated[tuple[Point, ...], Strict(False), Field(min_length=1)]
+    fronts: dict[str, Front] = {}
+    """Fronts beside the soups', by name; the key is left out of the file where there are none."""
     samples: str | None = SAMPLES_NAME
     seconds: FiniteFloat | None = None
     versions: dict[str, str] = {}
@@ -110,7 +129,8 @@ class Results(Record):
 
     def as_json(self) -> dict[str, Any]:
         """Return what results.json holds."""
-        return self.model_dump(mode="json", by_alias=True, exclude=None if self.directions else {"directions"})
+        empty = {name for name in ("directions", "fronts") if not getattr(self, name)}
+        return self.model_dump(mode="json", by_alias=True, exclude=empty)
 
     @model_validator(mode="after")
     def _agree(self) -> Results:
@@ -122,6 +142,10 @@ class Results(Record):
         _refuse_repeats("points", [point.id for point in self.points])
         for point in self.points:
             _check_point(point, self)
+        known = {point.id for point in self.points}
+        for name, front in self.fronts.items():
+            if lost := next((own for own in front.points if own not in known), None):
+                raise ValueError(f"fronts: {name!r} names the point {lost!r}, which is not in this file")
         if self.samples is not None and Path(self.samples).name != self.samples:
             raise ValueError(f"samples: {self.samples!r} is not the name of a file beside this one")
         return self

@@ -22,7 +22,8 @@ from rsoup.evaluation.cache import Completion
 from rsoup.evaluation.decoding import CLOSE
 from rsoup.evaluation.generation import Resident, Subject
 from rsoup.evaluation.ingredients import BASE, adapters_in
-from rsoup.evaluation.plan import Plan, PlannedPoint
+from rsoup.evaluation.plan import Plan
+from rsoup.evaluation.points import PlannedPoint
 from rsoup.evaluation.rows import applied_in_passing, row_weighted
 from rsoup.mixing import Soup
 from rsoup.mixing.compatibility import check_compatible

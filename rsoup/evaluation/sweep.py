@@ -8,18 +8,23 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+from pydantic import ValidationError
 
 from rsoup import __version__, resolve
+from rsoup.adapters import Adapter as TrainedAdapter
 from rsoup.errors import AdapterError, RecipeError
 from rsoup.evaluation.bench import Bench, Elsewhere, Measured
 from rsoup.evaluation.ingredients import Ingredient, adapters_in, kind_of
 from rsoup.evaluation.measures import distinct, perplexity
-from rsoup.evaluation.plan import Plan, PlannedPoint, plan_sweep
+from rsoup.evaluation.plan import Plan, plan_sweep
+from rsoup.evaluation.points import PlannedPoint
 from rsoup.evaluation.refining import next_point
 from rsoup.evaluation.results import (
     RESULTS,
     Adapter,
     Base,
+    Cost,
+    Front,
     Generation,
     Point,
     Prompts,
@@ -105,6 +110,7 @@ def evaluate(
         adapters={name: _adapter(adapter, out, plan) for name, adapter in plan.adapters.items()},
         method=plan.method,
         points=tuple(_point(point, own, thinks=thinks) for point, own in measured.items()),
+        fronts={name: Front(points=ids) for name, ids in plan.fronts.items()},
         versions={"rsoup": __version__, **{name: version(name) for name in ("torch", "transformers")}},
     )
     samples = Samples(
@@ -116,7 +122,7 @@ def evaluate(
     for remark in _not_applying(results):
         progress.say(remark)
     write_results(out / RESULTS, results, samples)
-    write_timing(out, {point.id: own for point, own in measured.items()})
+    write_timing(out, {point.id: own for point, own in measured.items()}, _seconds(plan))
     return results
 
 
@@ -241,9 +247,29 @@ def _adapter(ingredient: Ingredient, out: Path, plan: Plan) -> Adapter:
         local = Path(ingredient.source).is_dir()
         path = os.path.relpath(ingredient.path, out) if local else ingredient.source
         return Adapter(path=path, sha256=ingredient.sha256, kind=kind_of(ingredient))
-    checkpoint = any(point.kind == "checkpoint" and ingredient.name in point.weights for point in plan.points)
+    checkpoint = ingredient.name in plan.early or any(
+        point.kind == "checkpoint" and ingredient.name in point.weights for point in plan.points
+    )
     rewards = ingredient.provenance.raw.get("rewards") if ingredient.provenance and not checkpoint else None
     assert ingredient.path is not None
     path = os.path.relpath(ingredient.path, out)  # a run may be moved as a whole
     kind = "checkpoint" if checkpoint else kind_of(ingredient)
-    return Adapter(path=path, sha256=ingredient.sha256, kind=kind, rewards=rewards)
+    return Adapter(path=path, sha256=ingredient.sha256, kind=kind, rewards=rewards, cost=_cost(ingredient))
+
+
+def _seconds(plan: Plan) -> dict[str, float]:
+    """Return the seconds that the adapters' trainings took, of those whose rsoup.json tells."""
+    told = {
+        name: own.provenance.raw.get("seconds") for name, own in adapters_in(plan.adapters).items() if own.provenance
+    }
+    return {name: float(seconds) for name, seconds in told.items() if isinstance(seconds, (int, float))}
+
+
+def _cost(adapter: TrainedAdapter) -> Cost | None:
+    """Return what the training of an adapter took; None where its rsoup.json does not say."""
+    told = adapter.provenance.raw if adapter.provenance is not None else {}
+    figures = {name: told.get(name) for name in Cost.model_fields}
+    try:
+        return Cost.model_validate(figures)
+    except ValidationError:
+        return None

@@ -46,6 +46,18 @@ def read_trajectory(folder: str | Path) -> list[Checkpoint]:
     return [Checkpoint(step, _read(folder, step, path)) for step, path in sorted(found.items())]
 
 
+def read_after(adapter: Adapter, step: int) -> Adapter:
+    """Return an adapter of a run as it was after some steps of its training, called NAME@STEP."""
+    place = adapter.path.resolve() if adapter.path is not None else Path(adapter.name)
+    folder = place.parents[1] / "trajectory" / place.name / f"step-{step:06d}" if len(place.parents) > 1 else place
+    if adapter.path is None or not (folder / CONFIG_FILE).is_file():
+        raise AdapterError(
+            f"{folder}: is not there, {adapter.name} as it was after {step} steps.",
+            f"Train it with training.save_every: {step}; if it is trained, remove its folder first.",
+        )
+    return replace(mixing.read(folder), name=f"{adapter.name}@{step}")
+
+
 def _steps(folder: Path) -> Iterator[tuple[int, Path]]:
     for path in sorted(folder.iterdir()):
         match = STEP.search(path.stem if path.suffix == ".safetensors" else path.name)

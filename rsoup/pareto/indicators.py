@@ -34,6 +34,19 @@ def hypervolume(scores: Floats, reference_point: Floats) -> float:
     return float(share * np.prod(box))
 
 
+def hypervolumes(draws: Floats, reference_point: Floats) -> Floats:
+    """Return (draws,): the hypervolume of the points in each of (draws, points, rewards)."""
+    if draws.shape[2] != 2:
+        return np.array([hypervolume(scores, reference_point) for scores in draws])
+    above = np.maximum(draws - reference_point, 0.0)
+    order = np.argsort(-above[:, :, 0], axis=1, kind="stable")
+    above = np.take_along_axis(above, order[:, :, None], axis=1)  # along a front the first reward falls
+    heights = np.maximum.accumulate(above[:, :, 1], axis=1)
+    widths = above[:, :, 0] - np.concatenate([above[:, 1:, 0], np.zeros((len(above), 1))], axis=1)
+    volumes: Floats = np.sum(widths * heights, axis=1)
+    return volumes
+
+
 def area_over_curve(scores: Floats, reference_point: Floats, ideal: Floats) -> float:
     """Return the share of the box from the reference point to the ideal that no point dominates: 0 is perfect.
 

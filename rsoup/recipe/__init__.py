@@ -20,7 +20,7 @@ from rsoup.recipe.base import (
     ResponseRule,
     Section,
 )
-from rsoup.recipe.evaluation import EvaluationSection
+from rsoup.recipe.evaluation import EvaluationSection, FrontSection
 from rsoup.recipe.model import LoraSection, ModelSection
 from rsoup.recipe.reward import Rewards, RewardSection
 from rsoup.recipe.task import TaskSection
@@ -32,6 +32,7 @@ __all__ = [
     "TEMPLATE_WORDS",
     "Direction",
     "EvaluationSection",
+    "FrontSection",
     "GenerationSection",
     "LoraSection",
     "ModelSection",
@@ -110,6 +111,26 @@ class Recipe(Section):
         for name in self.models:
             if name in RESERVED_NAMES or name.startswith(RESERVED_PREFIXES):
                 raise ValueError(f"a model cannot be called {name}: rsoup uses the name itself")
+        return self
+
+    @model_validator(mode="after")
+    def _kept_steps(self) -> Recipe:
+        training = self.training
+        for name, front in self.evaluation.fronts.items():
+            if self.models:
+                raise ValueError(f"evaluation.fronts.{name} mixes trained adapters, and models are not trained")
+            if front.after is None:
+                continue
+            if not training.save_every or front.after % training.save_every:
+                raise ValueError(
+                    f"evaluation.fronts.{name} reads the adapters after {front.after} steps, which are not kept\n"
+                    f"Set training.save_every: {front.after}, or a part of it."
+                )
+            if training.epochs is None and front.after > training.steps:
+                raise ValueError(
+                    f"evaluation.fronts.{name} reads the adapters after {front.after} steps, and trainings have "
+                    f"{training.steps}\nLower after."
+                )
         return self
 
     @model_validator(mode="after")

@@ -2,15 +2,62 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from rsoup.recipe.base import (
+    NAME_PATTERN,
+    RESERVED_NAMES,
+    RESERVED_PREFIXES,
     Count,
     NonNegative,
     Section,
 )
+
+ShownWeights = dict[str, Annotated[float, Field(allow_inf_nan=False)]]
+OWN_FRONTS = ("soups", "MORL", "soup", "morl", "ensemble", "mod")
+"""Names of the fronts that every report has of its own."""
+
+
+class FrontSection(Section):
+    """A front to set against the soups' at its cost: mixes of adapters of the run, or these by themselves."""
+
+    of: Annotated[list[str], Field(min_length=1)]
+    """The adapters by name (the expert of a reward, a baseline such as morl-0.50-0.50), and base for the base model."""
+    lambdas: Annotated[int, Field(ge=2)] | None = None
+    """Points on the line between two of them; with more, points on each edge of the simplex lattice."""
+    extrapolate: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """How far the line between two goes on beyond both, in steps of the same size."""
+    at: list[ShownWeights] = []
+    """These weights by name in the place of the lattice; they sum to 1, and may be negative."""
+    preferences: Annotated[int, Field(ge=2)] | None = None
+    """So many preferences on each edge of their lattice, each served by the weights that mix what the adapters were
+    trained on into it: solved, and negative beyond the trainings (Bone Soups, arXiv 2502.10762)."""
+    after: Count | None = None
+    """The adapters as they were after so many steps, a multiple of training.save_every; none: in the end."""
+
+    @model_validator(mode="after")
+    def _one_layout(self) -> FrontSection:
+        given = [name for name in ("lambdas", "at", "preferences") if getattr(self, name)]
+        if len(given) > 1:
+            raise ValueError(f"{given[0]} and {given[1]} both say which mixes the front has\nGive one of them.")
+        if self.extrapolate and self.lambdas is None:
+            raise ValueError("extrapolate goes on with the line that lambdas lays out\nGive lambdas too.")
+        if len(set(self.of)) < len(self.of):
+            raise ValueError("of lists an adapter twice")
+        if given and len(self.of) < 2:
+            raise ValueError(f"{given[0]} mixes adapters, and of names one\nName another one, base for example.")
+        for weights in self.at:
+            if odd := next((name for name in weights if name not in self.of), None):
+                raise ValueError(f"at gives a weight to {odd!r}, which of does not name\nName it in of too.")
+            if abs(total := math.fsum(weights.values()) - 1) > 1e-6:
+                raise ValueError(f"at: weights sum to {1 + total:g}, not to 1\nThe rest may go to base.")
+        if self.preferences and "base" in self.of:
+            raise ValueError("preferences: the base was trained on no reward\nLeave base out of the front.")
+        return self
 
 
 class EvaluationSection(Section):
@@ -22,7 +69,7 @@ class EvaluationSection(Section):
     """Points on the line between two experts; with more experts, points on each edge of the simplex lattice."""
     random: Annotated[int, Field(ge=0)] = 0
     """If set, so many random points of the simplex in the place of the lattice, uniformly distributed."""
-    at: list[dict[str, Annotated[float, Field(allow_inf_nan=False)]]] = []
+    at: list[ShownWeights] = []
     """If set, these weights by adapter name in the place of the lattice; they sum to 1, and may be negative."""
     extrapolate: Annotated[float, Field(ge=0, le=10)] = 0.0
     """How far the line between two experts goes on beyond both, in steps of the same size."""
@@ -36,6 +83,8 @@ class EvaluationSection(Section):
     """So many more mixes where a model of the rewards expects the largest gain in hypervolume."""
     compare: list[Literal["ensemble", "mod"]] = []
     """At the weights of each soup, also: ensemble (average of the experts' predictions), mod (of their logits)."""
+    fronts: dict[Annotated[str, Field(pattern=NAME_PATTERN)], FrontSection] = {}
+    """Further fronts by name, each measured beside the soups and reported at its cost."""
     method: Literal["factors", "cat", "linear", "slerp", "task_arithmetic", "ties", "dare"] | None = None
     """How ingredients are mixed (see ``rsoup mix``): adapters by factors (the default) or cat, whole models by linear
     (the default), slerp, task_arithmetic, ties or dare."""
@@ -72,4 +121,11 @@ class EvaluationSection(Section):
             raise ValueError("together: vllm gives all rows of a batch the same weights\nUse engine transformers.")
         if len(set(self.compare)) < len(self.compare):
             raise ValueError("compare lists a baseline twice")
+        _check_names(self.fronts)
         return self
+
+
+def _check_names(fronts: Mapping[str, FrontSection]) -> None:
+    for name in fronts:
+        if name in (*RESERVED_NAMES, *OWN_FRONTS) or name.startswith(RESERVED_PREFIXES):
+            raise ValueError(f"a front cannot be called {name}: rsoup uses the name itself")

@@ -10,6 +10,7 @@ from rsoup.pareto.dominance import Floats
 from rsoup.pareto.indicators import is_exact
 from rsoup.report.checks import Figures, check
 from rsoup.report.choices import choose, preferences
+from rsoup.report.costs import equal_cost_hypothesis, fronts_at_cost
 from rsoup.report.evidence import Evidence, gather
 from rsoup.report.fronts import controllabilities, preference_fit, report_points, volumes
 from rsoup.report.hypotheses import compare, coverage_hypothesis, lmc, lmc_hypothesis
@@ -41,8 +42,13 @@ def analyse(measured: Measured, options: Options) -> Report:
         mean_inner_product=preference_fit(gains),
         controllability=controllabilities(gains),
         comparison=comparison,
+        fronts=fronts_at_cost(evidence, reference),
         lmc=by_reward,
-        hypotheses={"lmc": lmc_hypothesis(by_reward), "coverage": coverage_hypothesis(comparison)},
+        hypotheses={
+            "lmc": lmc_hypothesis(by_reward),
+            "coverage": coverage_hypothesis(comparison),
+            "equal_cost": equal_cost_hypothesis(evidence, reference),
+        },
         preferences=preferences(gains),
         choices=choices,
         checks=check(evidence, choices, figures, options.fail_if),

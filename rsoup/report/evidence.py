@@ -69,17 +69,20 @@ class Evidence:
         return Estimate(value=value, stderr=gain.stderr, interval=interval)
 
     def estimate(
-        self, statistic: Callable[[Floats], float], *, within: tuple[float, float] = (-np.inf, np.inf)
+        self, statistic: Callable[[Floats], Floats], *, within: tuple[float, float] = (-np.inf, np.inf)
     ) -> Estimate:
-        """Return a statistic of the scores (models, rewards) with its interval, which ends where its values do."""
-        value = statistic(self.measured.scores)
+        """Return a statistic with its interval, which ends where its values do.
+
+        It takes scores (draws, models, rewards) and returns (draws,).
+        """
+        value = float(statistic(self.measured.scores[None])[0])
         if self.draws is None:
             return Estimate(value=value)
         assert self.settings is not None
-        drawn, shape = _each(statistic, self.draws), (self.settings.seeds, self.settings.prompts)
+        drawn, shape = statistic(self.draws), (self.settings.seeds, self.settings.prompts)
         freedom = float(max(shape) - 1)
         if self.levels is not None:
-            of_seeds, of_prompts, of_both = (_each(statistic, draws) for draws in self.levels)
+            of_seeds, of_prompts, of_both = (statistic(draws) for draws in self.levels)
             drawn, freedom = calibrated(drawn, value, (of_seeds, of_prompts, of_both), shape, self._freedom)
         low, high = np.clip(interval(drawn, np.array(value), freedom), *within)
         return Estimate(value=value, stderr=float(drawn.std(ddof=1)), interval=(float(low), float(high)))
@@ -127,10 +130,6 @@ class Evidence:
         """The degrees of freedom of the scores."""
         assert self.measured.samples is not None
         return degrees_of_freedom(self.measured.samples)
-
-
-def _each(statistic: Callable[[Floats], float], draws: Floats) -> Floats:
-    return np.array([statistic(scores) for scores in draws])
 
 
 @dataclass(frozen=True)

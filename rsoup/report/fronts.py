@@ -12,7 +12,7 @@ from rsoup.pareto.dominance import Floats, dominates, non_dominated
 from rsoup.pareto.indicators import (
     area_over_curve,
     controllability,
-    hypervolume,
+    hypervolumes,
     mean_inner_product,
     scaled,
     spacing,
@@ -22,6 +22,8 @@ from rsoup.report.evidence import Evidence
 from rsoup.report.measured import Measured
 from rsoup.report.schema import ReportPoint, Volume
 
+MORL_FRONT = "morl+experts"
+"""The MORL runs with the experts, which are the runs of the corners of the preferences."""
 GROUPS: dict[str, tuple[Kind, ...]] = {
     "all": get_args(Kind),
     "soup": ("soup", "expert"),  # an expert is the soup with all weight on it
@@ -59,14 +61,17 @@ def report_points(evidence: Evidence) -> list[ReportPoint]:
 
 def volumes(evidence: Evidence, reference: Floats) -> dict[str, Volume]:
     """Return the figures of each group of points; hypervolumes above the shared reference point."""
-    groups = {name: evidence.measured.rows(*kinds) for name, kinds in GROUPS.items()}
+    measured = evidence.measured
+    groups = {name: measured.rows(*kinds) for name, kinds in GROUPS.items()}
+    if groups["morl"] and (corners := measured.corners()):
+        groups = {**groups, MORL_FRONT: [*groups["morl"], *corners]}
     return {name: _volume(evidence, reference, rows) for name, rows in groups.items() if rows}
 
 
 def _volume(evidence: Evidence, reference: Floats, rows: list[int]) -> Volume:
     measured = evidence.measured
     low, ideal = measured.scores.min(axis=0), measured.scores.max(axis=0)
-    volume = evidence.estimate(lambda scores: hypervolume(scores[rows], reference), within=(0.0, np.inf))
+    volume = evidence.estimate(lambda draws: hypervolumes(draws[:, rows], reference), within=(0.0, np.inf))
     shares = scaled(measured.scores[rows], low, ideal)
     return Volume(
         value=volume.value,

@@ -9,11 +9,11 @@ from rsoup.pareto.bootstrap import LEVEL, simultaneous_reach
 from rsoup.pareto.choice import best_for
 from rsoup.pareto.dominance import Floats, weakly_dominates
 from rsoup.pareto.dominance import dominates as dominates_matrix
-from rsoup.pareto.indicators import additive_epsilon, coverage, hypervolume, scaled
+from rsoup.pareto.indicators import additive_epsilon, coverage, hypervolumes, scaled
 from rsoup.pareto.lmc import lmc_gap, on_simplex
 from rsoup.report.evidence import Evidence, Linear
 from rsoup.report.measured import Measured, Model
-from rsoup.report.schema import Comparison, Estimate, Gap, Hypothesis, Lmc, MorlRun, Verdict
+from rsoup.report.schema import Against, Comparison, Estimate, Gap, Hypothesis, Lmc, MorlRun, Verdict
 
 LMC_CLAIM = "Linear mode connectivity: a mix does at least as well as the mix of its experts' scores, on every reward."
 COVERAGE_CLAIM = "Pareto coverage: for each preference a soup does at least as well as the MORL run trained for it."
@@ -70,17 +70,31 @@ def compare(evidence: Evidence, reference: Floats) -> Comparison | None:
     soups, runs = measured.rows("soup", "expert"), measured.rows("morl")
     if not soups or not runs:
         return None
-    shares = scaled(measured.scores, measured.scores.min(axis=0), measured.scores.max(axis=0))
-    share = evidence.estimate(lambda scores: _volume_share(scores[soups], scores[runs], reference), within=(0.0, 1.0))
-    trainings = {name for row in soups for name, weight in measured.models[row].weights.items() if weight}
+    corners = measured.corners()
+    whole = _against(evidence, soups, [*runs, *corners], reference)
+    alone = _against(evidence, soups, runs, reference) if corners else whole
     return Comparison(
+        **whole.model_dump(),
+        runs_alone=alone,
+        corners=[measured.models[row].id for row in corners],
+        trainings={"soup": len(measured.trainings(soups)), "morl": len(runs), "corners": len(corners)},
+        runs=_runs(evidence, soups, runs),
+    )
+
+
+def _against(evidence: Evidence, soups: list[int], runs: list[int], reference: Floats) -> Against:
+    """Compare the front of the soups with that of some MORL runs."""
+    scores = evidence.measured.scores
+    shares = scaled(scores, scores.min(axis=0), scores.max(axis=0))
+    share = evidence.estimate(
+        lambda draws: _volume_shares(draws[:, soups], draws[:, runs], reference), within=(0.0, 1.0)
+    )
+    return Against(
         hypervolume_ratio=_as_ratio(share),
         epsilon_soup_covers_morl=additive_epsilon(shares[soups], shares[runs]),
         epsilon_morl_covers_soup=additive_epsilon(shares[runs], shares[soups]),
         coverage_of_morl_by_soup=coverage(shares[soups], shares[runs]),
         coverage_of_soup_by_morl=coverage(shares[runs], shares[soups]),
-        trainings={"soup": len(trainings), "morl": len(runs)},
-        runs=_runs(evidence, soups, runs),
     )
 
 
@@ -107,7 +121,8 @@ def coverage_hypothesis(comparison: Comparison | None) -> Hypothesis:
     words += f"; soups dominate {beaten} of {len(runs)}. Trainings: "
     costs = comparison.trainings
     words += f"{costs['soup']} for the soups, " if costs["soup"] else ""
-    return Hypothesis(claim=COVERAGE_CLAIM, verdict=verdict, words=f"{words}{costs['morl']} for MORL.")
+    beside = " beside the experts, which are its corners" if costs["corners"] else ""
+    return Hypothesis(claim=COVERAGE_CLAIM, verdict=verdict, words=f"{words}{costs['morl']} for MORL{beside}.")
 
 
 def _is_mix_of(model: Model, names: list[str]) -> bool:
@@ -168,10 +183,11 @@ def _shortfalls(gaps: dict[str, Gap]) -> str:
     return told[0].upper() + told[1:]
 
 
-def _volume_share(soups: Floats, runs: Floats, reference: Floats) -> float:
+def _volume_shares(soups: Floats, runs: Floats, reference: Floats) -> Floats:
     """Return the soups' part of both hypervolumes, which stays finite where that of the runs is 0 in a draw."""
-    ours, theirs = hypervolume(soups, reference), hypervolume(runs, reference)
-    return ours / (ours + theirs) if ours + theirs > 0 else 0.5
+    ours = hypervolumes(soups, reference)
+    both = ours + hypervolumes(runs, reference)
+    return np.where(both > 0, ours / np.where(both > 0, both, 1.0), 0.5)
 
 
 def _as_ratio(share: Estimate) -> Estimate | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -29,6 +29,15 @@ class Model:
         used = {name: weight for name, weight in self.weights.items() if weight}
         mixed = self.kind not in ("ensemble", "mod", "base")
         return next(iter(used)) if mixed and list(used.values()) == [1.0] else None
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a training took, on average over the seeds of pooled runs."""
+
+    optimizer_steps: float
+    tokens: float
+    seconds: float | None
 
 
 @dataclass(frozen=True)
@@ -61,6 +70,8 @@ class Measured:
     texts: Samples | None = None
     notes: tuple[str, ...] = ()
     minimized: frozenset[str] = frozenset()  # rewards of which lower scores are better
+    fronts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # name -> ids of a front beside the soups'
+    spent: Mapping[str, Spent] = field(default_factory=dict)  # adapter name -> what its training took, if known
     bare: frozenset[str] = frozenset()  # rewards known by their means alone, beside others with single scores
 
     @property
@@ -80,6 +91,26 @@ class Measured:
     def measures(self) -> list[str]:
         """Return the names of what was measured beside the rewards."""
         return list(dict.fromkeys(name for model in self.models for name in model.measures))
+
+    def corners(self) -> list[int]:
+        """Return the rows of the experts of single rewards: each is the MORL run of a corner of the preferences.
+
+        Not of a corner that has a MORL run of its own.
+        """
+        mus = [model.mu for model in self.models if model.kind == "morl" and model.mu is not None]
+        taken = {name for mu in mus for name, weight in mu.items() if weight == 1}
+        experts = {adapter for name, adapter in self.experts.items() if name not in taken}
+        return [row for row in self.rows("expert") if self.models[row].alone() in experts]
+
+    def trainings(self, rows: Iterable[int]) -> list[str]:
+        """Return the adapters that these models are made of; a MORL run without weights is its own."""
+        used = (
+            name
+            for model in (self.models[row] for row in rows)
+            for name, weight in (model.weights or ({model.id: 1.0} if model.kind == "morl" else {})).items()
+            if weight
+        )
+        return list(dict.fromkeys(used))
 
     def ingredients(self) -> dict[str, int]:
         """Return the row of each adapter measured alone, by its name; mixes are made of these."""

@@ -30,6 +30,7 @@ SCRIPTS = (
     "compare.js",
     "looking.js",
     "facts.js",
+    "costs.js",
     "main.js",
 )
 TEXT_BYTES = 5_000_000  # of prompts, their columns and completions on a page

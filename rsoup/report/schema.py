@@ -113,16 +113,47 @@ class MorlRun(Record):
     dominated_probability: float | None
 
 
-class Comparison(Record):
-    """The soups' front, experts included, against the MORL runs; epsilon and coverage on scaled rewards."""
+class Against(Record):
+    """One front against another; epsilon and coverage on scaled rewards."""
 
     hypervolume_ratio: Estimate | None
     epsilon_soup_covers_morl: float
     epsilon_morl_covers_soup: float
     coverage_of_morl_by_soup: float
     coverage_of_soup_by_morl: float
+
+
+class Comparison(Against):
+    """The soups' front, experts included, against MORL's, whose corners are the experts too.
+
+    ``runs_alone`` has the same figures for the MORL runs without the experts. ``trainings`` counts those of the soups,
+    the MORL runs, and the corners that both fronts share.
+    """
+
+    runs_alone: Against
+    corners: list[str]
     trainings: dict[str, int]
     runs: list[MorlRun]
+
+
+class Cost(Record):
+    """What the trainings of a front took together, on average over seeds; tokens are those of sampled completions."""
+
+    optimizer_steps: float
+    tokens: float
+    seconds: float | None = Field(description="None where timing.json does not tell them")
+
+
+class FrontAtCost(Record):
+    """A front, what it took to train, and how much it dominates; measuring and choosing points is not counted."""
+
+    name: str
+    points: list[str]
+    trainings: list[str]
+    cost: Cost | None = Field(description="None where an adapter does not tell what its training took")
+    passes: int = Field(description="of the model, for each token that a point of it writes")
+    hypervolume: Estimate
+    soups_lead: Estimate | None = Field(description="the soups' hypervolume minus this one, paired")
 
 
 class Choice(Record):
@@ -196,6 +227,7 @@ class Report(Record):
     mean_inner_product: float | None = Field(description="of weights and scores, minimised ones negative")
     controllability: dict[str, float | None] = Field(description="1: more of its expert always makes a reward better")
     comparison: Comparison | None
+    fronts: list[FrontAtCost] = Field(default=[], description="the soups' first; none where it is the only one")
     lmc: dict[str, Lmc]
     hypotheses: dict[str, Hypothesis]
     preferences: list[Preference]

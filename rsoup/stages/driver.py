@@ -18,12 +18,14 @@ from rsoup.adapters import Adapter
 from rsoup.errors import RsoupError
 from rsoup.evaluation.bench import Bench, Elsewhere
 from rsoup.evaluation.ingredients import Ingredient, adapters_in, method_for
-from rsoup.evaluation.plan import Plan, PlannedPoint, ingredients_of
+from rsoup.evaluation.plan import Plan, ingredients_of
+from rsoup.evaluation.points import PlannedPoint
 from rsoup.evaluation.start import start_of
 from rsoup.evaluation.sweep import prompts_of
+from rsoup.evaluation.trajectory import read_after
 from rsoup.locks import lock_file, my_turn
 from rsoup.progress import Silent
-from rsoup.recipe import START
+from rsoup.recipe import START, Recipe
 from rsoup.resolve import Resolved
 from rsoup.stages.board import Board
 from rsoup.stages.dispatch import Hand, Lost
@@ -158,7 +160,7 @@ class Measurer:
         names = list(point.used) or [START]
         for name in names:
             if name not in self._adapters:
-                self._adapters[name] = mixing.read(adapter_folder(recipe, name))
+                self._adapters[name] = _read(recipe, name)
         kinds = {training.name: training.kind for training in trainings_of(recipe)}
         adapters: dict[str, Ingredient] = {name: self._adapters[name] for name in names}
         method = method_for(adapters.values(), recipe.evaluation)
@@ -170,6 +172,13 @@ class Measurer:
             if key not in self._sent:
                 self._sent[key] = hand.put(adapter)
             return self._sent[key]
+
+
+def _read(recipe: Recipe, name: str) -> Adapter:
+    """Read an adapter of a run, by its name, or as it was earlier, by NAME@STEP."""
+    last, _, step = name.partition("@")
+    adapter = mixing.read(adapter_folder(recipe, last))
+    return read_after(adapter, int(step)) if step else adapter
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from rsoup.evaluation.plan import PlannedPoint, lay_points
+from rsoup.evaluation.fronts import lay_fronts, name_after
+from rsoup.evaluation.plan import lay_points
+from rsoup.evaluation.points import PlannedPoint
 from rsoup.evaluation.records import AdapterKind
 from rsoup.recipe import START, Recipe
 from rsoup.training.folders import Training, morl_name
@@ -61,6 +63,16 @@ def trainings_of(recipe: Recipe) -> list[Training]:
     return [*experts, *baselines_of(recipe, recipe.morl)]
 
 
+def trained_of(trainings: Sequence[Training]) -> dict[str, dict[str, float]]:
+    """Return the weights of the rewards in each training, by the names of the adapters."""
+    return {training.name: training.weights for training in trainings}
+
+
+def check_fronts(recipe: Recipe) -> None:
+    """Raise RecipeError if a front of the evaluation cannot be laid out with what the recipe trains."""
+    lay_fronts([], trained_of(trainings_of(recipe)), recipe.evaluation)
+
+
 def baselines_of(recipe: Recipe, weightings: Sequence[Mapping[str, float]]) -> list[Training]:
     """Return the baselines of these weights."""
     return [Training(morl_name(weights, recipe.rewards), dict(weights), "morl") for weights in weightings]
@@ -77,7 +89,9 @@ def stages_of_runs(recipes: Sequence[Recipe], others: Sequence[Sequence[str]] = 
         kinds: dict[str, AdapterKind] = {training.name: training.kind for training in trainings}
         kinds |= dict.fromkeys(others[run] if others else (), "morl")
         trained = stages_of_trainings(recipe, trainings, run, len(recipes))
-        points = lay_points(kinds, recipe.evaluation, recipe.seed)
+        points = lay_fronts(
+            lay_points(kinds, recipe.evaluation, recipe.seed), trained_of(trainings), recipe.evaluation
+        ).points
         stages += [*trained, *stages_of_points(recipe, points, trained, run, len(recipes))]
     results = tuple(stage.name for stage in stages if stage.kind == "results")
     return [*stages, Stage("report", "report", waits_for=results)]
@@ -106,6 +120,13 @@ def stages_of_points(
     """
     where, needs = _where(recipe, runs), _needs(recipe, 1)
     makers = {stage.training.name: stage.name for stage in trained if stage.training is not None}
+    early = {
+        name_after(of, front.after): makers[of]
+        for front in recipe.evaluation.fronts.values()
+        for of in front.of
+        if of in makers
+    }
+    makers |= early
     starts = tuple(stage.name for stage in trained if stage.kind == "start")
     measured = []
     for point in points:

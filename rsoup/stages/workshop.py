@@ -16,7 +16,8 @@ from rsoup.adapters import Adapter
 from rsoup.errors import MissingPackageError, RsoupError, first_line, see
 from rsoup.evaluation.bench import Bench, dtype_of
 from rsoup.evaluation.memory import is_out_of_memory
-from rsoup.evaluation.plan import Plan, PlannedPoint
+from rsoup.evaluation.plan import Plan
+from rsoup.evaluation.points import PlannedPoint
 from rsoup.evaluation.sweep import prompts_of
 from rsoup.files import temporary_folder
 from rsoup.recipe import START, Recipe

@@ -8,12 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from rsoup.recipe import Recipe, TaskSection
+from rsoup.recipe import FrontSection, Recipe, TaskSection
 from rsoup.tasks import resolve_task
 from rsoup.tiny.models import build_adapter, build_judge, build_policy
 from rsoup.tiny.rows import write_rows
 
-STEPS, PROMPTS, GROUP, TOKENS, RANK = 2, 8, 2, 6, 4
+STEPS, PROMPTS, GROUP, TOKENS, RANK, SEEDS = 2, 8, 2, 6, 4, 2
 LEARNING_RATE = 1e-2
 """Large enough for the experts of two steps to differ."""
 
@@ -54,7 +54,7 @@ def shrink(recipe: Recipe, output: Path | None = None) -> Recipe:
     }
     own = {name: str(path) for name, path in models.items()}
     changed = {"model": model, "models": own, "task": _small_task(recipe.task, folder / "rows"), "rewards": rewards}
-    return small.model_copy(update={**changed, **_short(recipe)})
+    return small.model_copy(update={**changed, **_short(recipe), "seeds": recipe.seeds[:SEEDS]})
 
 
 def _model(folder: Path, source: str, recipe: Recipe, index: int) -> Path:
@@ -94,6 +94,7 @@ def _short(recipe: Recipe) -> dict[str, Any]:
         "random": min(evaluation.random, 3),
         "refine": min(evaluation.refine, 1),
         "samples": min(evaluation.samples, 2),
+        "fronts": {name: _small_front(front) for name, front in evaluation.fronts.items()},
     }
     return {
         "training": training.model_copy(update=few),
@@ -102,3 +103,9 @@ def _short(recipe: Recipe) -> dict[str, Any]:
             update={"prompts": PROMPTS, "lambdas": 3, "max_new_tokens": TOKENS, "batch_size": PROMPTS, **measured}
         ),
     }
+
+
+def _small_front(front: FrontSection) -> FrontSection:
+    """Return a front of few points, as early in the few steps as it can be."""
+    few = {name: 3 for name in ("lambdas", "preferences") if getattr(front, name)}
+    return front.model_copy(update={**few, "extrapolate": min(front.extrapolate, 0.5), "after": front.after and 1})

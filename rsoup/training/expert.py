@@ -20,7 +20,7 @@ from rsoup.resolve import Resolved
 from rsoup.training.card import training_card
 from rsoup.training.checkpoint import TrainingState
 from rsoup.training.finished import clear, is_done, is_trained, start_fingerprint, training_fingerprint
-from rsoup.training.folders import adapter_folder, checkpoint_folder, trajectory_folder
+from rsoup.training.folders import adapter_folder, checkpoint_folder, step_name, trajectory_folder
 from rsoup.training.loop import Objective, train
 from rsoup.training.policy import Policy, fresh_config, read_start
 from rsoup.training.scores import Running
@@ -95,10 +95,6 @@ def is_there(is_finished: Callable[[], bool], *, overwrite: bool) -> bool:
 class Making:
     """A training from its first step, or the last one that was kept, to the adapter's folder."""
 
-    resolved: Resolved
-    notes: Notes
-    team: Team
-    progress: Progress
 
     def begin(self, trainer: Callable[..., T], **options: Any) -> T:
         """Return what a trainer returns: the last state, or a coroutine that does."""
@@ -135,7 +131,7 @@ class Making:
     def _after_step(self, state: TrainingState) -> None:
         recipe, every = self.resolved.recipe, self.resolved.recipe.training.save_every
         if every and state.step % every == 0 and self.team.leads:
-            self.notes.write(trajectory_folder(recipe, self.notes.name) / f"step-{state.step:06d}", state)
+            self.notes.write(trajectory_folder(recipe, self.notes.name) / step_name(state.step), state)
 
 
 def _trainer(training: TrainingSection) -> Callable[..., TrainingState]:

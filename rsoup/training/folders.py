@@ -35,6 +35,11 @@ def trajectory_folder(recipe: Recipe, name: str) -> Path:
     return recipe.folder / "trajectory" / name
 
 
+def step_name(step: int) -> str:
+    """Return what the folder of an adapter along its training is called."""
+    return f"step-{step:06d}"
+
+
 def morl_name(weights: Mapping[str, float], rewards: Mapping[str, Any]) -> str:
     """Return the name of a baseline: morl-0.40-0.60, in the order of the recipe's rewards."""
     shown = [weights.get(name, 0.0) for name in rewards]

@@ -60,6 +60,12 @@ def see(rollout: Rollout, state: TrainingState, team: Team) -> Seen:
     return Seen(metrics, running, kls, int(lengths.sum()))
 
 
+def sampled_tokens(path: Path) -> int:
+    """Return how many tokens were sampled in the steps that metrics.jsonl tells of, by all processes."""
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return sum(round(line["sampled"] * line["completion_tokens"]) for line in lines)
+
+
 def unfinished_share(unfinished: np.ndarray | None, team: Team) -> dict[str, float]:
     """Return the share of completions whose thought has no end, under its name; nothing where thoughts are read."""
     return {} if unfinished is None else {UNFINISHED: float(team.gather(unfinished).mean())}

@@ -18,7 +18,7 @@ from rsoup.recipe import START, Recipe
 from rsoup.training.card import training_card
 from rsoup.training.checkpoint import TrainingState
 from rsoup.training.folders import checkpoint_folder
-from rsoup.training.metrics import METRICS_FILE
+from rsoup.training.metrics import METRICS_FILE, sampled_tokens
 from rsoup.training.policy import Policy
 
 SCHEMA = 1
@@ -37,7 +37,8 @@ class Notes:
     processes: int
 
     def of(self, state: TrainingState) -> dict[str, Any]:
-        """Return the provenance of the adapter as it is now."""
+        """Return the provenance of the adapter as it is now, and what it has cost."""
+        ppo = self.recipe.training.ppo
         return {
             **provenance(self.recipe, self.policy.language_model, self.kind, self.name),
             "init_sha256": self.start.sha256,
@@ -47,7 +48,9 @@ class Notes:
             "score_scaling": self.recipe.training.score_scaling,
             "score_statistics": {reward: asdict(running) for reward, running in state.running.items()},
             "steps": state.step,
-            "seconds": round(state.seconds, 1),
+            "seconds": round(state.seconds, 3),
+            "optimizer_steps": state.step * ppo.epochs * ppo.mini_batches,
+            "tokens": sampled_tokens(checkpoint_folder(self.recipe, self.name) / METRICS_FILE),
             "processes": self.processes,
             "fingerprint": state.fingerprint,
         }

@@ -13,7 +13,7 @@ import sys
 import numpy as np
 
 from rsoup.pareto.dominance import Floats
-from rsoup.pareto.indicators import hypervolume
+from rsoup.pareto.indicators import hypervolumes
 from rsoup.pareto.lmc import lmc_gap
 from rsoup.report.evidence import gather
 from rsoup.report.measured import Measured, Model
@@ -29,9 +29,9 @@ def gap_of(scores: Floats) -> Floats:
     return lmc_gap(scores, WEIGHTS, scores[..., [0, 3], :])[..., 1:3, :]
 
 
-def volume_of(scores: Floats) -> float:
-    """Return the hypervolume against the origin."""
-    return hypervolume(scores, np.zeros(2))
+def volumes_of(draws: Floats) -> Floats:
+    """Return the hypervolumes of (draws, points, 2) against the origin."""
+    return hypervolumes(draws, np.zeros(2))
 
 
 def coverage(seeds: int, prompts: int, of_seeds: float, of_prompts: float) -> tuple[float, float, float]:
@@ -48,8 +48,8 @@ def coverage(seeds: int, prompts: int, of_seeds: float, of_prompts: float) -> tu
             ends = evidence.linear(function).interval
             assert ends is not None
             found.append(float(np.mean((ends[0] <= function(TRUTH)) & (function(TRUTH) <= ends[1]))))
-        low, high = evidence.estimate(volume_of).interval or (np.nan, np.nan)
-        held[2].append(float(low <= volume_of(TRUTH) <= high))
+        low, high = evidence.estimate(volumes_of).interval or (np.nan, np.nan)
+        held[2].append(float(low <= volumes_of(TRUTH[None])[0] <= high))
     means, gaps, volumes = (float(np.mean(found)) for found in held)
     return means, gaps, volumes
 
@@ -69,8 +69,8 @@ def crowded(points: int, prompts: int, common: float) -> float:
         samples = truth + generator.normal(0, own, (1, prompts, *truth.shape))
         samples += generator.normal(0, shared, (1, prompts, 1, 2))
         evidence = gather(Measured(("one", "two"), models, samples.mean(axis=(0, 1)), (), samples), DRAWS, trial)
-        low, high = evidence.estimate(volume_of).interval or (np.nan, np.nan)
-        held.append(low <= volume_of(truth) <= high)
+        low, high = evidence.estimate(volumes_of).interval or (np.nan, np.nan)
+        held.append(low <= volumes_of(truth[None])[0] <= high)
     return float(np.mean(held))
 
 

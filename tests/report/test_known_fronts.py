@@ -79,8 +79,11 @@ def test_news_mixes_hold_and_the_morl_run_is_dominated():
     assert report.hypotheses["coverage"].verdict == "holds"
     assert [point.on_front for point in report.points if point.kind == "morl"] == [False]
     assert report.comparison.runs[0].dominated_by
-    assert report.comparison.trainings == {"soup": 2, "morl": 1}
-    assert report.comparison.hypervolume_ratio.value == pytest.approx(0.5980095932839681 / 0.2566563526555948)
+    assert report.comparison.trainings == {"soup": 2, "morl": 1, "corners": 2}
+    alone, summary = 0.2566563526555948, (1.78141474 - 1.31186745) * (1.78704097 - 1.52629794)
+    assert report.comparison.runs_alone.hypervolume_ratio.value == pytest.approx(0.5980095932839681 / alone)
+    assert report.comparison.hypervolume_ratio.value == pytest.approx(0.5980095932839681 / (alone + summary), rel=1e-3)
+    assert report.hypotheses["equal_cost"].verdict == "holds"
 
 
 def test_images_break_the_line_for_ava_at_nine_tenths_only():
@@ -100,6 +103,8 @@ def test_locomotion_morl_runs_dominate_the_soups():
     assert not any(point.on_front for point in report.points if point.kind in ("soup", "expert"))
     assert report.comparison.coverage_of_soup_by_morl == 1.0
     assert report.comparison.hypervolume_ratio.value < 1
+    assert report.comparison.corners == []  # the runs have corners of their own
+    assert report.hypotheses["equal_cost"].verdict == "fails"
     assert report.hypotheses["lmc"].verdict == "holds"
 
 

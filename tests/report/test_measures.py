@@ -51,7 +51,7 @@ def test_a_measure_has_the_interval_that_a_reward_of_the_same_values_has(path):
     assert measured.samples is not None
     assert twin.samples is not None
     samples = np.stack([twin.samples[..., 0], -measured.samples[..., 1]], axis=-1)
-    gains = replace(twin, scores=samples.mean(axis=(0, 1)), samples=samples)
+    gains = replace(twin, scores=samples.mean(axis=(0, 1)), samples=samples, experts=measured.experts)
     expected = analyse(gains, Options(draws=100))
     for kind, own in expected.hypervolume.items():
         assert found.hypervolume[kind].interval == pytest.approx(own.interval)
@@ -122,3 +122,12 @@ def test_runs_that_differ_in_a_direction_are_not_pooled(tmp_path):
     ]
     with pytest.raises(ResultsError, match="lower scores are better"):
         read_inputs(paths, {}, {})
+
+
+def test_runs_with_and_without_measures_are_pooled_on_their_rewards(path, tmp_path):
+    other = write_line(tmp_path, prompts=12, seed=1)
+    for inputs in ([path, other], [other, path]):
+        measured = read_inputs(inputs, {}, {})
+        assert measured.rewards == ("positive", "faithful")
+        assert measured.samples is not None
+        assert measured.samples.shape[0] == 2

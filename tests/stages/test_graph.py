@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rsoup.evaluation.plan import PlannedPoint
+from rsoup.evaluation.points import PlannedPoint
 from rsoup.recipe import Recipe
 from rsoup.recipe_file import parse_recipe
 from rsoup.stages.graph import (
@@ -54,6 +54,18 @@ def test_each_stage_waits_for_what_it_is_made_of_and_no_more(content: dict[str, 
         "eval/results": (*trained, *points),
         "report": ("eval/results",),
     }
+
+
+def test_a_point_of_a_front_waits_for_the_trainings_of_its_adapters(content: dict[str, Any]) -> None:
+    content["training"]["save_every"] = 1
+    content["evaluation"]["fronts"] = {
+        "early": {"of": ["brief", "morl-0.50-0.50"], "lambdas": 3, "after": 1},
+        "line": {"of": ["base", "positive"], "lambdas": 3},
+    }
+    found = waits(stages_of_runs([recipe(content)]))
+    assert found["eval/points/brief@1"] == ("adapters/brief",)
+    assert found["eval/points/early-0.50-0.50"] == ("adapters/brief", "adapters/morl-0.50-0.50")
+    assert found["eval/points/line-0.50-0.50"] == ("adapters/positive",)
 
 
 def test_a_reward_may_be_called_like_a_stage(content: dict[str, Any]) -> None:

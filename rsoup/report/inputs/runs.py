@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 
 from rsoup.errors import ResultsError
 from rsoup.evaluation.results import Results, read_results, read_samples, results_file
+from rsoup.evaluation.timing import read_trainings
 from rsoup.files import sha256_file
 from rsoup.pareto.missing import complete_prompts, filled
 from rsoup.report.inputs.figures import Figures, choose_figures, with_measures
 from rsoup.report.inputs.plain import LARGEST
-from rsoup.report.measured import Measured, Model, Source
+from rsoup.report.measured import Measured, Model, Source, Spent
 
 APART = "Make a report of each, or evaluate them alike."
 
@@ -76,6 +78,8 @@ def read_runs(paths: list[Path], objectives: Mapping[str, str], minimize: Collec
         texts=figures.texts(texts[0]) if texts else None,
         notes=notes,
         minimized=figures.minimized,
+        fronts={name: front.points for name, front in first.fronts.items()},
+        spent=_spent(runs, [read_trainings(results_file(path).parent) for path in paths]),
         bare=frozenset(figures.names) - frozenset(known),
     )
 
@@ -136,6 +140,22 @@ def _experts(results: Results, figures: Figures) -> dict[str, str]:
     return experts
 
 
+def _spent(runs: Sequence[Results], seconds: Sequence[Mapping[str, float]]) -> dict[str, Spent]:
+    """Return what each training took, on average over the runs, of those that all runs tell it of."""
+    found = {}
+    for name in runs[0].adapters:
+        costs = [run.adapters[name].cost if name in run.adapters else None for run in runs]
+        known = [cost for cost in costs if cost is not None]
+        if len(known) == len(runs):
+            times = [own[name] for own in seconds if name in own]
+            found[name] = Spent(
+                optimizer_steps=fmean(cost.optimizer_steps for cost in known),
+                tokens=fmean(cost.tokens for cost in known),
+                seconds=fmean(times) if len(times) == len(runs) else None,
+            )
+    return found
+
+
 def _source(path: Path, run: Results) -> Source:
     about = run.model_dump(mode="json", include={"recipe", "task", "seed", "seconds", "versions", "method"})
     about |= {"base model": run.base_model.name, "generation": run.generation.model_dump(mode="json")}
@@ -162,6 +182,7 @@ def _refuse_unlike(first_path: Path, first: Results, path: Path, run: Results) -
         "mixing method": (first.method, run.method),
         "generation": (one, other),
         "points": (sorted(point.id for point in first.points), sorted(point.id for point in run.points)),
+        "fronts": tuple({name: sorted(own.points) for name, own in found.fronts.items()} for found in (first, run)),
     }
     for what, (ours, theirs) in same.items():
         if ours != theirs:

@@ -52,6 +52,7 @@ KINDS: dict[str, Kind] = {
     "morl": "morl",
     "ensemble": "ensemble",
     "mod": "mod",
+    "mix": "mix",
     "checkpoint": "checkpoint",
     "model": "model",
 }

@@ -14,7 +14,7 @@ const SOUPS = POINTS.filter((point) => point.kind === "soup" || point.kind === "
 const ADAPTERS = [...new Set(POINTS.flatMap((point) => Object.keys(point.weights)))];
 const MODELS = POINTS.filter((point) => point.kind === "model");
 const CANDIDATES = [SOUPS, MODELS, POINTS].find((points) => points.length);
-const KIND_WORDS = { soup: "soup", expert: "expert", morl: "MORL run", base: "base model", ensemble: "ensemble of predictions", mod: "MOD (mixed logits)", checkpoint: "checkpoint", model: "model" };
+const KIND_WORDS = { soup: "soup", expert: "expert", morl: "MORL run", base: "base model", ensemble: "ensemble of predictions", mod: "MOD (mixed logits)", mix: "point of another front", checkpoint: "checkpoint", model: "model" };
 // What points are compared on: the rewards, and measures that differ between points.
 const valueOf = (point, name) => point.scores[name]?.mean ?? point.measures[name] ?? null;
 const knownOf = (name) => POINTS.map((point) => valueOf(point, name)).filter((value) => value !== null);

@@ -110,7 +110,7 @@ function figures() {
   const list = element("dl", {});
   const add = (term, words) => list.append(element("dt", {}, term), element("dd", {}, words));
   for (const [kind, volume] of Object.entries(report.hypervolume)) {
-    add(`hypervolume, ${kind === "soup" ? "soups and experts" : kind}`, withInterval(volume));
+    add(`hypervolume, ${{ soup: "soups and experts", morl: "MORL runs alone", "morl+experts": "MORL runs and experts" }[kind] ?? kind}`, withInterval(volume));
   }
   const reference = Object.values(report.hypervolume)[0].reference_point;
   add("reference point", `${Object.entries(reference).map(([name, value]) => `${name} ${number(value, DIGITS[name] + 1)}`).join(", ")} (${report.reference_rule})`);
@@ -125,9 +125,12 @@ function figures() {
   }
   const comparison = report.comparison;
   if (comparison) {
-    if (comparison.hypervolume_ratio) add("hypervolume, soups / MORL", withInterval(comparison.hypervolume_ratio));
-    add("coverage", `soups cover ${percent(comparison.coverage_of_morl_by_soup)} of the MORL runs, these ${percent(comparison.coverage_of_soup_by_morl)} of the soups`);
-    add("additive epsilon", `soups lack ${number(comparison.epsilon_soup_covers_morl, 3)} to cover the MORL runs, these ${number(comparison.epsilon_morl_covers_soup, 3)} to cover the soups, on scaled rewards`);
+    const corners = comparison.corners.length > 0;
+    for (const [figures, whom] of corners ? [[comparison, "MORL with the experts"], [comparison.runs_alone, "MORL runs alone"]] : [[comparison, "MORL runs"]]) {
+      if (figures.hypervolume_ratio) add(`hypervolume, soups / ${whom}`, withInterval(figures.hypervolume_ratio));
+      add(`coverage, ${whom}`, `soups cover ${percent(figures.coverage_of_morl_by_soup)} of them, they ${percent(figures.coverage_of_soup_by_morl)} of the soups`);
+      add(`additive epsilon, ${whom}`, `soups lack ${number(figures.epsilon_soup_covers_morl, 3)} to cover them, they ${number(figures.epsilon_morl_covers_soup, 3)} to cover the soups, on scaled rewards`);
+    }
     for (const run of comparison.runs) {
       if (run.difference) add(run.id, `on its own preference the best soup, ${run.best_soup}, differs from it by ${signed(run.difference)}`);
     }

@@ -7,6 +7,7 @@ startParallel();
 startChoice();
 onChange(drawLines);
 startTable();
+drawCosts();
 drawClaims();
 drawMade();
 startTexts();

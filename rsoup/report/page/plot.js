@@ -29,6 +29,7 @@ function glyph(point, x, y, size = MARK) {
   if (point.kind === "base") return shape("rect", { ...look, x: -size + 0.5, y: -size + 0.5, width: 2 * size - 1, height: 2 * size - 1 });
   if (point.kind === "ensemble") return shape("path", { ...look, d: `M0 ${size + 1}L${size + 0.5} ${-size + 0.5}H${-size - 0.5}Z` });
   if (point.kind === "mod") return shape("path", { ...look, d: `M${-size} 0H${size}M0 ${-size}V${size}` });
+  if (point.kind === "mix") return shape("path", { ...look, d: `M${[0, 1, 2].map((k) => [Math.sin(2.0944 * k + 1.5708), -Math.cos(2.0944 * k + 1.5708)].map((part) => ((size + 1) * part).toFixed(2)).join(" ")).join("L")}Z` });
   if (point.kind === "checkpoint") return shape("path", { ...look, d: `M${-size} ${-size}L${size} ${size}M${size} ${-size}L${-size} ${size}` });
   if (point.kind === "model") return shape("path", { ...look, d: `M${[0, 1, 2, 3, 4].map((k) => [Math.sin(1.2566 * k), -Math.cos(1.2566 * k)].map((part) => ((size + 0.8) * part).toFixed(2)).join(" ")).join("L")}Z` });
   return shape("circle", { ...look, r: size });

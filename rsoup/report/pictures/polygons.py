@@ -25,6 +25,7 @@ DASHES: dict[Kind, str] = {
     "base": ":",
     "ensemble": "-.",
     "mod": "-.",
+    "mix": "-.",
     "checkpoint": ":",
     "model": "-",
 }

@@ -44,6 +44,7 @@ LOOKS: dict[Kind, Look] = {
     "base": Look("#555555", "#8a8a8a", "s", 4.5, "base"),
     "ensemble": Look("#009E73", "#2f9f80", "v", 5.0, "ensemble"),
     "mod": Look("#CC79A7", "#c371a0", "P", 5.0, "MOD"),
+    "mix": Look("#7B5EA7", "#8f78b5", "d", 4.5, "other front"),
     "checkpoint": Look("#E69F00", "#b98000", "X", 5.0, "checkpoint"),
     "model": Look("#7a5195", "#9776ae", "p", 5.0, "model"),
 }
