@@ -95,6 +95,10 @@ def is_there(is_finished: Callable[[], bool], *, overwrite: bool) -> bool:
 class Making:
     """A training from its first step, or the last one that was kept, to the adapter's folder."""
 
+    resolved: Resolved
+    notes: Notes
+    team: Team
+    progress: Progress
 
     def begin(self, trainer: Callable[..., T], **options: Any) -> T:
         """Return what a trainer returns: the last state, or a coroutine that does."""
