@@ -16,6 +16,7 @@ from rsoup.locks import lock_file, my_turn
 from rsoup.progress import Progress
 from rsoup.recipe import START, Recipe, TrainingSection
 from rsoup.resolve import Resolved
+from rsoup.rewards.judges.usage import counted
 from rsoup.training.card import training_card
 from rsoup.training.checkpoint import TrainingState
 from rsoup.training.finished import clear, is_done, is_trained, start_fingerprint, training_fingerprint
@@ -67,7 +68,8 @@ def train_adapter(
         assert start.path is not None
         policy = read_start(resolved.base.load(), start.path)
         notes = Notes(recipe, policy, kind, name, start, weights, team.size)
-        state = _train(resolved, notes, objective, team, progress)
+        with counted(progress.say):
+            state = _train(resolved, notes, objective, team, progress)
         for own, weight in weights.items():
             if weight and not state.running.get(own, Running()).count:
                 progress.say(f"warning: {own} applied to no completion of the training: it taught {name} nothing.")

@@ -40,7 +40,6 @@ class EndpointJudge(Judge):
     def __init__(self, name: str, judge: JudgeSection) -> None:
         super().__init__(name, judge)
         self._trouble = _trouble(name, judge)
-        self._client = _client(judge, self._trouble.key)
         self._kept = Answers(judge, note)
         self._known: dict[str, str | RewardError] = {}
         self._reached = False
@@ -67,8 +66,15 @@ class EndpointJudge(Judge):
     async def _ask(self, asked: Sequence[Question]) -> None:
         """Have an answer, or what is wrong with it, for each question; raise what all of them would meet."""
         missing = self._recall(asked)
-        if missing and not self._reached:  # one alone shows what is wrong with all
-            await self._learn(missing.pop(0))
+        if not missing:
+            return
+        async with _client(self.judge, self._trouble.key) as client:
+            if not self._reached:  # one alone shows what is wrong with all
+                await self._learn(client, missing.pop(0))
+            await self._learn_all(client, missing)
+
+    async def _learn_all(self, client: AsyncOpenAI, texts: Sequence[str]) -> None:
+        """Ask questions at the same time; after one that shows that none can be answered, no other is begun."""
         places = asyncio.Semaphore(self.judge.concurrency)
         gone: list[RewardUnavailableError] = []
 
@@ -76,11 +82,11 @@ class EndpointJudge(Judge):
             async with places:
                 if not gone:
                     try:
-                        await self._learn(text)
+                        await self._learn(client, text)
                     except RewardUnavailableError as problem:
                         gone.append(problem)
 
-        await asyncio.gather(*(one(text) for text in missing))
+        await asyncio.gather(*(one(text) for text in texts))
         if gone:
             raise gone[0]
 
@@ -97,16 +103,16 @@ class EndpointJudge(Judge):
                 usage.kept += 1
         return missing
 
-    async def _learn(self, text: str) -> None:
+    async def _learn(self, client: AsyncOpenAI, text: str) -> None:
         """Ask a question, and once more if the answer cannot be read; keep what it comes to."""
         messages: list[Any] = [{"role": "user", "content": text}]
         try:
-            reply = await self._call(messages)
+            reply = await self._call(client, messages)
             answer = _text_of(reply)
             if read_answer(self.judge, answer) is None:
                 messages += [{"role": "assistant", "content": answer or "..."}]
                 messages += [{"role": "user", "content": asked_again(self.judge)}]
-                reply = await self._call(messages)
+                reply = await self._call(client, messages)
                 answer = _text_of(reply)
         except RewardUnavailableError:
             raise
@@ -119,7 +125,7 @@ class EndpointJudge(Judge):
         self._known[text] = answer
         self._kept.keep(self._kept.key(text), answer)
 
-    async def _call(self, messages: list[Any]) -> ChatCompletion:
+    async def _call(self, client: AsyncOpenAI, messages: list[Any]) -> ChatCompletion:
         """Return the reply to a conversation; RewardUnavailableError if no other could be answered either."""
         judge, usage = self.judge, usage_of(self.name)
         if judge.max_calls is not None and usage.calls >= judge.max_calls:
@@ -134,7 +140,7 @@ class EndpointJudge(Judge):
         fields = {name: value for name, value in fields.items() if value is not None}
         for attempt in range(TORN):
             try:
-                reply: ChatCompletion = await self._client.chat.completions.create(
+                reply: ChatCompletion = await client.chat.completions.create(
                     model=judge.model, messages=messages, extra_body=judge.options or None, **fields
                 )
                 if not (hasattr(reply, "choices") and reply.choices):
@@ -144,7 +150,7 @@ class EndpointJudge(Judge):
                 if attempt + 1 < TORN and is_torn(problem):
                     await asyncio.sleep(0.5 * 2**attempt)
                     continue
-                raise await self._trouble.explain(problem, self._client, first=not self._reached) from problem
+                raise await self._trouble.explain(problem, client, first=not self._reached) from problem
         self._reached = True
         if reply.usage is not None:
             usage.prompt_tokens += reply.usage.prompt_tokens or 0

@@ -81,7 +81,15 @@ class LocalJudge(Judge):
         return shares
 
     def fit(self, sample: Sample) -> Sample:
-        """Return the sample without what is too long for the model: the prompt's beginning, then the answer's end."""
+        """Return the sample as the model may read it.
+
+        Its special tokens are none there, and what is too long is cut: the prompt's beginning, then the answer's end.
+        """
+        texts = {"post": prompt_of(sample), "completion": sample.completion, "reference": sample.reference or ""}
+        clean = {name: self._harmless(text) for name, text in texts.items()}
+        if clean != texts:
+            reference = None if sample.reference is None else clean["reference"]
+            sample = Sample(clean["post"], clean["completion"], reference=reference)
         excess = self._excess(sample)
         if excess <= 0:
             return sample
@@ -106,7 +114,6 @@ class LocalJudge(Judge):
 
     def _ids(self, text: str) -> list[int]:
         tokenizer = self._model.tokenizer
-        text = self._harmless(text)
         if not getattr(tokenizer, "chat_template", None):
             return list(tokenizer(f"{text}\n\nReply:", verbose=False)["input_ids"])
         try:

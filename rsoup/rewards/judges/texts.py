@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 
 from rsoup.recipe.judge import JudgeSection
 from rsoup.rewards.samples import Sample
@@ -96,8 +97,9 @@ def _said(content: object) -> str:
 
 
 def _filled(template: str, rubric: str, **parts: str) -> str:
-    """Fill in a template once; its marks follow from all of the material, which so cannot hold them."""
-    mark = hashlib.sha256("\0".join([rubric, *parts.values()]).encode()).hexdigest()[:12]
+    """Fill in a template once, with the first mark of the rubric's own that nothing in it holds."""
+    marks = (hashlib.sha256(f"{number} {rubric}".encode()).hexdigest()[:12] for number in count())
+    mark = next(own for own in marks if not any(own in part for part in (rubric, *parts.values())))
     fields = {"rubric": rubric.strip(), "mark": mark, **parts}
     return re.sub(r"\{(\w+)\}", lambda match: fields[match[1]], template)
 
