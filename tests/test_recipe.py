@@ -99,7 +99,7 @@ def test_numbers_are_read_as_people_write_them(tmp_path: Path, number: str) -> N
         ({"rewards": []}, "rewards", "Correct the recipe"),
         ({"rewards": ["positive", "positive"]}, "rewards: the same reward is listed twice", "Correct the recipe"),
         ({"rewards": {"../up": {}}}, "../up", "Correct the recipe"),
-        ({"rewards": {"own": {"use": "brief", "model": "a/b"}}}, "give only one of use, model and function", ""),
+        ({"rewards": {"own": {"use": "brief", "model": "a/b"}}}, "give only one of use, model, function and judge", ""),
         ({"morl": [{"positive": -1.0}]}, "morl.0.positive is -1.0", "Correct the recipe"),
         ({"morl": [{"positive": 0.0}]}, "the weights of the rewards are all zero", "Correct the recipe"),
         ({"morl": [{"postive": 1.0}]}, "the weights name 'postive', which is not a reward", ""),

@@ -98,6 +98,7 @@ def _said(content: object) -> str:
 
 def _filled(template: str, rubric: str, **parts: str) -> str:
     """Fill in a template once, with the first mark of the rubric's own that nothing in it holds."""
+    parts = {name: part.encode("utf-8", "replace").decode() for name, part in parts.items()}  # lone surrogates
     marks = (hashlib.sha256(f"{number} {rubric}".encode()).hexdigest()[:12] for number in count())
     mark = next(own for own in marks if not any(own in part for part in (rubric, *parts.values())))
     fields = {"rubric": rubric.strip(), "mark": mark, **parts}

@@ -110,12 +110,19 @@ def serving() -> Iterator[Endpoint]:
         Route("/v1/chat/completions", endpoint.complete, methods=["POST"]),
         Route("/v1/models", endpoint.models),
     ]
-    server = uvicorn.Server(uvicorn.Config(Starlette(routes=routes), port=0, log_level="critical", lifespan="off"))
+    with listening(Starlette(routes=routes)) as url:
+        endpoint.url = url
+        yield endpoint
+
+
+@contextmanager
+def listening(app: Any) -> Iterator[str]:
+    """Let an application answer on a port of this machine within the block; yield the address of its API."""
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical", lifespan="off"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not (server.started and server.servers):
         time.sleep(0.01)
-    endpoint.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/v1"
-    yield endpoint
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/v1"
     server.should_exit = server.force_exit = True
     thread.join()

@@ -14,7 +14,7 @@ from rewards.judges.conftest import Section
 from rewards.judges.server import KEY, Endpoint
 from rsoup.errors import FailedSampleError, RewardError, RewardUnavailableError
 from rsoup.recipe import RewardSection
-from rsoup.rewards.judges.usage import Usage, counted, snapshot, used_since
+from rsoup.rewards.judges.usage import USED, Usage, counted, snapshot, used_since
 from rsoup.rewards.samples import Sample
 from rsoup.rewards.scoring import make_scorer, score, score_each
 
@@ -53,7 +53,7 @@ def test_a_comparison_is_asked_twice_and_does_not_apply_without_a_reference(
     rows = [Sample("p", answer, reference="good good") for answer in ANSWERS] + [Sample("p", "good")]
     found = scores(section(pairwise=True), rows)
     np.testing.assert_equal(found, [0, 0, 0.5, 1, np.nan])  # of equals the server prefers A
-    assert len(endpoint.bodies) == 8
+    assert len(endpoint.bodies) == 7  # of equals both orders are one question
 
 
 def test_no_question_is_asked_twice_not_even_by_another_process(section: Section, endpoint: Endpoint) -> None:
@@ -64,7 +64,7 @@ def test_no_question_is_asked_twice_not_even_by_another_process(section: Section
     assert len(endpoint.bodies) == 4
     assert used_since(before) == {"kind": Usage(kept=4)}
     assert scores(section(rubric="How nice is it?")) == [0, 1, 2, 3]
-    assert len(endpoint.bodies) == 7  # of equals both orders are one question
+    assert len(endpoint.bodies) == 8
 
 
 def test_questions_at_the_same_time_are_bounded(section: Section, endpoint: Endpoint) -> None:
@@ -177,8 +177,6 @@ def test_a_budget_stops_and_the_same_command_goes_on_from_there(section: Section
     assert "was asked 3 times, which is max_calls" in told.message
     assert "goes on from here" in told.hint
     assert len(endpoint.bodies) == 3
-    from rsoup.rewards.judges.usage import USED
-
     USED.clear()  # as in a new process
     assert scores(section(max_calls=3)) == [0, 1, 2, 3]
     assert len(endpoint.bodies) == 4
