@@ -50,6 +50,10 @@ class RewardError(RsoupError):
     """A reward is unknown, fails, or returns what cannot be used."""
 
 
+class RewardUnavailableError(RewardError):
+    """A reward cannot be asked at all just now; no completion is to blame."""
+
+
 class AdapterError(RsoupError):
     """An adapter cannot be read, or adapters cannot be combined as asked."""
 

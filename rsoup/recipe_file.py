@@ -9,7 +9,8 @@ import re
 import sysconfig
 from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -112,11 +113,17 @@ def _is_number(text: str) -> bool:
     return True
 
 
+def _section_in(annotation: Any) -> Any:
+    """Return what a field holds, if it holds anything."""
+    inner = [own for own in get_args(annotation) if own is not NoneType]
+    return inner[0] if len(inner) == 1 else annotation
+
+
 def _known_keys(loc: tuple[str | int, ...]) -> list[str]:
     model: Any = Recipe
     for part in loc:
         field = model.model_fields.get(str(part)) if isinstance(model, type) and issubclass(model, BaseModel) else None
-        model = field.annotation if field is not None else RewardSection
+        model = _section_in(field.annotation) if field is not None else RewardSection
     return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
 
 
@@ -161,8 +168,14 @@ def load_recipe(path: Path | None, settings: Iterable[str] = (), flags: Mapping[
 
 def sources(settings: Iterable[str], flags: Mapping[str, Any]) -> dict[str, str]:
     """Return what errors call the source of each key that the command line gives."""
-    told = {key.strip(): f"--set {setting}" for setting in settings for key in setting.split("=")[:1]}
+    told = {key.strip(): f"--set {_without_key(setting)}" for setting in settings for key in setting.split("=")[:1]}
     return told | {key: "the flags" for key, value in flags.items() if value is not None}
+
+
+def _without_key(setting: str) -> str:
+    """Return a setting as it may be shown: a key that was given by mistake is in no message."""
+    name, _, _ = setting.partition("=")
+    return f"{name}=..." if name.strip().endswith("api_key") else setting
 
 
 def source_name(path: Path | None) -> str:

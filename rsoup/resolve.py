@@ -25,6 +25,7 @@ from rsoup.models.load import (
 from rsoup.recipe import ModelSection, Recipe, RewardSection
 from rsoup.rewards import choosing_head, reads_rows, reward_identity
 from rsoup.rewards.functions import check_functions
+from rsoup.rewards.judges.judge import Judge
 from rsoup.rewards.samples import sample_of
 from rsoup.rewards.scoring import Scorer, applies_to_any, make_scorer
 from rsoup.tasks import Task, resolve_task
@@ -76,8 +77,11 @@ class Reward:
 
     @cached_property
     def scorer(self) -> Scorer:
-        """What computes the scores."""
-        return make_scorer(self.name, self.section)
+        """What computes the scores; a judge has been asked once."""
+        scorer = make_scorer(self.name, self.section)
+        if isinstance(scorer, Judge):
+            scorer.ready()
+        return scorer
 
     @cached_property
     def sha256(self) -> str:
@@ -133,14 +137,20 @@ class Resolved:
         for reward in (self.rewards[name] for name in names):
             if reward.section.function is not None or not reads_rows(reward.name, reward.section):
                 continue
-            samples = (sample_of(example, "") for example in examples.rows)
-            if not applies_to_any(reward.name, reward.scorer, samples):
+            if not self._applies(reward, examples):
                 raise RewardError(
                     f"The reward {reward.name} applies to none of the {len(examples.rows)} rows: they lack what it "
                     "reads.",
                     "Name the column of reference answers that it can read (task.reference; for gym, rows of "
                     "task.gym), or leave the reward out." + see("a-reward-applies-to-no-row"),
                 )
+
+    @staticmethod
+    def _applies(reward: Reward, examples: Examples) -> bool:
+        """Tell whether a reward that reads rows applies to one of some; a judge is not asked for that."""
+        if reward.section.judge is not None:
+            return any(example.reference is not None for example in examples.rows)
+        return applies_to_any(reward.name, reward.scorer, (sample_of(example, "") for example in examples.rows))
 
     @property
     def unsaid(self) -> list[str]:
@@ -194,6 +204,7 @@ def named_paths(recipe: Recipe) -> list[str]:
     rewards = recipe.rewards.values()
     files = [section.function.rpartition(":")[0] for section in rewards if section.function]
     words = [recipe.model.base, recipe.model.start, recipe.task.data, recipe.task.eval_data]
+    words += [section.judge.model for section in rewards if section.judge and section.judge.base_url is None]
     words += [section.model for section in rewards] + [file for file in files if file.endswith(".py")]
     return list(dict.fromkeys(word for word in words if word))
 
@@ -209,6 +220,8 @@ def moved(recipe: Recipe, places: Mapping[str, str]) -> Recipe:
         file, _, attribute = (section.function or "").rpartition(":")
         if file in places:
             return section.model_copy(update={"function": f"{places[file]}:{attribute}"})
+        if section.judge is not None and section.judge.base_url is None:
+            return section.model_copy(update={"judge": place(section.judge, "model")})
         return place(section, "model")
 
     if not places:

@@ -99,7 +99,7 @@ def test_numbers_are_read_as_people_write_them(tmp_path: Path, number: str) -> N
         ({"rewards": []}, "rewards", "Correct the recipe"),
         ({"rewards": ["positive", "positive"]}, "rewards: the same reward is listed twice", "Correct the recipe"),
         ({"rewards": {"../up": {}}}, "../up", "Correct the recipe"),
-        ({"rewards": {"own": {"use": "brief", "model": "a/b"}}}, "give only one of use, model and function", ""),
+        ({"rewards": {"own": {"use": "brief", "model": "a/b"}}}, "give only one of use, model, function and judge", ""),
         ({"evaluation": {"fronts": {"x": {"of": []}}}}, "evaluation.fronts.x.of", "Correct the recipe"),
         ({"evaluation": {"fronts": {"soups": {"of": ["base"]}}}}, "cannot be called soups", "Correct the recipe"),
         ({"evaluation": {"fronts": {"x": {"of": ["positive"], "lambdas": 3}}}}, "of names one", "Name another one"),

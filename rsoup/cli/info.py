@@ -16,8 +16,17 @@ from rsoup.cli.examples import epilog
 from rsoup.errors import RecipeError
 
 if TYPE_CHECKING:
+    from rsoup.recipe.judge import JudgeSection
     from rsoup.rewards.classifier import Read
     from rsoup.rewards.tryout import Check, RewardCheck, Trial
+
+
+OWN = (
+    ("model:", "a sequence classifier (folder or hub id): logits for a post and a completion"),
+    ("function:", "file.py:function or module:function"),
+    ("judge:", "a language model that scores by a rubric: at an OpenAI-compatible endpoint, or loaded here"),
+)
+"""What a reward may be beside an entry of the registry."""
 
 
 class _ShowUnlessCommand(TyperGroup):
@@ -48,6 +57,11 @@ def list_rewards(ctx: typer.Context) -> None:
         table.add_column(heading, overflow="fold")
     for name, entry in REWARDS.items():
         table.add_row(name, entry.reads, entry.returns)
+    out.print(table)
+    out.print("\nOf your own, in a recipe or by name:")
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for source in OWN:
+        table.add_row(*source)
     out.print(table)
 
 
@@ -125,7 +139,7 @@ def show_reward(
     rows = [dict(_column(text, numbers=numbers) for text in columns or ()) for numbers in (False, True)]
     rows = rows[:1] if rows[0] == rows[1] else rows
     trial = try_reward(name, section, *(Sample(prompt, completion, (), reference, row) for row in rows))
-    entry = REWARDS.get(section.use or name)
+    entry = REWARDS.get(section.use or name) if section.judge is None else None
     if entry is not None and section.model is None and section.function is None:
         out.print(f"reads       {entry.reads}", markup=False, soft_wrap=True)
         out.print(f"returns     {entry.returns}", markup=False, soft_wrap=True)
@@ -133,6 +147,8 @@ def show_reward(
             out.print(f"{key.removeprefix('json_'):11} {getattr(section, key)}", markup=False, soft_wrap=True)
     if section.direction == "minimize":
         out.print("direction   minimize: lower is better", markup=False)
+    if section.judge is not None:
+        _show_judge(section.judge)
     if section.model is not None:
         out.print(f"model       {section.model}", markup=False, soft_wrap=True)
         if section.template is not None:
@@ -162,10 +178,27 @@ def _column(text: str, *, numbers: bool) -> tuple[str, Any]:
     return name, value if type(read) in (int, float) and not numbers else read
 
 
+def _show_judge(judge: JudgeSection) -> None:
+    """Print who judges, and by what."""
+    where = "" if judge.base_url is None else f" at {judge.base_url}"
+    out.print(f"judge       {judge.model}{where}", markup=False, soft_wrap=True)
+    out.print(f"rubric      {judge.rubric.strip()}", markup=False, soft_wrap=True)
+    wins = "1 if the completion beats the reference, 0 if it loses: mean of both orders"
+    out.print(
+        f"returns     {wins if judge.pairwise else '{} to {}'.format(*judge.scale)}", markup=False, soft_wrap=True
+    )
+
+
 def _show_trial(trial: Trial, prompt: str, completion: str) -> None:
+    from rsoup.rewards.judges.judge import Judged
+
     out.print(f"prompt      {prompt}", markup=False, soft_wrap=True)
     out.print(f"completion  {completion}", markup=False, soft_wrap=True)
-    if trial.reading is not None:
+    if isinstance(trial.reading, Judged):
+        for text, answer in zip(trial.reading.texts, trial.reading.answers, strict=True):
+            out.print(f"asked       {text}", markup=False, soft_wrap=True)
+            out.print(f"answered    {answer}", markup=False, soft_wrap=True)
+    elif trial.reading is not None:
         _show_reading(trial.reading)
     for name, value in trial.told.items():
         out.print(f"{name:11} {value}", markup=False, soft_wrap=True)

@@ -54,6 +54,7 @@ EXTRAS = {
         "the rewards math, json with a schema, gym",
         {"jsonschema": ">=4.18", "math-verify": ">=0.9", "reasoning-gym": ">=0.1.25"},
     ),
+    "judge": Extra("judges at an endpoint", {"openai": ">=2.0"}),
     "serve": Extra(
         "rsoup serve, rsoup chat", {"prometheus-client": ">=0.21", "starlette": ">=0.46", "uvicorn": ">=0.34"}
     ),

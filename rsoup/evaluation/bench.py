@@ -127,6 +127,12 @@ class Bench:
         self.progress.finish()
         return {point: done[point] for point in points}
 
+    def ask_judges_first(self) -> None:
+        """Raise RewardError for a judge that cannot be asked, before anything is generated for it."""
+        judges = [reward for reward in self._rewards.values() if reward.section.judge is not None]
+        if judges and any(self.lacks(point) for point in self.plan.points):
+            _ = [reward.scorer for reward in judges]
+
     def lacks(self, point: PlannedPoint) -> bool:
         """Tell whether a completion or a score of a point is not there yet."""
         keeping = self.kept(point)

@@ -42,6 +42,7 @@ from rsoup.pareto.direction import signs_of
 from rsoup.progress import Progress
 from rsoup.recipe import START, EvaluationSection, Recipe
 from rsoup.resolve import Resolved
+from rsoup.rewards.judges.usage import counted, snapshot, used_since
 from rsoup.tasks.loading import Example, Examples
 from rsoup.tasks.plain import columns_of
 
@@ -93,7 +94,11 @@ def evaluate(
     if remark is not None:
         progress.say(remark)
     bench = Bench(resolved, plan, examples, start, out, progress, elsewhere)
-    measured = _in_order(plan, _measure(recipe, plan, bench))
+    before = snapshot()
+    with counted(progress.say):
+        if elsewhere is None:
+            bench.ask_judges_first()
+        measured = _in_order(plan, _measure(recipe, plan, bench))
     if thinks := resolved.task.response == "after_think":
         _tell_unfinished({point.id: own.unfinished for point, own in measured.items()}, progress)
     results = Results(
@@ -122,7 +127,7 @@ def evaluate(
     for remark in _not_applying(results):
         progress.say(remark)
     write_results(out / RESULTS, results, samples)
-    write_timing(out, {point.id: own for point, own in measured.items()}, _seconds(plan))
+    write_timing(out, {point.id: own for point, own in measured.items()}, _seconds(plan), used_since(before))
     return results
 
 

@@ -9,18 +9,37 @@ from typing import Any
 from rsoup.errors import ResultsError
 from rsoup.evaluation.bench import Measured
 from rsoup.files import read_json, write_json
+from rsoup.rewards.judges.usage import Usage
 
 TIMING = "timing.json"
 SCHEMA = 1
 
 
-def write_timing(out: Path, measured: Mapping[str, Measured], trainings: Mapping[str, float]) -> None:
-    """Note what each point's completions took, measures included, and the seconds of the adapters' ``trainings``."""
+def write_timing(
+    out: Path, measured: Mapping[str, Measured], trainings: Mapping[str, float], judges: Mapping[str, Usage]
+) -> None:
+    """Note what each point's completions took, measures included, and the seconds of the adapters' ``trainings``.
+
+    What judges at endpoints were asked is added to what they had been asked for this folder before.
+    """
     points = {}
     for name, own in measured.items():
         tokens = sum(len(completion.tokens) for completion in own.completions)
         points[name] = {"seconds": own.seconds, "tokens": tokens, "ms_per_token": round(1e3 * own.seconds / tokens, 3)}
-    write_json(out / TIMING, {"schema": SCHEMA, "points": points, "trainings": dict(trainings)})
+    asked = {**_judges(out)}
+    for name, usage in judges.items():
+        asked[name] = {key: asked.get(name, {}).get(key, 0) + count for key, count in vars(usage).items()}
+    content = {"schema": SCHEMA, "points": points, "trainings": dict(trainings)}
+    write_json(out / TIMING, {**content, **({"judges": asked} if asked else {})})
+
+
+def _judges(out: Path) -> dict[str, dict[str, int]]:
+    """Return what judges have been asked so far: calls, answers that were kept, tokens."""
+    try:
+        content = read_json(out / TIMING, schema=SCHEMA, what="a timing file", error=ResultsError)
+        return {name: {key: int(count) for key, count in own.items()} for name, own in content["judges"].items()}
+    except (ResultsError, KeyError, TypeError, ValueError, AttributeError):
+        return {}
 
 
 def read_timing(out: Path) -> dict[str, float]:

@@ -16,10 +16,11 @@ from rsoup.recipe.base import (
     Direction,
     Section,
 )
+from rsoup.recipe.judge import JudgeSection
 
 
 class RewardSection(Section):
-    """One reward: an entry of the registry, a sequence classifier, or a function (one of the first three keys)."""
+    """One reward: an entry of the registry, a sequence classifier, a function, or a judge (one of these four keys)."""
 
     use: str | None = None
     """An entry of the registry (``rsoup rewards``); the default is the entry of the reward's own name."""
@@ -29,6 +30,8 @@ class RewardSection(Section):
     function: str | None = None
     """``module:function`` or ``path/to/file.py:function``, called with what its parameters name: prompts, completions,
     columns of the rows (README, reward functions)."""
+    judge: JudgeSection | None = None
+    """A language model that scores by a rubric in plain words (README, judges)."""
     columns: dict[str, str] = {}
     """For a function: which column of the rows a parameter gets, where their names differ."""
     direction: Direction = "maximize"
@@ -45,7 +48,8 @@ class RewardSection(Section):
     ``chat`` (its own chat template), ``pair`` (its tokenizer joins post and completion), ``text`` (for
     ``{post}{sep}{completion}``). Default: the first of these three that the model has."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """For a classifier: its weights; auto is float32 on the CPU (the same scores at any batch size), else its own."""
+    """For a classifier, or a judge that is loaded here: its weights; auto is float32 on the CPU (the same scores at any
+    batch size), else its own."""
     max_tokens: Count | None = None
     """For a classifier: of what is longer, the post is cut. Default: what the model can read."""
     pattern: str | None = None
@@ -61,8 +65,8 @@ class RewardSection(Section):
 
     @model_validator(mode="after")
     def _one_source(self) -> RewardSection:
-        if sum(source is not None for source in (self.use, self.model, self.function)) > 1:
-            raise ValueError("give only one of use, model and function")
+        if sum(source is not None for source in (self.use, self.model, self.function, self.judge)) > 1:
+            raise ValueError("give only one of use, model, function and judge")
         return self
 
     @field_validator("pattern")

@@ -14,6 +14,7 @@ from typing import Any
 from rsoup.errors import RecipeError, RewardError, did_you_mean
 from rsoup.files import sha256_file
 from rsoup.recipe import NAME_PATTERN, TEMPLATE_WORDS, RewardSection
+from rsoup.rewards.judges import judge_identity
 from rsoup.rewards.sources import find_source
 
 
@@ -195,6 +196,9 @@ def complete_reward(name: str, section: RewardSection, task: str | None = None) 
     A name that the registry does not know is left as it is, and so are the template and the format of a classifier of
     a user's own: without them, it reads as its files say, and its first logit counts.
     """
+    if section.judge is not None:
+        _check_keys(name, section, {}, is_classifier=False)
+        return section
     entry = None if section.model or section.function else REWARDS.get(section.use or name)
     judge = JUDGES.get(section.model or "") or (entry.judge if entry else None)
     model = section.model or (judge.model if judge else None)
@@ -214,7 +218,8 @@ def complete_reward(name: str, section: RewardSection, task: str | None = None) 
 
 def _check_keys(name: str, section: RewardSection, settings: Mapping[str, Any], *, is_classifier: bool) -> None:
     """Refuse keys that the source of a reward does not read."""
-    for key in ("format", "template", "revision", "max_tokens", "trust_remote_code", "dtype"):
+    local = section.judge is not None and section.judge.base_url is None
+    for key in ("format", "template", "max_tokens", "trust_remote_code", *(() if local else ("revision", "dtype"))):
         given = getattr(section, key)
         if given and given != "auto" and not is_classifier:
             raise RecipeError(f"rewards.{name}: {key} is for a classifier, and this is none.", f"Leave {key} out.")
@@ -234,6 +239,10 @@ def reward_identity(name: str, section: RewardSection, device: str | None = None
     section = complete_reward(name, section)
     unread = {"batch_size", "direction", "dtype", *(() if section.columns else ("columns",))}
     identity = section.model_dump(exclude=unread, exclude_none=True)
+    if section.judge is not None:
+        if section.judge.base_url is None:
+            identity["dtype"] = section.dtype if device is None else judge_dtype(section.dtype, device)
+        return {**identity, "judge": judge_identity(section)}
     if isinstance(section.json_schema, str):
         identity["json_schema"] = read_schema(name, section.json_schema)
     if section.model is None and section.function is None:
@@ -263,6 +272,8 @@ def choosing_head(name: str, section: RewardSection, heads: Sequence[str]) -> st
 def reads_rows(name: str, section: RewardSection) -> bool:
     """Tell whether the scores of a reward depend on more of a row than its post."""
     section = complete_reward(name, section)
+    if section.judge is not None:
+        return section.judge.pairwise
     if section.model is not None or section.function is not None:
         return section.function is not None
     return registry_entry(section.use or name).reads_rows

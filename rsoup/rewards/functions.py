@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import threading
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 from itertools import takewhile
 from typing import Any
 
 from rsoup.errors import RewardError, did_you_mean
 from rsoup.rewards.importing import import_callable
 from rsoup.rewards.logs import Log
+from rsoup.rewards.loop import event_loop, wait_for
 from rsoup.rewards.parameters import ROW_ONLY, Parameters, Shape, read_parameters
 from rsoup.rewards.samples import Sample
 
@@ -79,7 +78,7 @@ class Function:
             return await self._invoke(self._lists(samples))
 
         self.check_parameters(columns_of(samples))
-        begun = asyncio.run_coroutine_threadsafe(work(), _loop())
+        begun = asyncio.run_coroutine_threadsafe(work(), event_loop())
         return lambda batch: begun.result() if len(batch) == len(samples) else self(batch)
 
     def told(self, samples: Sequence[Sample]) -> str:
@@ -218,20 +217,12 @@ def _completion(sample: Sample, shape: Shape | None) -> Any:
     return [{"role": "assistant", "content": sample.completion}]
 
 
-@cache
-def _loop() -> asyncio.AbstractEventLoop:
-    """Return the event loop of all async rewards: it stays, as connections that they keep belong to it."""
-    loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, name="async rewards", daemon=True).start()
-    return loop
-
-
 def _settled(values: list[Any]) -> list[Any]:
     """Return values, those that are awaitable all awaited together."""
     waiting = {place: value for place, value in enumerate(values) if inspect.isawaitable(value)}
     if not waiting:
         return values
-    found = asyncio.run_coroutine_threadsafe(_together(list(waiting.values())), _loop()).result()
+    found = wait_for(_together(list(waiting.values())))
     for place, value in zip(waiting, found, strict=True):
         values[place] = value
     return values

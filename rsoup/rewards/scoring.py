@@ -12,10 +12,11 @@ from typing import Protocol
 
 import numpy as np
 
-from rsoup.errors import FailedSampleError, RewardError, first_line
+from rsoup.errors import FailedSampleError, RewardError, RewardUnavailableError, first_line
 from rsoup.recipe import RewardSection
 from rsoup.rewards import complete_reward, registry_entry
 from rsoup.rewards.functions import NO_TRAINING, Function, TrainerState, load_function
+from rsoup.rewards.judges import make_judge
 from rsoup.rewards.logs import Log
 from rsoup.rewards.numbers import read_scores
 from rsoup.rewards.samples import Sample
@@ -32,6 +33,8 @@ def make_scorer(name: str, section: RewardSection) -> Scorer:
     section = complete_reward(name, section)
     if section.function is not None:
         return load_function(section.function, section.columns)
+    if section.judge is not None:
+        return make_judge(name, section)
     if section.model is not None:
         from rsoup.rewards.classifier import Classifier
 
@@ -86,11 +89,13 @@ def score_each(name: str, scorer: Scorer, samples: Sequence[Sample]) -> Scored:
     """Return the scores, and which samples the reward fails on.
 
     Where a batch fails it is halved until what fails stands alone: a FailedSampleError. If no sample fails
-    alone, the failure is the batch's own.
+    alone, the failure is the batch's own. Where a reward cannot be asked at all, every sample fails.
     """
     try:
         values = score(name, scorer, samples)
         return Scored(values, np.zeros(len(samples), dtype=bool))
+    except RewardUnavailableError as problem:
+        return Scored(np.full(len(samples), np.nan), np.ones(len(samples), dtype=bool), problem)
     except RewardError as problem:
         if len(samples) == 1:
             return Scored(np.full(1, np.nan), np.ones(1, dtype=bool), _naming(problem, name, samples[0]))

@@ -18,6 +18,7 @@ from rsoup.progress import Progress
 from rsoup.recipe import Recipe, RewardSection
 from rsoup.rewards import choosing_head
 from rsoup.rewards.functions import NO_TRAINING, Function, check_functions, columns_of
+from rsoup.rewards.judges.usage import counted
 from rsoup.rewards.logs import Log
 from rsoup.rewards.samples import Sample, sample_of
 from rsoup.rewards.scoring import Scorer, logging_to, make_scorer, mean_of, score
@@ -29,18 +30,19 @@ from rsoup.tasks.rows import Row
 
 if TYPE_CHECKING:
     from rsoup.rewards.classifier import Read
+    from rsoup.rewards.judges.judge import Judged
 
 
 @dataclass(frozen=True)
 class Trial:
-    """The score of a sample (None: the reward does not apply) and, of a classifier, what was read.
+    """The score of a sample (None: the reward does not apply) and, of a classifier or a judge, what was read.
 
     Of a function: the parameters that it was given, and what it told beside.
     """
 
     sample: Sample
     score: float | None
-    reading: Read | None = None
+    reading: Read | Judged | None = None
     parameters: Sequence[str] = ()
     told: Mapping[str, Any] = field(default_factory=dict)
 
@@ -151,21 +153,23 @@ def check_rewards(recipe: Recipe, count: int, progress: Progress) -> Check:
     progress.start("check", len(recipe.rewards))
     scores: dict[str, np.ndarray] = {}
     checks: dict[str, RewardCheck] = {}
+    told: list[str] = []
     for name, section in recipe.rewards.items():
         scorer = make_scorer(name, section)
         check_functions([scorer], samples)
         if head := choosing_head(name, section, getattr(scorer, "heads", ())):
             said = (*said, head)
-        score(name, scorer, samples[:1])  # what is made at the first call is not timed
         log = Log()
-        scores[name], seconds = _score(name, logging_to(log, scorer), samples)
+        with counted(told.append):
+            score(name, scorer, samples[:1])  # what is made at the first call is not timed
+            scores[name], seconds = _score(name, logging_to(log, scorer), samples)
         if late := log.means().get("out_of_time"):
             said = (*said, f"{name} took too long over {late:.0%} of the answers, which count as wrong.")
         lower = section.direction == "minimize"
         checks[name] = _summary(scores[name], seconds, judged=bool(with_reference), lower=lower)
         progress.advance(name)
     progress.finish()
-    return Check(len(chosen), len(with_reference), checks, correlations(scores), first, said)
+    return Check(len(chosen), len(with_reference), checks, correlations(scores), first, (*said, *told))
 
 
 def _first_prompt(

@@ -22,6 +22,7 @@ from rsoup.evaluation.sweep import prompts_of
 from rsoup.files import temporary_folder
 from rsoup.recipe import START, Recipe
 from rsoup.resolve import Resolved, resolve
+from rsoup.rewards.judges.usage import counted
 from rsoup.stages.inputs import Input
 from rsoup.stages.parcels import Changes, Files, pack, unpack
 from rsoup.stages.processes import Job, train_with
@@ -189,7 +190,8 @@ class Workshop:
         shutil.rmtree(folder, ignore_errors=True)
         unpack(order.kept, folder)
         self._changes = Changes(folder, ".")
-        bench.measure([order.point])
+        with counted(self._told.say):
+            bench.measure([order.point])
         return pack(folder, ".")
 
     def _in_words(self, text: str) -> str:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from rsoup.recipe import FrontSection, Recipe, TaskSection
+from rsoup.recipe import FrontSection, Recipe, RewardSection, TaskSection
+from rsoup.recipe.judge import JudgeSection
 from rsoup.tasks import resolve_task
 from rsoup.tiny.models import build_adapter, build_judge, build_policy
 from rsoup.tiny.rows import write_rows
@@ -45,16 +46,21 @@ def shrink(recipe: Recipe, output: Path | None = None) -> Recipe:
         }
     )
     rewards = {
-        name: section.model_copy(
-            update={"model": str(build_judge(folder / "rewards" / name, section)), "revision": None}
-        )
-        if section.model is not None
-        else section
-        for name, section in recipe.rewards.items()
+        name: _small_reward(folder / "rewards" / name, section, policy) for name, section in recipe.rewards.items()
     }
     own = {name: str(path) for name, path in models.items()}
     changed = {"model": model, "models": own, "task": _small_task(recipe.task, folder / "rows"), "rewards": rewards}
     return small.model_copy(update={**changed, **_short(recipe), "seeds": recipe.seeds[:SEEDS]})
+
+
+def _small_reward(folder: Path, section: RewardSection, policy: Path) -> RewardSection:
+    """Return a reward with a small classifier in the place of its own; what was to be judged, the policy judges."""
+    if section.judge is not None:
+        judge = JudgeSection(rubric=section.judge.rubric, model=str(policy), pairwise=section.judge.pairwise)
+        return section.model_copy(update={"judge": judge, "revision": None})
+    if section.model is not None:
+        return section.model_copy(update={"model": str(build_judge(folder, section)), "revision": None})
+    return section
 
 
 def _model(folder: Path, source: str, recipe: Recipe, index: int) -> Path:

@@ -17,6 +17,7 @@ from rsoup.locks import lock_file, my_turn
 from rsoup.progress import Progress
 from rsoup.recipe import START, Recipe, TrainingSection
 from rsoup.resolve import Resolved
+from rsoup.rewards.judges.usage import counted
 from rsoup.training.card import training_card
 from rsoup.training.checkpoint import TrainingState
 from rsoup.training.finished import clear, is_done, is_trained, start_fingerprint, training_fingerprint
@@ -66,7 +67,8 @@ def train_adapter(
         policy = read_start(resolved.base.load(), start.path)
         notes = Notes(recipe, policy, kind, name, start, weights, team.size)
         making = Making(resolved, notes, team, progress)
-        making.end(making.begin(_trainer(recipe.training)))
+        with counted(progress.say):
+            making.end(making.begin(_trainer(recipe.training)))
     return folder
 
 

@@ -12,6 +12,7 @@ from rsoup.locks import Taken
 from rsoup.progress import Progress
 from rsoup.recipe import Recipe
 from rsoup.resolve import Resolved
+from rsoup.rewards.judges.usage import counted
 from rsoup.training.expert import Making, ensure_start, is_there, look_ahead, turn
 from rsoup.training.finished import clear, is_trained
 from rsoup.training.folders import Training
@@ -90,7 +91,8 @@ def train_adapters(
         taken = [training for training in missing if not _takes(turns, resolved.recipe, training, team, progress)]
         ours = [training for training in missing if training not in taken and not is_made(training)]
         if ours:
-            _train(resolved, ours, teams, progress, overwrite=overwrite)
+            with counted(progress.say):
+                _train(resolved, ours, teams, progress, overwrite=overwrite)
     return [training for training in trainings if training not in taken]
 
 
