@@ -104,7 +104,7 @@ def run(
         _show_plan(experiment.plan(made), json=json)
         return
     runs = [resolve(own) for own in made.by_seed()]
-    with crew_for(ray, made.folder) as crew, Bars() as progress:
+    with crew_for(ray, made) as crew, Bars() as progress:
         report = experiment.run_all(made, runs, progress, overwrite=overwrite, crew=crew)
     if report is None:  # one of several processes, not the leading one
         return

@@ -12,7 +12,9 @@ import torch
 
 from rsoup.adapters import Adapter, read_adapter
 from rsoup.errors import AdapterError
+from rsoup.evaluation.lending import lends
 from rsoup.locks import lock_file, my_turn
+from rsoup.models.load import check_placement
 from rsoup.progress import Progress
 from rsoup.recipe import START, Recipe, TrainingSection
 from rsoup.resolve import Resolved
@@ -53,6 +55,7 @@ def train_adapter(
     if team.decides(is_made):
         return folder
     check_trl(recipe.training, recipe.generation)
+    check_placement(recipe.model.placement)
     objective = Objective(resolved.scorers, weights, recipe.minimized)
     examples = resolved.training_examples  # what is wrong shows before anything is written
     resolved.check_applying([own for own, weight in weights.items() if weight], examples)
@@ -142,12 +145,13 @@ def ensure_start(resolved: Resolved, team: Team, progress: Progress, *, overwrit
         if not team.decides(lambda: is_there(lambda: is_done(folder, fingerprint), overwrite=overwrite)):
             if team.leads:
                 progress.say(f"Making the shared start of all adapters: {folder}")
-                _make_start(resolved, folder, fingerprint)
+            if team.leads or lends(resolved.base):  # a base that is split is loaded by all
+                _make_start(resolved, folder, fingerprint, writes=team.leads)
             team.wait()
     return read_adapter(folder)
 
 
-def _make_start(resolved: Resolved, folder: Path, fingerprint: str) -> None:
+def _make_start(resolved: Resolved, folder: Path, fingerprint: str, *, writes: bool) -> None:
     recipe, model = resolved.recipe, resolved.base.load()
     torch.manual_seed(recipe.seed)
     if resolved.start:
@@ -156,5 +160,7 @@ def _make_start(resolved: Resolved, folder: Path, fingerprint: str) -> None:
         policy = read_start(model, given)
     else:
         policy = Policy(model, fresh_config(recipe.model.lora, model))
+    if not writes:
+        return
     told = {**provenance(recipe, model, "init", START), "fingerprint": fingerprint}
     write_adapter(folder, policy, told, training_card(recipe, told, None), None)

@@ -123,10 +123,10 @@ class Policy:
     def folded(self) -> Iterator[None]:
         """Carry the factors inside float32 weights within the block, for sampling at the base model's speed.
 
-        Narrower weights would round small updates away: there the factors stay beside them.
+        Narrower weights would round small updates away, and parts of weights have no place for them: there the factors
+        stay beside.
         """
-        model = self.language_model.model
-        if model.dtype != torch.float32 or getattr(model, "is_quantized", False):
+        if not self.language_model.folds:
             yield
             return
         layers = [module for module in self.peft.modules() if isinstance(module, LoraLayer)]

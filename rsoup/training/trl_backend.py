@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from accelerate.state import AcceleratorState
 from datasets import Dataset
+from torch.nn.parallel import DistributedDataParallel
 from transformers import PrinterCallback
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
@@ -72,11 +73,16 @@ def train_with_trl(
     that goes on from a checkpoint gives bit for bit what an undisturbed one gives.
     """
     team.share(training.prompts_per_step, training.ppo.mini_batches)  # refuses what cannot be shared out
-    if team.size == 1 and torch.cuda.device_count() > 1:
+    spread = len(set(getattr(policy.language_model.model, "hf_device_map", {}).values())) > 1
+    if team.size == 1 and torch.cuda.device_count() > 1 and not spread:
         raise ModelError(
             f"{training.algo.upper()}: one process sees {torch.cuda.device_count()} GPUs; TRL would spread over them.",
-            "Show it one (CUDA_VISIBLE_DEVICES=0), or start a process for each: accelerate launch -m rsoup ...",
+            "Show it one (CUDA_VISIBLE_DEVICES=0), start a process for each (accelerate launch -m rsoup ...), or set "
+            "model.placement to spread.",
         )
+    if policy.language_model.shards is not None:  # what FSDP looks after is none of DDP's business
+        frozen = [name for name, parameter in policy.peft.named_parameters() if not parameter.requires_grad]
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(policy.peft, frozen)
     optimizer = torch.optim.Adam(policy.parameters, lr=training.learning_rate)
     checkpoints = list_checkpoints(folder)
     state = TrainingState(step=0, kl_coef=training.ppo.kl_coef, seconds=0.0, fingerprint=fingerprint)
