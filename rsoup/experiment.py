@@ -22,6 +22,7 @@ from rsoup.stages.graph import trainings_of
 from rsoup.stages.together import check_trained, check_whole, run_together, whole_models_stay
 from rsoup.stages.trained import adapters_of, ingredients_of
 from rsoup.training.expert import train_adapter
+from rsoup.training.sampling_checks import check_sampling
 from rsoup.training.team import Team
 from rsoup.training.trl_settings import check_trl
 
@@ -53,6 +54,7 @@ def run_all(
         check_trl(own.recipe.training, own.recipe.generation)
         if crew is None:
             check_placement(own.recipe.model.placement)
+            check_sampling(own.recipe.training, Team().size)
             own.check()
         else:  # the rewards, which may be large, are checked by a worker
             _ = own.training_examples, own.held_out_examples

@@ -31,9 +31,9 @@ from rsoup.evaluation.results import (
 from rsoup.evaluation.start import start_of
 from rsoup.evaluation.timing import write_timing
 from rsoup.evaluation.trajectory import read_trajectory
-from rsoup.evaluation.vllm import require_vllm
 from rsoup.mixing.checkpoints import Model
 from rsoup.models.load import check_placement, model_source
+from rsoup.models.vllm import require_vllm
 from rsoup.pareto.direction import signs_of
 from rsoup.progress import Progress
 from rsoup.recipe import START, EvaluationSection, Recipe

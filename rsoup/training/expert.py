@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -14,7 +14,7 @@ from rsoup.adapters import Adapter, read_adapter
 from rsoup.errors import AdapterError
 from rsoup.evaluation.lending import lends
 from rsoup.locks import lock_file, my_turn
-from rsoup.models.load import check_placement
+from rsoup.models.load import check_placement, model_source
 from rsoup.progress import Progress
 from rsoup.recipe import START, Recipe, TrainingSection
 from rsoup.resolve import Resolved
@@ -24,9 +24,11 @@ from rsoup.training.finished import clear, is_done, is_trained, start_fingerprin
 from rsoup.training.folders import adapter_folder, checkpoint_folder, trajectory_folder
 from rsoup.training.loop import Objective, train
 from rsoup.training.policy import Policy, fresh_config, read_start
+from rsoup.training.sampling_checks import check_sampling
 from rsoup.training.scores import Running
 from rsoup.training.team import Team
 from rsoup.training.trl_settings import check_trl
+from rsoup.training.vllm_sampling import Place
 from rsoup.training.writing import Notes, provenance, write_adapter
 
 
@@ -56,6 +58,7 @@ def train_adapter(
         return folder
     check_trl(recipe.training, recipe.generation)
     check_placement(recipe.model.placement)
+    check_sampling(recipe.training, team.size)
     objective = Objective(resolved.scorers, weights, recipe.minimized)
     examples = resolved.training_examples  # what is wrong shows before anything is written
     resolved.check_applying([own for own, weight in weights.items() if weight], examples)
@@ -100,6 +103,10 @@ def _train(resolved: Resolved, notes: Notes, objective: Objective, team: Team, p
         if every and state.step % every == 0 and team.leads:
             notes.write(trajectory_folder(recipe, notes.name) / f"step-{state.step:06d}", state)
 
+    more: dict[str, Any] = {}
+    if recipe.training.sampling == "vllm":
+        source = model_source(resolved.base.place or resolved.base.name)
+        more["vllm"] = Place(source, recipe.model.revision)
     team.begin_log({"name": notes.name, "seed": recipe.seed, "fingerprint": fingerprint})
     state = _trainer(recipe.training)(
         notes.policy,
@@ -113,6 +120,7 @@ def _train(resolved: Resolved, notes: Notes, objective: Objective, team: Team, p
         progress=progress,
         team=team,
         after_step=after_step,
+        **more,
     )
     team.end_log()
     return state

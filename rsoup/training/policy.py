@@ -81,6 +81,13 @@ class Policy:
         factors = [parameter for parameter in self.peft.parameters() if parameter.requires_grad]
         return [*factors, *self.value_head.parameters()]
 
+    @property
+    def rank(self) -> int:
+        """The highest rank of a factor."""
+        config = self.peft.peft_config["default"]
+        ranks: list[int] = [config.r, *(config.rank_pattern or {}).values()]
+        return max(ranks)
+
     def factors(self) -> dict[str, Tensor]:
         """Return the adapter's tensors under their names in a file."""
         tensors: dict[str, Tensor] = get_peft_model_state_dict(self.peft, save_embedding_layers=False)
@@ -129,10 +136,16 @@ class Policy:
         if not self.language_model.folds:
             yield
             return
-        layers = [module for module in self.peft.modules() if isinstance(module, LoraLayer)]
-        updates = ((_weight_of(layer), layer.get_delta_weight("default")) for layer in layers)
+        updates = ((_weight_of(layer), layer.get_delta_weight("default")) for layer in self._layers())
         with torch.no_grad(), folded(updates), self.peft.disable_adapter():
             yield
+
+    def adapted_weights(self) -> list[nn.Parameter]:
+        """Return the base's weights that the adapter updates."""
+        return [_weight_of(layer) for layer in self._layers()]
+
+    def _layers(self) -> list[Any]:
+        return [module for module in self.peft.modules() if isinstance(module, LoraLayer)]
 
     def values(self, states: Tensor) -> Tensor:
         """Return the value of each state. (..., d) -> (...)."""

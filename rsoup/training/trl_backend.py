@@ -11,7 +11,7 @@ import copy
 import logging as loggers
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from rsoup.training.team import Team
 from rsoup.training.trl_rounds import Judge, Rounds
 from rsoup.training.trl_settings import passes_per_step, trainer_settings
 from rsoup.training.update import diverged
+from rsoup.training.vllm_sampling import Place, lent_to_vllm
 
 TRAINERS: dict[str, tuple[Any, Any]] = {"grpo": (GRPOTrainer, GRPOConfig), "rloo": (RLOOTrainer, RLOOConfig)}
 REFERENCE = "ref"
@@ -66,6 +67,7 @@ def train_with_trl(
     progress: Progress,
     team: Team,
     after_step: Callable[[TrainingState], None] = lambda _state: None,
+    vllm: Place | None = None,
 ) -> TrainingState:
     """Train the policy in place with TRL's trainer for ``training.algo`` and return the last state.
 
@@ -96,31 +98,35 @@ def train_with_trl(
         "seed": seed,
         "output_dir": str(folder),
     }
+    if vllm is not None and training.vllm.mode == "colocate":
+        longest = max(len(example.tokens) for example in examples)
+        settings["vllm_max_model_length"] = longest + generation.max_new_tokens
     trainer_class, config_class = TRAINERS[training.algo]
-    trainer = trainer_class(
-        model=policy.peft,
-        reward_funcs=judge.objective_rewards,
-        args=config_class(**settings),
-        train_dataset=_rows(examples, training, state.step, seed),
-        processing_class=tokenizer_for(policy.language_model, examples),
-        optimizers=(optimizer, None),
-    )
-    trainer.remove_callback(PrinterCallback)
-    try:
-        if checkpoints:  # only now: the trainer has taken the present factors as its reference
-            state = load_checkpoint(checkpoints[-1], policy, optimizer)
-        team.wait()  # for all to have read it
-        progress.start(folder.name, training.steps, state.step)
-        with logging(folder, state.step, team) as log, keeping(folder, writes=team.leads) as keep:
-            rounds = Rounds(state, judge, policy, optimizer, training, seed, team, progress, log, keep, after_step)
-            trainer.add_callback(rounds)
-            keep(Checkpoint.of(state, policy, optimizer), save=False)
-            if state.step < training.steps:
-                _run(trainer)
-    finally:
-        if REFERENCE in policy.peft.peft_config:  # without a KL coefficient there is none
-            policy.peft.delete_adapter(REFERENCE)
-        policy.peft.eval()
+    with lent_to_vllm(policy, vllm) if vllm is not None else nullcontext():
+        trainer = trainer_class(
+            model=policy.peft,
+            reward_funcs=judge.objective_rewards,
+            args=config_class(**settings),
+            train_dataset=_rows(examples, training, state.step, seed),
+            processing_class=tokenizer_for(policy.language_model, examples),
+            optimizers=(optimizer, None),
+        )
+        trainer.remove_callback(PrinterCallback)
+        try:
+            if checkpoints:  # only now: the trainer has taken the present factors as its reference
+                state = load_checkpoint(checkpoints[-1], policy, optimizer)
+            team.wait()  # for all to have read it
+            progress.start(folder.name, training.steps, state.step)
+            with logging(folder, state.step, team) as log, keeping(folder, writes=team.leads) as keep:
+                rounds = Rounds(state, judge, policy, optimizer, training, seed, team, progress, log, keep, after_step)
+                trainer.add_callback(rounds)
+                keep(Checkpoint.of(state, policy, optimizer), save=False)
+                if state.step < training.steps:
+                    _run(trainer)
+        finally:
+            if REFERENCE in policy.peft.peft_config:  # without a KL coefficient there is none
+                policy.peft.delete_adapter(REFERENCE)
+            policy.peft.eval()
     progress.finish()
     return rounds.state
 
