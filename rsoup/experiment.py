@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from rsoup.evaluation.lending import lend, lends
 from rsoup.evaluation.results import RESULTS
 from rsoup.evaluation.sweep import evaluate
 from rsoup.files import write_text
 from rsoup.locks import Taken, is_taken, lock_file
+from rsoup.models.load import check_placement
 from rsoup.progress import Progress
 from rsoup.recipe import Recipe
 from rsoup.recipe_file import dump_recipe
@@ -17,9 +19,10 @@ from rsoup.report import Options, Report, make_report
 from rsoup.resolve import Resolved
 from rsoup.stages.dispatch import Crew
 from rsoup.stages.graph import check_fronts, trainings_of
-from rsoup.stages.together import check_trained, run_together, whole_models_stay
+from rsoup.stages.together import check_trained, check_whole, run_together, whole_models_stay
 from rsoup.stages.trained import adapters_of, ingredients_of
 from rsoup.training.expert import train_adapter
+from rsoup.training.sampling_checks import check_sampling
 from rsoup.training.team import Team
 from rsoup.training.together import check_together, train_adapters
 from rsoup.training.trl_settings import check_trl
@@ -46,10 +49,14 @@ def run_all(
     """
     if crew is not None and recipe.models:
         raise whole_models_stay()
+    if crew is not None:
+        check_whole(runs)
     for own in runs:
         check_trl(own.recipe.training, own.recipe.generation)
         check_fronts(own.recipe)
         if crew is None:
+            check_placement(own.recipe.model.placement)
+            check_sampling(own.recipe.training, Team().size)
             own.check()
         else:  # the rewards, which may be large, are checked by a worker
             _ = own.training_examples, own.held_out_examples
@@ -104,6 +111,8 @@ def _run_here(resolved: Resolved, team: Team, progress: Progress, *, overwrite: 
         waiting[training.name] = training
     if team.leads:
         evaluate(resolved, ingredients_of(recipe), recipe.folder / "eval", progress)
+    elif lends(resolved.base):
+        lend(resolved.base)
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,7 @@ class Base:
             revision=section.revision,
             dtype=dtype or section.dtype,
             quantization=None if dtype else section.quantization,
+            placement=section.placement,
         )
         if self.place is None:
             return loaded

@@ -32,6 +32,12 @@ from tiny import recipe_content, tree, write_recipe
         ({"rewards": {"own": {"function": "nowhere:own"}}, "morl": []}, "cannot be imported", "module:function"),
         ({"generation": {"max_new_tokens": 128}}, "no room for 128 new", "Lower generation.max_new_tokens"),
         ({"morl": [{"positve": 1.0}]}, "the weights name 'positve'", "Did you mean positive?"),
+        ({"model": {"base": "{model}", "placement": "sharded"}}, "this is a single process", "accelerate launch"),
+        (
+            {"model": {"base": "{model}", "placement": "sharded", "quantization": "4bit"}},
+            "4bit weights are packed with scales",
+            "Set placement to spread",
+        ),
     ],
 )
 @pytest.mark.parametrize("command", ["run", "train", "morl"])
@@ -47,7 +53,7 @@ def test_a_wrong_recipe_is_refused_before_anything_is_written(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "columns.jsonl").write_text('{"posts": "the lid"}\n')
-    filled = json.loads(json.dumps(change).replace("{folder}", str(tmp_path)))
+    filled = json.loads(json.dumps(change).replace("{folder}", str(tmp_path)).replace("{model}", str(tiny_model)))
     content = {**recipe_content(tmp_path, tiny_model), **filled}
     recipe = write_recipe(tmp_path / "r.yaml", content)
     before = tree(tmp_path)

@@ -265,7 +265,7 @@ def evaluate(
             with Bars() as progress:
                 if data_alone:
                     progress.say(f"All rows of {data} are measured: give none that the adapters were trained on.")
-                found[one.folder / "eval"] = evaluate_together(
+                results = evaluate_together(
                     resolve(asked),
                     sources,
                     one.folder / "eval",
@@ -274,6 +274,10 @@ def evaluate(
                     trajectory=trajectory,
                     allow_different_starts=allow_different_starts,
                 )
+            if results is not None:
+                found[one.folder / "eval"] = results
+    if not found:  # one of several processes, not the leading one
+        return
     if json:
         contents = [results.as_json() for results in found.values()]
         typer.echo(jsonlib.dumps(contents if made.seeds else contents[0], indent=2))

@@ -197,7 +197,7 @@ def _refuse(engine: str, given: Mapping[str, object]) -> None:
 
 def _serve_with_vllm(source: Source, more: list[str], *, host: str, port: int, api_key_env: str | None) -> NoReturn:
     """Become vLLM's server of a run."""
-    from rsoup.evaluation.vllm import require_vllm
+    from rsoup.models.vllm import require_vllm
     from rsoup.serving.server import key_of
     from rsoup.serving.vllm_server import launch, replace_by
 

@@ -114,7 +114,7 @@ def run(
         return
     check_together(made, workers=ray is not None)
     runs = [resolve(own) for own in made.by_seed()]
-    crews = crew_at(ray) if made.training.together else crew_for(ray, made.folder)
+    crews = crew_at(ray) if made.training.together else crew_for(ray, made)
     with crews as crew, Bars() as progress:
         report = experiment.run_all(made, runs, progress, overwrite=overwrite, crew=crew)
     if report is None:  # one of several processes, not the leading one

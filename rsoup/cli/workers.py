@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,6 +12,7 @@ import typer
 from rsoup.cli.display import say
 
 if TYPE_CHECKING:
+    from rsoup.recipe import Recipe
     from rsoup.stages.dispatch import Crew
 
 RayOption = Annotated[
@@ -46,8 +46,11 @@ def crew_at(address: str | None) -> Iterator[Crew | None]:
 
 
 @contextmanager
-def crew_for(address: str | None, folder: Path) -> Iterator[Crew | None]:
-    """Yield who does the stages of a run: those at an address, or whatever uses all GPUs of this machine; None: we."""
+def crew_for(address: str | None, recipe: Recipe) -> Iterator[Crew | None]:
+    """Yield who does the stages of a run: those at an address, or whatever uses all GPUs of this machine; None: we.
+
+    A base that is spread over the GPUs leaves none for others.
+    """
     from importlib.util import find_spec
 
     import torch
@@ -55,10 +58,11 @@ def crew_for(address: str | None, folder: Path) -> Iterator[Crew | None]:
     from rsoup.stages.address import HERE
     from rsoup.stages.gpus import names_of, one_process_each, way_of
 
-    gpus = names_of(torch.cuda.device_count(), os.environ) if address is None else []
+    whole = recipe.model.placement == "auto"
+    gpus = names_of(torch.cuda.device_count(), os.environ) if address is None and whole else []
     way = way_of(gpus, os.environ, has_ray=find_spec("ray") is not None)
     if way == "processes":
-        with one_process_each(gpus, folder) as logs:
+        with one_process_each(gpus, recipe.folder) as logs:
             say(
                 f"{len(gpus)} GPUs, a process for each: this one uses {gpus[0]}, the others write to {logs[0].parent}. "
                 f"CUDA_VISIBLE_DEVICES={gpus[0]} would use one."

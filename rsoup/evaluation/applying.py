@@ -86,15 +86,17 @@ def applied(model: LanguageModel, adapter: Adapter | None) -> Change:
     folded: dict[str, Tensor] = {}
     for placed in placed_in(adapter, layout):
         module, parameter = owner_of(model, placed.tensor)
-        if parameter.dtype != torch.float32 and adds_to_output(module, placed.layer) and module is not model.head:
-            change.hook(module, _adding(model, placed.layer))
+        beside = parameter.dtype != torch.float32 or is_split(parameter)
+        if beside and adds_to_output(module, placed.layer) and module is not model.head:
+            change.hook(module, _adding(parameter, placed.layer))
             continue
+        _refuse_split(model, placed.tensor, adapter)
         weight = folded.setdefault(placed.tensor, parameter.data.float().clone())
-        update = _update(model, placed)
+        update = _update(parameter, placed)
         rows = weight.view(-1, weight.shape[-1])
         rows[placed.start : placed.start + len(update)] += update
     for name, array in adapter.saved.items():
-        tensor, value = _saved(model, adapter, name, _tensor(array, model), layout)
+        tensor, value = _saved(model, adapter, name, array, layout)
         folded[tensor] = value
     for tensor, value in folded.items():
         _put(model, change, tensor, value, adapter)
@@ -124,7 +126,8 @@ def side_by_side(model: LanguageModel, adapters: list[Adapter]) -> Change:
                     "tensor, or their router): it cannot run beside others.",
                     "Compare soups of adapters of linear layers, or leave --compare out.",
                 )
-            hooks.setdefault(placed.tensor, [None] * len(adapters))[index] = _adding(model, placed.layer)
+            parameter = owner_of(model, placed.tensor)[1]
+            hooks.setdefault(placed.tensor, [None] * len(adapters))[index] = _adding(parameter, placed.layer)
     for tensor, own in hooks.items():
         change.hook(owner_of(model, tensor)[0], _each_its_own(own))
     return change
@@ -160,15 +163,18 @@ def check_copies(model: LanguageModel, adapter: Adapter, layout: Layout) -> None
             )
 
 
-def _saved(model: LanguageModel, adapter: Adapter, name: str, value: Tensor, layout: Layout) -> tuple[str, Tensor]:
+def _saved(model: LanguageModel, adapter: Adapter, name: str, array: np.ndarray, layout: Layout) -> tuple[str, Tensor]:
     """Return a tensor of the model and what an adapter that trained it, or rows of it, makes of it."""
     try:
-        tensor, rows = saved_tensor(name, tuple(value.shape), adapter.config, layout)
+        tensor, rows = saved_tensor(name, tuple(array.shape), adapter.config, layout)
     except RsoupError as problem:
         raise AdapterError(f"The adapter {adapter.name}: {problem.message}", problem.hint) from problem
+    _refuse_split(model, tensor, adapter)
+    parameter = owner_of(model, tensor)[1]
+    value = _tensor(array, parameter)
     if rows is None:
         return tensor, value
-    whole = owner_of(model, tensor)[1].data.clone()
+    whole = parameter.data.clone()
     whole[list(rows)] = value.to(whole.dtype)
     return tensor, whole
 
@@ -198,16 +204,29 @@ def _each_its_own(hooks: list[Hook | None]) -> Hook:
     return hook
 
 
-def _update(model: LanguageModel, placed: Placed) -> Tensor:
-    """Return what is added to the rows of a tensor, in float32."""
+def is_split(parameter: Tensor) -> bool:
+    """Tell whether a parameter is a part of one that is split over processes."""
+    return hasattr(parameter, "to_local")
+
+
+def _refuse_split(model: LanguageModel, tensor: str, adapter: Adapter) -> None:
+    if is_split(owner_of(model, tensor)[1]):
+        raise AdapterError(
+            f"The adapter {adapter.name} changes {tensor} itself, no layer's output, and that is split over processes.",
+            "Set model.placement to spread or auto.",
+        )
+
+
+def _update(parameter: Tensor, placed: Placed) -> Tensor:
+    """Return what is added to the rows of a parameter, in float32."""
     layer = placed.layer
-    update = layer.scale * (_tensor(layer.up, model) @ _tensor(layer.down, model))  # (out, in)
+    update = layer.scale * (_tensor(layer.up, parameter) @ _tensor(layer.down, parameter))  # (out, in)
     return update.T if placed.transposed else update
 
 
-def _adding(model: LanguageModel, layer: Layer) -> Hook:
+def _adding(parameter: Tensor, layer: Layer) -> Hook:
     """Return a hook that adds scale * B A x to a layer's output; some embeddings scale what they look up (Gemma)."""
-    down, up = _tensor(layer.down, model), layer.scale * _tensor(layer.up, model)
+    down, up = _tensor(layer.down, parameter), layer.scale * _tensor(layer.up, parameter)
 
     def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         if layer.kind == "embedding":
@@ -219,5 +238,6 @@ def _adding(model: LanguageModel, layer: Layer) -> Hook:
     return hook
 
 
-def _tensor(array: np.ndarray, model: LanguageModel) -> Tensor:
-    return torch.from_numpy(np.array(array, dtype=np.float32)).to(model.device)
+def _tensor(array: np.ndarray, parameter: Tensor) -> Tensor:
+    """Return an array in float32 where a parameter lies."""
+    return torch.from_numpy(np.array(array, dtype=np.float32)).to(parameter.device)

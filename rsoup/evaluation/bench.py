@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from rsoup.evaluation.sharing import Sharing, may_share
 from rsoup.evaluation.vllm import Vllm
 from rsoup.files import sha256_json
 from rsoup.mixing.checkpoints import Mixture
+from rsoup.models.language_model import LanguageModel
 from rsoup.models.load import pick_device, pick_dtype
 from rsoup.progress import Progress
 from rsoup.recipe import Recipe
@@ -81,7 +82,7 @@ class Elsewhere(Protocol):
 class Bench:
     """Measures points; the model and the rewards are loaded when the first point needs them.
 
-    With ``elsewhere``, what is missing is measured there.
+    With ``elsewhere``, what is missing is measured there. ``load`` loads the base, if not the base itself does.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class Bench:
         out: Path,
         progress: Progress,
         elsewhere: Elsewhere | None = None,
+        load: Callable[[str], LanguageModel] | None = None,
     ) -> None:
         recipe = resolved.recipe
         self.dtype = elsewhere.dtype if elsewhere is not None else dtype_of(recipe)
@@ -100,6 +102,7 @@ class Bench:
         self.plan, self.start = plan, start
         self._recipe, self._examples, self._elsewhere = recipe, examples, elsewhere
         self._base, self._rewards = resolved.base, resolved.rewards
+        self._load_base = load or resolved.base.load
         self._out, self.progress = out, progress
         self._resident: Resident | None = None
         self._vllm: Vllm | None = None
@@ -174,7 +177,7 @@ class Bench:
         """Measure points that share batches, if any do, but those that another sweep is at."""
         done: dict[PlannedPoint, Measured] = {}
         candidates = [point for point in points if missing[point] and may_share(self.plan, point, self.dtype)]
-        if len(candidates) < 2:
+        if len(candidates) < 2 or self._recipe.model.placement != "auto":
             return done
         self._load()
         assert self._resident is not None
@@ -254,7 +257,7 @@ class Bench:
                 self._vllm = Vllm(self._recipe, self._base, self.dtype, count * max(ranks, default=1))
         elif self._resident is None:
             self._resident = Resident(
-                self._base.load(self.dtype),
+                self._load_base(self.dtype),
                 settings,
                 self._recipe.seed,
                 self.start,

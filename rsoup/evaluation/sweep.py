@@ -15,6 +15,7 @@ from rsoup.adapters import Adapter as TrainedAdapter
 from rsoup.errors import AdapterError, RecipeError
 from rsoup.evaluation.bench import Bench, Elsewhere, Measured
 from rsoup.evaluation.ingredients import Ingredient, adapters_in, kind_of
+from rsoup.evaluation.lending import borrowed
 from rsoup.evaluation.measures import distinct, perplexity
 from rsoup.evaluation.plan import Plan, plan_sweep
 from rsoup.evaluation.points import PlannedPoint
@@ -35,9 +36,9 @@ from rsoup.evaluation.results import (
 from rsoup.evaluation.start import start_of
 from rsoup.evaluation.timing import write_timing
 from rsoup.evaluation.trajectory import read_trajectory
-from rsoup.evaluation.vllm import require_vllm
 from rsoup.mixing.checkpoints import Model
-from rsoup.models.load import model_source
+from rsoup.models.load import check_placement, model_source
+from rsoup.models.vllm import require_vllm
 from rsoup.pareto.direction import signs_of
 from rsoup.progress import Progress
 from rsoup.recipe import START, EvaluationSection, Recipe
@@ -62,12 +63,14 @@ def evaluate(
     ``out`` also keeps what was measured at each point, found again by content (adapters, weights, base model,
     prompts, generation settings; rewards for the scores), so only what is new is computed. ``results.json`` holds no
     clock reading: the same evaluation gives the same bytes. What it took is in ``timing.json``. What is new is computed
-    here, or by other processes, ``elsewhere``.
+    here, or by other processes, ``elsewhere``. The other processes of a base that is split ``lend`` meanwhile.
     """
     recipe = resolved.recipe
     settings = recipe.evaluation
     if settings.engine == "vllm":
         require_vllm()
+    elif elsewhere is None:
+        check_placement(recipe.model.placement)
     plan = plan_sweep(
         sources,
         settings,
@@ -81,6 +84,11 @@ def evaluate(
             "model.revision: whole models are read at the hub's newest revision, and the base would not be.",
             "Leave it out, or give a folder that holds that revision.",
         )
+    if plan.base is not None and recipe.model.placement == "sharded":
+        raise RecipeError(
+            "model.placement sharded: whole models are mixed in the place of the base, and parts of it cannot be.",
+            "Set model.placement to auto or spread.",
+        )
     for warning in (*plan.warnings, *_trained_otherwise(plan, recipe)):
         progress.say(f"warning: {warning}")
     _check_base(plan, resolved.base)
@@ -93,9 +101,9 @@ def evaluate(
     start, remark = start_of(adapters_in(plan.adapters).values()) if settings.measures else (None, None)
     if remark is not None:
         progress.say(remark)
-    bench = Bench(resolved, plan, examples, start, out, progress, elsewhere)
     before = snapshot()
-    with counted(progress.say):
+    with counted(progress.say), borrowed(resolved.base) as load:
+        bench = Bench(resolved, plan, examples, start, out, progress, elsewhere, load)
         if elsewhere is None:
             bench.ask_judges_first()
         measured = _in_order(plan, _measure(recipe, plan, bench))

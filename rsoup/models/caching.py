@@ -39,14 +39,15 @@ class RoomyLayer(DynamicLayer):
             self._move(other.keys, other.values, rows=count, size=max(width, self._size))
         begin = width - other.keys.shape[-2] + head
         for buffer, new in zip(self._buffers, (other.keys, other.values), strict=True):
-            buffer[rows, :, :head] = new[..., :head, :]
-            buffer[rows, :, begin:width] = new[..., head:, :]
+            own = rows.to(buffer.device)
+            buffer[own, :, :head] = new[..., :head, :]
+            buffer[own, :, begin:width] = new[..., head:, :]
         self._show(width)
 
     def batch_select_indices(self, indices: Tensor) -> None:
         """Keep some rows only."""
         if self._buffers:
-            self._buffers = [buffer[indices] for buffer in self._buffers]
+            self._buffers = [buffer[indices.to(buffer.device)] for buffer in self._buffers]
             self._show(self.get_seq_length())
 
     def _show(self, end: int) -> tuple[Tensor, Tensor]:

@@ -51,7 +51,7 @@ def encode(model: LanguageModel, ids: Tensor, mask: Tensor, *, tokens: int, grou
     size = width + group * tokens
     ids, mask = ids[:, shared:], (mask.cumsum(1) > shared)[:, shared:]
     full_mask = torch.cat([mask.new_ones(count, shared), mask], dim=1)
-    parts = list(passes(mask.sum(1).tolist()))
+    parts = list(passes(mask.sum(1).tolist())) if model.shards is None else [list(range(count))]  # as many as others
     if len(parts) == 1:
         cache = RoomyCache(size)
         with model.at_rows(torch.arange(count, device=ids.device)):

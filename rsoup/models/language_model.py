@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,9 @@ from transformers import DynamicCache, PreTrainedModel
 
 from rsoup.models import packing
 from rsoup.models.logprobs import token_logprobs, token_logprobs_and_entropies
+
+if TYPE_CHECKING:
+    from rsoup.models.sharding import Shards
 
 LOGIT_SCALES = {"logit_scale": 1, "logits_scaling": -1}
 """Configuration keys of factors on the logits, and whether they multiply (1) or divide (-1)."""
@@ -24,7 +27,8 @@ class LanguageModel:
     """A transformers causal model, its tokenizer, and where it came from.
 
     ``name`` is what the user calls the model, ``path`` what transformers loads, ``sha256`` identifies its weights.
-    ``shares_prefix`` tells whether packed rows (``rsoup.models.packing``) give what separate rows give.
+    ``shares_prefix`` tells whether packed rows (``rsoup.models.packing``) give what separate rows give. ``shards`` is
+    there if its layers are split over processes, whose passes through the model then have to be as many.
     """
 
     model: Any
@@ -33,6 +37,7 @@ class LanguageModel:
     path: str
     sha256: str
     shares_prefix: bool = True
+    shards: Shards | None = None
 
     @property
     def config(self) -> Any:
@@ -54,9 +59,22 @@ class LanguageModel:
     @property
     def decoder(self) -> Any:
         """The part of the model from token ids to hidden states; some models call themselves their decoder."""
-        decoder = self.model.get_decoder()
-        inner = (child for child in self.model.children() if isinstance(child, PreTrainedModel))
-        return next(inner, decoder) if decoder is self.model else decoder
+        return decoder_of(self.model)
+
+    @property
+    def folds(self) -> bool:
+        """Tell whether updates may be folded into its weights: narrow ones would round them away, parts have none."""
+        whole = self.shards is None and not getattr(self.model, "is_quantized", False)
+        return whole and self.model.dtype == torch.float32
+
+    def anyone(self, *, goes_on: bool) -> bool:
+        """Tell whether any process that the model is split over goes on with more passes."""
+        return goes_on if self.shards is None else self.shards.anyone(goes_on=goes_on)
+
+    def idle(self) -> None:
+        """Take part in a pass of the others."""
+        assert self.shards is not None
+        self.shards.idle()
 
     @property
     def pad_id(self) -> int:
@@ -166,6 +184,13 @@ class LanguageModel:
         """Tell which completions end by themselves, with a stop token. (..., T), (..., T) -> (...)."""
         last = ids.gather(-1, mask.sum(-1, keepdim=True) - 1).squeeze(-1)
         return torch.isin(last, torch.tensor(self.stop_ids, dtype=torch.long, device=ids.device))
+
+
+def decoder_of(model: Any) -> Any:
+    """Return the part of a model from token ids to hidden states."""
+    decoder = model.get_decoder()
+    inner = (child for child in model.children() if isinstance(child, PreTrainedModel))
+    return next(inner, decoder) if decoder is model else decoder
 
 
 def masked_tokens(ids: Tensor, mask: Tensor) -> list[list[int]]:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from accelerate import PartialState
 from safetensors import SafetensorError
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
@@ -27,12 +26,13 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from rsoup.adapters.reading import PROVENANCE_FILE
-from rsoup.errors import MissingPackageError, ModelError, did_you_mean, first_line
+from rsoup.errors import MissingPackageError, ModelError, RecipeError, did_you_mean, first_line
 from rsoup.files import sha256_file, sha256_json, weights_sha256
 from rsoup.hub import commit_of, folder_or_hub_id, hub_trouble
 from rsoup.models.bundled import BUNDLED, bundled_folder
-from rsoup.models.language_model import LanguageModel
+from rsoup.models.language_model import LanguageModel, decoder_of
 from rsoup.models.probe import probe
+from rsoup.models.processes import this_process
 
 UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError)
 """What transformers raises for a folder or a hub id that is not the model it should be."""
@@ -42,6 +42,7 @@ TOKENIZER_FILES = ("token*", "vocab*", "tekken*", "*.model")
 transformers_logging.disable_progress_bar()  # its bars would run through ours
 
 Quantization = Literal["8bit", "4bit"]
+Placement = Literal["auto", "sharded", "spread"]
 
 LOADING = threading.Lock()
 """Held while a model is loaded: transformers then ties no weights in the whole process, and two at once leave it so."""
@@ -51,7 +52,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 def pick_device() -> torch.device:
     """Return the device of this process: its accelerator, or the CPU, as accelerate sees it."""
-    device: torch.device = PartialState().device
+    device: torch.device = this_process().device
     return device
 
 
@@ -116,15 +117,23 @@ def settings_sha256(name: str, revision: str | None) -> str:
 
 
 def load_language_model(
-    name: str, *, revision: str | None, dtype: str, exact: bool = False, quantization: Quantization | None = None
+    name: str,
+    *,
+    revision: str | None,
+    dtype: str,
+    exact: bool = False,
+    quantization: Quantization | None = None,
+    placement: Placement = "auto",
 ) -> LanguageModel:
     """Load a causal model and its tokenizer onto the device rsoup computes on, frozen and in evaluation mode.
 
-    ``quantization`` narrows the weights to 8 or 4 bits while loading.
+    ``quantization`` narrows the weights to 8 or 4 bits while loading. With ``placement`` sharded, all processes of a
+    launcher load it at the same time.
     """
     keep_large_buffers()
     source = model_source(name)
     device = pick_device()
+    check_placement(placement)
     if quantization == "8bit" and dtype == "auto":
         dtype = "float16"  # what bitsandbytes multiplies in, whatever it is given
     weights = pick_dtype(dtype, device, exact=exact)
@@ -133,15 +142,34 @@ def load_language_model(
         config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
         if getattr(config, "quantization_config", None):
             raise ModelError(f"{name}: the model is quantised.", "Give the original weights it was quantised from.")
-        model = load_weights(loader_of(config), source, revision, dtype=weights, **options)
+        loader = loader_of(config)
+        if placement == "spread" and torch.cuda.device_count() > 1:
+            from rsoup.models.spreading import device_map
+
+            devices = [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
+            options |= {"device_map": device_map(loader, config, devices)}
+
+    def read() -> Any:
+        with _explained(name, source):
+            return load_weights(loader, source, revision, dtype=weights, **options)
+
+    shards = None
+    if placement == "sharded":
+        from rsoup.models.sharding import load_by_leader, share_out  # torch's FSDP takes time to import
+
+        model = load_by_leader(read, lambda: loader.from_config(config, dtype=weights))
+        shards = share_out(model, decoder_of(model), device)
+    else:
+        model = read()
     model.requires_grad_(False)
     model.eval()
     loaded = LanguageModel(
-        model=model if quantization else model.to(device),
+        model=model if shards or "device_map" in options else model.to(device),
         tokenizer=load_tokenizer(name, revision),
         name=name,
         path=source,
         sha256=model_sha256(name, revision),
+        shards=shards,
     )
     if loaded.tokenizer.pad_token_id is None and not loaded.stop_ids:
         raise ModelError(
@@ -149,6 +177,22 @@ def load_language_model(
         )
     probed: LanguageModel = probe(loaded)
     return probed
+
+
+def check_placement(placement: Placement) -> None:
+    """Raise RecipeError where a base cannot lie as it is asked to: it depends on the processes there are."""
+    processes = this_process().num_processes
+    if placement == "sharded" and processes == 1:
+        raise RecipeError(
+            "model.placement sharded splits the base over the processes of a launcher, and this is a single process.",
+            "Start it with accelerate launch -m rsoup ..., or set model.placement to spread (GPUs of one process).",
+        )
+    if placement == "spread" and processes > 1:
+        raise RecipeError(
+            f"model.placement spread lays the base over all GPUs that a process sees, and {processes} processes would "
+            "lay theirs over the same.",
+            "Start rsoup without a launcher, or set model.placement to sharded.",
+        )
 
 
 def loader_of(config: Any) -> Any:

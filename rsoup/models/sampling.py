@@ -97,8 +97,17 @@ def sample(
     encoded = encode(model, prompt_ids, prompt_mask, tokens=max_new_tokens, group=group, shared=shared)
     decoding = _Decoding(model, encoded, limits.clamp(max=max_new_tokens), stop_ids, keep_states=keep_states)
     pick = choose or _drawing(temperature, uniforms)
-    while decoding.take(pick(decoding.logits(), decoding.alive, decoding.running, decoding.so_far())):
-        decoding.advance()
+
+    def take() -> bool:
+        return decoding.take(pick(decoding.logits(), decoding.alive, decoding.running, decoding.so_far()))
+
+    goes_on = take()
+    while model.anyone(goes_on=goes_on):
+        if goes_on:
+            decoding.advance()
+            goes_on = take()
+        else:
+            model.idle()
     return decoding.completions()
 
 

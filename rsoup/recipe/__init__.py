@@ -24,7 +24,7 @@ from rsoup.recipe.evaluation import EvaluationSection, FrontSection
 from rsoup.recipe.model import LoraSection, ModelSection
 from rsoup.recipe.reward import Rewards, RewardSection
 from rsoup.recipe.task import TaskSection
-from rsoup.recipe.training import GenerationSection, PPOSection, TrainingSection
+from rsoup.recipe.training import GenerationSection, PPOSection, TrainingSection, VllmSection
 
 __all__ = [
     "NAME_PATTERN",
@@ -42,6 +42,7 @@ __all__ = [
     "RewardSection",
     "TaskSection",
     "TrainingSection",
+    "VllmSection",
     "check_reward_weights",
 ]
 
@@ -102,6 +103,27 @@ class Recipe(Section):
     def _penalty_can_be_avoided(self) -> Recipe:
         if self.training.missing_eos_penalty and not self.generation.stop_at_eos:
             raise ValueError("training.missing_eos_penalty would hit every completion: generation.stop_at_eos is off")
+        return self
+
+    @model_validator(mode="after")
+    def _vllm_has_the_same_base(self) -> Recipe:
+        if self.training.sampling != "vllm":
+            return self
+        if self.model.quantization is not None:
+            raise ValueError(
+                "training.sampling vllm: the engine would sample from the base as it is saved, not from its "
+                f"{self.model.quantization} weights\nLeave model.quantization out."
+            )
+        if self.model.placement != "auto":
+            raise ValueError(
+                f"training.sampling vllm: the engine holds a second base, and whole, where model.placement "
+                f"{self.model.placement} has no room for one\nSet model.placement to auto."
+            )
+        if self.model.lora.target_parameters:
+            raise ValueError(
+                "training.sampling vllm: adapters of bare parameters have not been tried with vLLM\n"
+                "Leave model.lora.target_parameters out."
+            )
         return self
 
     @model_validator(mode="after")

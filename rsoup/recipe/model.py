@@ -41,9 +41,22 @@ class ModelSection(Section):
     """Weights while training; auto is bfloat16 where the device computes in it, else float32."""
     quantization: Literal["8bit", "4bit"] | None = None
     """Load the base in 8 or 4 bits through bitsandbytes; the adapters stay in full precision."""
+    placement: Literal["auto", "sharded", "spread"] = "auto"
+    """Where the base lies: auto whole on the device of each process; sharded with its layers split over the processes
+    of a launcher (FSDP2); spread with its layers over all GPUs of one process. Adapters and checkpoints are the same.
+    Sharded was tried on CPUs, spread on one device; no machine with several GPUs was at hand."""
     lora: LoraSection = LoraSection()
     start: str | None = None
     """An adapter (folder or hub id) that training continues and that is the KL reference; none: a fresh one."""
+
+    @model_validator(mode="after")
+    def _splittable(self) -> ModelSection:
+        if self.placement == "sharded" and self.quantization is not None:
+            raise ValueError(
+                f"placement sharded: FSDP2 splits tensors by rows, and those of {self.quantization} weights are packed "
+                "with scales that belong to the whole\nSet placement to spread, or leave quantization out."
+            )
+        return self
 
     @model_validator(mode="after")
     def _lora_of_start(self) -> ModelSection:

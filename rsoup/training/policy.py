@@ -108,6 +108,13 @@ class Policy:
         own = (parameter for name, parameter in self.peft.named_parameters() if self.adapter in name.split("."))
         return [*(parameter for parameter in own if parameter.requires_grad), *self.value_head.parameters()]
 
+    @property
+    def rank(self) -> int:
+        """The highest rank of a factor."""
+        config = self.peft.peft_config[self.adapter]
+        ranks: list[int] = [config.r, *(config.rank_pattern or {}).values()]
+        return max(ranks)
+
     def factors(self) -> dict[str, Tensor]:
         """Return the adapter's tensors under their names in a file."""
         tensors: dict[str, Tensor] = get_peft_model_state_dict(
@@ -159,16 +166,22 @@ class Policy:
     def folded(self) -> Iterator[None]:
         """Carry the factors inside float32 weights within the block, for sampling at the base model's speed.
 
-        Narrower weights would round small updates away: there the factors stay beside them.
+        Narrower weights would round small updates away, and parts of weights have no place for them: there the factors
+        stay beside.
         """
-        model = self.language_model.model
-        if model.dtype != torch.float32 or getattr(model, "is_quantized", False):
+        if not self.language_model.folds:
             yield
             return
-        layers = [module for module in self.peft.modules() if isinstance(module, LoraLayer)]
-        updates = ((_weight_of(layer), layer.get_delta_weight(self.adapter)) for layer in layers)
+        updates = ((_weight_of(layer), layer.get_delta_weight(self.adapter)) for layer in self._layers())
         with torch.no_grad(), folded(updates), self.peft.disable_adapter():
             yield
+
+    def adapted_weights(self) -> list[nn.Parameter]:
+        """Return the base's weights that the adapter updates."""
+        return [_weight_of(layer) for layer in self._layers()]
+
+    def _layers(self) -> list[Any]:
+        return [module for module in self.peft.modules() if isinstance(module, LoraLayer)]
 
     def values(self, states: Tensor) -> Tensor:
         """Return the value of each state. (..., d) -> (...)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from rsoup.tasks.loading import Example
 from rsoup.tasks.responses import read_responses, reads_after_thought, unfinished_thoughts
 from rsoup.training.passes import Sampling, Thinking, Way
 from rsoup.training.policy import Policy, Thoughts, join
+from rsoup.training.vllm_sampling import VllmSampler, mismatch
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Rollout:
     thoughts: Thoughts
     ref_logprobs: Tensor  # (P, G, T)
     temperature: float
+    mismatch: Mapping[str, float] = field(default_factory=dict)  # of our log-probabilities and an engine's
 
     @property
     def kls(self) -> np.ndarray:
@@ -93,11 +95,19 @@ async def collect(
     generation: GenerationSection,
     draws: Draws,
     state: TrainerState = NO_TRAINING,
+    sampler: VllmSampler | None = None,
 ) -> Rollout:
-    """Sample ``completions_per_prompt`` completions of each example and score them with every reward."""
+    """Sample ``completions_per_prompt`` completions of each example and score them with every reward.
+
+    The model samples itself, unless there is a ``sampler``.
+    """
     model = policy.language_model
     prompt_ids, prompt_mask = model.pad([example.tokens for example in examples])
-    completions = await Sampling(policy, prompt_ids, prompt_mask, generation, draws.uniforms, draws.lengths)
+    theirs: Tensor | None = None
+    if sampler is not None:
+        completions, theirs = sampler(policy, prompt_ids, prompt_mask, draws.uniforms, draws.lengths)
+    else:
+        completions = await Sampling(policy, prompt_ids, prompt_mask, generation, draws.uniforms, draws.lengths)
     rows = masked_tokens(completions.ids.flatten(0, 1), completions.mask.flatten(0, 1))
     repeated = [example for example in examples for _ in range(training.completions_per_prompt)]
     texts = read_responses(model.tokenizer, repeated, rows)
@@ -131,4 +141,5 @@ async def collect(
         thoughts=thoughts,
         ref_logprobs=ref_logprobs,
         temperature=generation.temperature,
+        mismatch={} if theirs is None else mismatch(thoughts.logprobs, theirs, completions.mask),
     )

@@ -40,6 +40,16 @@ def check_together(recipe: Recipe, *, processes: int = 1, workers: bool = False)
             f"training.together is for PPO: {algo} is TRL's, whose trainer has one adapter to a model.",
             "Leave training.together out, or set training.algo to ppo.",
         )
+    if training.sampling == "vllm":
+        raise RecipeError(
+            "training.together samples the completions of all trainings in one pass of its own, not with vLLM.",
+            "Leave out one of them.",
+        )
+    if recipe.model.placement == "sharded":
+        raise RecipeError(
+            "training.together trains in one process, and model.placement sharded splits the base over several.",
+            "Leave out one of them.",
+        )
     if workers:
         raise RecipeError(
             "training.together trains in one process, and --ray gives each training a worker of its own.",

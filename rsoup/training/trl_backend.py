@@ -11,13 +11,14 @@ import copy
 import logging as loggers
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.state import AcceleratorState
 from datasets import Dataset
+from torch.nn.parallel import DistributedDataParallel
 from transformers import PrinterCallback
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
@@ -35,6 +36,7 @@ from rsoup.training.team import Team
 from rsoup.training.trl_rounds import Judge, Rounds
 from rsoup.training.trl_settings import passes_per_step, trainer_settings
 from rsoup.training.update import diverged
+from rsoup.training.vllm_sampling import Place, lent_to_vllm
 
 TRAINERS: dict[str, tuple[Any, Any]] = {"grpo": (GRPOTrainer, GRPOConfig), "rloo": (RLOOTrainer, RLOOConfig)}
 REFERENCE = "ref"
@@ -65,6 +67,7 @@ def train_with_trl(
     progress: Progress,
     team: Team,
     after_step: Callable[[TrainingState], None] = lambda _state: None,
+    vllm: Place | None = None,
 ) -> TrainingState:
     """Train the policy in place with TRL's trainer for ``training.algo`` and return the last state.
 
@@ -72,11 +75,16 @@ def train_with_trl(
     that goes on from a checkpoint gives bit for bit what an undisturbed one gives.
     """
     team.share(training.prompts_per_step, training.ppo.mini_batches)  # refuses what cannot be shared out
-    if team.size == 1 and torch.cuda.device_count() > 1:
+    spread = len(set(getattr(policy.language_model.model, "hf_device_map", {}).values())) > 1
+    if team.size == 1 and torch.cuda.device_count() > 1 and not spread:
         raise ModelError(
             f"{training.algo.upper()}: one process sees {torch.cuda.device_count()} GPUs; TRL would spread over them.",
-            "Show it one (CUDA_VISIBLE_DEVICES=0), or start a process for each: accelerate launch -m rsoup ...",
+            "Show it one (CUDA_VISIBLE_DEVICES=0), start a process for each (accelerate launch -m rsoup ...), or set "
+            "model.placement to spread.",
         )
+    if policy.language_model.shards is not None:  # what FSDP looks after is none of DDP's business
+        frozen = [name for name, parameter in policy.peft.named_parameters() if not parameter.requires_grad]
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(policy.peft, frozen)
     optimizer = torch.optim.Adam(policy.parameters, lr=training.learning_rate)
     checkpoints = list_checkpoints(folder)
     state = TrainingState(step=0, kl_coef=training.ppo.kl_coef, seconds=0.0, fingerprint=fingerprint)
@@ -90,31 +98,35 @@ def train_with_trl(
         "seed": seed,
         "output_dir": str(folder),
     }
+    if vllm is not None and training.vllm.mode == "colocate":
+        longest = max(len(example.tokens) for example in examples)
+        settings["vllm_max_model_length"] = longest + generation.max_new_tokens
     trainer_class, config_class = TRAINERS[training.algo]
-    trainer = trainer_class(
-        model=policy.peft,
-        reward_funcs=judge.objective_rewards,
-        args=config_class(**settings),
-        train_dataset=_rows(examples, training, state.step, seed),
-        processing_class=tokenizer_for(policy.language_model, examples),
-        optimizers=(optimizer, None),
-    )
-    trainer.remove_callback(PrinterCallback)
-    try:
-        if checkpoints:  # only now: the trainer has taken the present factors as its reference
-            state = load_checkpoint(checkpoints[-1], policy, optimizer)
-        team.wait()  # for all to have read it
-        progress.start(folder.name, training.steps, state.step)
-        with logging(folder, state.step, team) as log, keeping(folder, writes=team.leads) as keep:
-            rounds = Rounds(state, judge, policy, optimizer, training, seed, team, progress, log, keep, after_step)
-            trainer.add_callback(rounds)
-            keep(Checkpoint.of(state, policy, optimizer), save=False)
-            if state.step < training.steps:
-                _run(trainer)
-    finally:
-        if REFERENCE in policy.peft.peft_config:  # without a KL coefficient there is none
-            policy.peft.delete_adapter(REFERENCE)
-        policy.peft.eval()
+    with lent_to_vllm(policy, vllm) if vllm is not None else nullcontext():
+        trainer = trainer_class(
+            model=policy.peft,
+            reward_funcs=judge.objective_rewards,
+            args=config_class(**settings),
+            train_dataset=_rows(examples, training, state.step, seed),
+            processing_class=tokenizer_for(policy.language_model, examples),
+            optimizers=(optimizer, None),
+        )
+        trainer.remove_callback(PrinterCallback)
+        try:
+            if checkpoints:  # only now: the trainer has taken the present factors as its reference
+                state = load_checkpoint(checkpoints[-1], policy, optimizer)
+            team.wait()  # for all to have read it
+            progress.start(folder.name, training.steps, state.step)
+            with logging(folder, state.step, team) as log, keeping(folder, writes=team.leads) as keep:
+                rounds = Rounds(state, judge, policy, optimizer, training, seed, team, progress, log, keep, after_step)
+                trainer.add_callback(rounds)
+                keep(Checkpoint.of(state, policy, optimizer), save=False)
+                if state.step < training.steps:
+                    _run(trainer)
+        finally:
+            if REFERENCE in policy.peft.peft_config:  # without a KL coefficient there is none
+                policy.peft.delete_adapter(REFERENCE)
+            policy.peft.eval()
     progress.finish()
     return rounds.state
 

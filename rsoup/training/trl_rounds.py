@@ -32,6 +32,9 @@ from rsoup.training.team import Team
 from rsoup.training.trl_settings import passes_per_step
 from rsoup.training.update import diverged
 
+RATIOS = ("mean", "min", "max")
+"""What is said of importance ratios."""
+
 Logs = Sequence[Mapping[str, float]]
 """What TRL logs of the optimiser steps of a round."""
 
@@ -129,6 +132,7 @@ class Judge:
             "completion_tokens": length,
             "ended_by_eos": float(self._team.gather(self.heard.ended.astype(np.float64)).mean()),
             **unfinished_share(self.heard.unfinished, self._team),
+            **sampling_of(logs),
             "prompt": self.heard.posts[0],
             "completion": self.heard.texts[0],
             "reward": mean_of(self._team.gather(self.rewards(self.heard))),
@@ -191,6 +195,14 @@ class Rounds(TrainerCallback):
         self.progress.advance(note(metrics, metrics["completion_tokens"] * samples / seconds))
         if (step - 1) % SHOW_EVERY == 0 and self.judge.heard is not None:
             self.progress.say(shown(step, self.judge.heard.texts[0], self.judge.heard.scores))
+
+
+def sampling_of(logs: Logs) -> dict[str, Any]:
+    """Return what TRL's GRPO says of the log-probabilities of vLLM and ours, under the names of PPO's."""
+    ratio = "sampling/importance_sampling_ratio"
+    keys = {"gap": "sampling/sampling_logp_difference/mean", **{f"ratio_{own}": f"{ratio}/{own}" for own in RATIOS}}
+    found = {name: value for name, key in keys.items() if (value := logged_mean(logs, key)) is not None}
+    return {"sampling": found} if found else {}
 
 
 def logged_mean(logs: Logs, key: str) -> float | None:

@@ -6,7 +6,7 @@ import importlib.util
 from typing import Any
 
 from rsoup.errors import MissingPackageError, RecipeError
-from rsoup.recipe import GenerationSection, PPOSection, TrainingSection
+from rsoup.recipe import GenerationSection, PPOSection, TrainingSection, VllmSection
 
 VALUE_SETTINGS = ("cliprange_value", "vf_coef", "gamma", "gae_lambda")
 """Settings of ``training.ppo`` that are about the value function, which GRPO and RLOO do without."""
@@ -79,8 +79,23 @@ def trainer_settings(training: TrainingSection, generation: GenerationSection, p
         "top_k": 0,
         "top_p": 1.0,
     }
+    if training.sampling == "vllm":
+        settings |= vllm_settings(training.vllm)
     if training.algo == "grpo":
         settings["entropy_coef"] = training.ppo.entropy_coef
         # GDPO: what was normalised in each group is then divided by its deviation in the whole batch
         settings["scale_rewards"] = "batch" if training.score_scaling == "normalize_then_sum" else "group"
     return settings
+
+
+def vllm_settings(vllm: VllmSection) -> dict[str, Any]:
+    """Return the arguments of TRL's configurations by which vLLM samples."""
+    if vllm.mode == "server":
+        return {"use_vllm": True, "vllm_mode": "server", "vllm_server_base_url": vllm.url}
+    return {
+        "use_vllm": True,
+        "vllm_mode": "colocate",
+        "vllm_gpu_memory_utilization": vllm.memory,
+        "vllm_enable_sleep_mode": vllm.sleep,
+        "vllm_tensor_parallel_size": vllm.tensor_parallel,
+    }

@@ -5,6 +5,9 @@ its engines, at every lambda, and (2) by ``rsoup serve --engine vllm``, which ma
 asked for, beside the materialised mix on transformers. Prints how many agree, and fails if the served mixes do not
 differ, if a name that is none is served, or if fewer than ``--least`` of the completions agree: vLLM rounds in another
 order.
+
+Then PPO trains with completions that vLLM samples: prints how far its log-probabilities are from those of our own pass,
+in float32 and in bfloat16, and fails if they are more than rounding apart.
 """
 
 from __future__ import annotations
@@ -40,6 +43,8 @@ BASE, TOKENS, PORT = "smollm2-135m-instruct", 12, 8753
 SPREAD = 0.02
 """Of the random numbers in B: enough to change what is said."""
 LAMBDAS = (0.0, 0.25, 0.5, 0.75, 1.0)
+ROUNDING = {"float32": 1e-3, "bfloat16": 0.1}
+"""The mean distance of log-probabilities that is taken for rounding."""
 SUBJECTS = ("The kettle boils fast", "My phone broke", "A book about bread", "The chair is too low", "Rain on the roof")
 
 
@@ -122,6 +127,27 @@ def served(run: Path, more: str) -> Iterator[str]:
         process.wait(60)
 
 
+def trained(run: Path, dtype: str) -> list[dict[str, Any]]:
+    """Return the metrics of a PPO training whose completions vLLM samples, or end the check."""
+    out = run.parent / f"trained-{dtype}"
+    settings = {
+        "training.sampling": "vllm",
+        "training.steps": 4,
+        "training.learning_rate": 1e-3,
+        "training.prompts_per_step": 4,
+        "training.ppo.epochs": 2,
+        "model.dtype": dtype,
+        "generation.max_new_tokens": TOKENS,
+    }
+    words = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
+    command = [sys.executable, "-m", "rsoup", "train", str(run / "recipe.yaml"), "--reward", "one", "-o", str(out)]
+    ended = subprocess.run([*command, *words], capture_output=True, text=True, check=False)
+    if ended.returncode:
+        raise SystemExit(ended.stderr)
+    lines = (out / "adapters/one/metrics.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
 def ask(url: str, model: str, prompt: str) -> str:
     """Return the greedy completion of a prompt by a model of the server."""
     body = {"model": model, "prompt": prompt, "max_tokens": TOKENS, "temperature": 0}
@@ -189,6 +215,18 @@ def main() -> None:
             else:
                 raise SystemExit("An unknown name was served.")
         print(f"rsoup serve --engine vllm, {len(mixes)} mixes: {sum(agreed)} of {len(agreed)} answers agree")
+        apart = False
+        for dtype, most in ROUNDING.items():
+            lines = trained(run, dtype)
+            gaps = [line["sampling"]["gap"] for line in lines]
+            low, high = (f([line["sampling"][f"ratio_{f.__name__}"] for line in lines]) for f in (min, max))
+            print(
+                f"PPO on samples of vLLM, {dtype}: log-probabilities {min(gaps):.1e} to {max(gaps):.1e} apart in "
+                f"{len(lines)} steps, ratios {low:.4f} to {high:.4f}, KL at the end {lines[-1]['kl']:.2f}"
+            )
+            apart |= max(gaps) > most
+        if apart:
+            raise SystemExit("vLLM samples otherwise than rsoup trains.")
         if len({tuple(own) for own in said}) == 1:
             raise SystemExit("All mixes say the same.")
         if min(np.mean(same), np.mean(agreed)) < given.least:
