@@ -273,6 +273,8 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         {},
         "layers that training.gradient_checkpointing computes again would not draw each adapter's dropout again",
     ),
+    ({"training.sampling": "vllm"}, {}, "in one pass of its own, not with vLLM"),
+    ({"model.placement": "sharded"}, {}, "model.placement sharded splits the base over several"),
     ({"model.quantization": "8bit"}, {}, "model.quantization 8bit: its products depend on the rows beside a row"),
 ]
 
