@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rsoup.errors import ResultsError
-from rsoup.evaluation.bench import Measured
 from rsoup.files import read_json, write_json
-from rsoup.rewards.judges.usage import Usage
+
+if TYPE_CHECKING:
+    from rsoup.evaluation.bench import Measured
+    from rsoup.rewards.judges.usage import Usage
 
 TIMING = "timing.json"
 SCHEMA = 1

@@ -56,7 +56,7 @@ def test_a_sweep_killed_at_random_moments_ends_with_the_same_files(
     for _ in range(2):
         with Forked(sweep_slowly, recipe, tmp_path / "eval", experts[:2]) as process:
             process.wait_for(lambda own: own.out == "ready\n")
-            time.sleep(moments.uniform(0.1, 1.5))
+            time.sleep(moments.uniform(0.02, 0.8))
             process.send_signal(signal.SIGKILL)
             process.ended()
     more = Recording()
