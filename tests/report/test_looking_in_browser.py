@@ -105,6 +105,9 @@ def test_a_person_who_wants_the_faithful_gets_it_and_python_agrees(fresh, line_p
     one(fresh, "#clicks-clear").click()
     assert "Nothing is known" in text(fresh, "#look-found")
     one(fresh, "#clicks-file").send_keys(str(file))
+    deadline = time.monotonic() + 5
+    while not stored(fresh) and time.monotonic() < deadline:
+        time.sleep(0.05)
     assert len(stored(fresh)) == 16
     fresh.refresh()
     assert text(fresh, "#look-note").startswith("16 choices")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,8 +19,9 @@ from rsoup.training.finished import is_trained
 from tiny import build_tiny_model
 
 from .sharded_work import of_ppo
-from .test_processes import ENVIRONMENT, LAUNCH
 
+LAUNCH = ("-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone")
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "ACCELERATE_USE_CPU": "true"}
 WEIGHTS, METRICS = "adapters/brief/adapter_model.safetensors", "adapters/brief/metrics.jsonl"
 
 
