@@ -17,7 +17,7 @@ PAGE = 4096
 """Bytes; a write of whole pages is the cheapest."""
 THREADS = 8
 """As they write in turns, more would take memory and save no time."""
-_WRITE_BYTES = 1 << 16  # at a time, as larger writes make the kernel look for larger free pieces of memory
+_WRITE_BYTES = 1 << 20
 
 
 class Memory:

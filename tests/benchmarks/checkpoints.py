@@ -28,6 +28,7 @@ from measure import ROOT, Cost, environment, run, run_python
 from rsoup.adapters.tensorfile import map_tensors, read_header
 
 MERGEKIT = ROOT / ".venv-mergekit/bin/python"
+METHODS = ("linear", "slerp", "ties")
 SHARE, DENSITY = 0.3, 0.5
 STEP = 2.0**-7  # of bfloat16, as a share of a number, at most
 EXACT = 1e-7  # what float32 may lose of sums of numbers around 0.1
@@ -44,6 +45,7 @@ def main() -> None:
     parser.add_argument("--mergekit", type=Path, default=MERGEKIT, help="a Python that has mergekit")
     parser.add_argument("--layers", type=int, default=LAYERS, help="layers of the models")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each side, of which the fastest counts")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--compare", nargs=2, metavar=("METHOD", "DIR"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.compare:
@@ -54,7 +56,7 @@ def main() -> None:
         run_python(FIXTURES, root, str(options.layers))  # as a process counts the memory of the one that began it
         size = (root / "a/model.safetensors").stat().st_size
         print(f"two models of {size / 1e9:.2f} GB each")
-        for method in ("linear", "slerp", "ties"):
+        for method in options.methods:
             compare(root, method, options.mergekit, options.rounds)
 
 

@@ -7,6 +7,7 @@ A rule is prepared for each tensor, for which it may read the whole of it first,
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ Compute = Callable[[int, Sequence[Array], Array], None]
 """Compute a chunk from its number and the ingredients' elements, which it may overwrite, into an array."""
 
 _STRAIGHT = 0.9995
+_RUN = 1 << 12
+_SMALL, _LARGE = 1e-25, 1e30
 _LOWER_BITS, _UPPER_VALUES, _LOWER_VALUES = 16, 1 << 15, 1 << 16
 _MAGNITUDE = np.uint32(0x7FFFFFFF)
 
@@ -212,10 +215,25 @@ def _sum(coefficients: Sequence[float]) -> Compute:
 def _gram(tensor: Tensor, count: int) -> Array:
     """Return the inner products of the first ingredients, in float64."""
     products = np.zeros((count, count))
+    pairs = list(itertools.combinations_with_replacement(range(count), 2))
     for _, arrays in tensor.chunks():
-        wide = np.stack([array.astype(np.float64) for array in arrays[:count]])
-        products += wide @ wide.T
-    return products
+        for one, other in pairs:
+            products[one, other] += _dot(arrays[one], arrays[other])
+    return products + np.triu(products, 1).T
+
+
+def _dot(one: Array, other: Array) -> float:
+    """Return the inner product of two arrays of float32: runs of it in float32, their sum in float64.
+
+    The error of a run is of its own, so that over many they average out. Where float32 is too narrow for the squares,
+    all is done in float64.
+    """
+    whole = len(one) - len(one) % _RUN
+    runs = np.vecdot(one[:whole].reshape(-1, _RUN), other[:whole].reshape(-1, _RUN))
+    smallest, largest = (float(value) for value in (np.abs(runs).min(initial=np.inf), np.abs(runs).max(initial=0.0)))
+    if not (smallest > _SMALL and largest < _LARGE):
+        return float(one.astype(np.float64) @ other.astype(np.float64))
+    return float(runs.sum(dtype=np.float64)) + float(one[whole:].astype(np.float64) @ other[whole:].astype(np.float64))
 
 
 @dataclass(frozen=True)

@@ -87,6 +87,14 @@ def test_slerp_equals_its_formula(noise: float, tmp_path: Path) -> None:
         np.testing.assert_allclose(value, slerp(wide(one[name]), wide(two[name]), 0.3), atol=1e-6)
 
 
+@pytest.mark.parametrize("size", [1e-25, 1.0, 1e25])
+def test_slerp_of_large_tensors_of_any_magnitude_equals_its_formula(size: float, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    one, other = (size * rng.standard_normal((70, 300)).astype(np.float32) for _ in range(2))
+    found = mixed(tmp_path, [{ONE: one}, {ONE: one + other}], [0.7, 0.3], method="slerp")[ONE]
+    np.testing.assert_allclose(found, slerp(wide(one), wide(one + other), 0.3), rtol=1e-6, atol=1e-6 * size)
+
+
 def test_slerp_of_three_lies_on_the_sphere_of_three_of_one_length(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     vectors = [value / np.linalg.norm(value) for value in rng.standard_normal((3, 4, 5))]
