@@ -8,7 +8,8 @@ import io
 import json
 import re
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -141,6 +142,7 @@ def _read_csv(path: Path, delimiter: str | None = None) -> Iterator[Any]:
         delimiter = delimiter or max(",;\t", key=_QUOTED.sub("", header).count)
         rows = csv.DictReader(lines, restkey=EXTRA, delimiter=delimiter)
         try:
+            _check_names(path, rows.fieldnames or ())
             yield from rows
         except csv.Error as problem:
             raise DataError(f"{path}, line {rows.line_num}: is not CSV ({problem}).", "Mend the line.") from problem
@@ -152,6 +154,13 @@ def _lines(first: str, rest: TextIO) -> Iterator[str]:
     yield from rest
 
 
+def _check_names(path: Path, names: Sequence[str]) -> None:
+    """Raise DataError if two columns have one name: a row would lose one of them."""
+    twice = next((name for name, count in Counter(names).items() if name and count > 1), None)
+    if twice is not None:
+        raise DataError(f"{path}: has several columns called {twice!r}.", "Give each a name of its own.")
+
+
 def _read_tsv(path: Path) -> Iterator[Any]:
     return _read_csv(path, "\t")
 
@@ -161,8 +170,10 @@ def _read_parquet(path: Path) -> Iterator[Any]:
     import pyarrow.parquet
 
     try:
-        for batch in pyarrow.parquet.ParquetFile(path).iter_batches():
-            yield from batch.to_pylist()
+        file = pyarrow.parquet.ParquetFile(path)
+        _check_names(path, file.schema_arrow.names)
+        for batch in file.iter_batches():
+            yield from batch.to_pylist(maps_as_pydicts="strict")
     except pyarrow.ArrowException as problem:
         raise DataError(f"{path}: is not a Parquet file ({problem}).", "Write it again.") from problem
     except OSError as problem:

@@ -270,6 +270,16 @@ def test_a_token_classifier_and_a_language_model_are_refused_by_what_they_are(ba
     assert "judges in words" in caught.value.hint
 
 
+def test_a_head_of_which_a_part_would_be_left_out_is_refused(tmp_path: Path) -> None:
+    folder = save(tmp_path / "biased", *CHATS["llama"]())
+    weights = load_file(folder / "model.safetensors")
+    save_file(weights | {"lm_head.weight": torch.ones(2, 2)}, folder / "model.safetensors", {"format": "pt"})
+    assert np.isfinite(scores(folder)).all()  # which is no part of the score
+    save_file(weights | {"score.bias": torch.ones(1)}, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(RewardError, match=r"LlamaForSequenceClassification has no place for its weights score\.bias"):
+        scores(folder)
+
+
 def test_a_folder_without_a_tokenizer_and_one_with_another_models_are_named(tmp_path: Path) -> None:
     tokenizer = word_tokenizer()
     model = decoder("Llama", tokenizer, **{**GROUPED, "vocab_size": 20})
