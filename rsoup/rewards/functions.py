@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
-from typing import Any
+from typing import Any, NoReturn
 
 from rsoup.errors import RewardError, did_you_mean
 from rsoup.rewards.importing import import_callable
@@ -33,6 +33,28 @@ class TrainerState:
 
 
 NO_TRAINING = TrainerState()
+
+
+class _NoTokens(Sequence[Any]):
+    """Stands for token ids that there are none of: a function may be given them, and not read them."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+
+    def _refusal(self) -> RewardError:
+        return RewardError(
+            f"{self._where}: reads completion_ids, and a text by itself has no tokens.",
+            "Try it with a recipe, whose model has a tokenizer: rsoup rewards NAME --recipe RECIPE.",
+        )
+
+    def __len__(self) -> int:
+        raise self._refusal()
+
+    def __iter__(self) -> NoReturn:
+        raise self._refusal()
+
+    def __getitem__(self, _place: Any) -> NoReturn:
+        raise self._refusal()
 
 
 @dataclass(frozen=True)
@@ -149,15 +171,12 @@ class Function:
         }
 
     def _tokens(self, samples: Sequence[Sample]) -> dict[str, Any]:
-        """Return the token ids of completions; of texts that nobody sampled or tokenised there are none."""
+        """Return the token ids of completions; of texts that nobody sampled or tokenised there are none to be read."""
         if all(sample.tokens or not sample.completion for sample in samples):
             return {"completion_ids": [list(sample.tokens) for sample in samples]}
-        if "completion_ids" in self.parameters.needs:
-            raise RewardError(
-                f"{self.where}: reads completion_ids, and a text by itself has no tokens.",
-                "Try it with a recipe, whose model has a tokenizer: rsoup rewards NAME --recipe RECIPE.",
-            )
-        return {}
+        if "completion_ids" in self.parameters.optional:
+            return {}
+        return {"completion_ids": _NoTokens(self.where)}
 
     def _rows(self, samples: Sequence[Sample]) -> list[dict[str, Any]]:
         """Return the columns of each row, under the parameters' names as well; None where a row lacks one."""

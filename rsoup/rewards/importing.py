@@ -39,7 +39,10 @@ def import_callable(where: str) -> Callable[..., Any]:
         raise RewardError(f"{where}: cannot be imported ({problem}).", hint) from problem
     except (Exception, SystemExit) as problem:
         raise RewardError(
-            f"{where}: importing it raised {type(problem).__name__}: {first_line(problem)}.", f"Mend {source}."
+            f"{where}: importing it raised {type(problem).__name__}: {first_line(problem)}.",
+            "Name it as a module of its package (package.module:function), and call rsoup from where that lies."
+            if "relative import" in str(problem)
+            else f"Mend {source}.",
         ) from problem
     if function is None:
         raise RewardError(f"{where}: {source} has no function {attribute}.", hint)

@@ -21,16 +21,7 @@ from rsoup.rewards.sources import ModelSource, find_source
 
 HEADS = ("out_proj.weight", "score.weight", "classifier.weight", "logits_proj.weight")
 """How the weights that give the logits end, in the order they are looked for."""
-SCORING = (
-    "score",
-    "classifier",
-    "classification_head",
-    "out_proj",
-    "v_head",
-    "value_head",
-    "reward_head",
-    "regression_head",
-)
+SCORING = ("score", "classifier", "classification_head", "v_head", "value_head", "reward_head", "regression_head")
 """What modules that make a score are called."""
 CLASSIFIERS = "AutoModelForSequenceClassification"
 
@@ -105,7 +96,8 @@ def _explain(what: str, problem: BaseException, config: Any, *, trust: bool) -> 
     """Return what is wrong with a model that cannot be loaded, and what to do."""
     reason = first_line(problem)
     kinds = [str(name) for name in getattr(config, "architectures", None) or ()]
-    if "lacks the weights" in reason and not trust and CLASSIFIERS in (getattr(config, "auto_map", None) or {}):
+    other = "lacks the weights" in reason or "has no place for" in reason
+    if other and not trust and CLASSIFIERS in (getattr(config, "auto_map", None) or {}):
         return (
             f"{what} needs code from its repository ({kinds[0] if kinds else 'auto_map'}), and rsoup does not run that "
             "by itself.",

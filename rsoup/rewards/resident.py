@@ -38,7 +38,7 @@ class Resident:
         self._most = _most_positions(model)
         self._usual = tokenizer.model_max_length
         self._accepts = _accepted(model)
-        self._embeddings = model.get_input_embeddings()
+        self._embeddings = _embeddings(what, model)
         declared = getattr(self.config, "pad_token_id", None)
         fits = declared is not None and 0 <= declared < self._embeddings.weight.shape[0]
         self._declared_pad: int | None = declared if fits else None
@@ -172,6 +172,15 @@ class Resident:
         free = next((token for token in range(len(used) + 1) if token not in used), 0)
         self.config.pad_token_id = self.model.config.pad_token_id = free
         return free
+
+
+def _embeddings(what: str, model: Any) -> Any:
+    try:
+        return model.get_input_embeddings()
+    except NotImplementedError as problem:
+        raise RewardError(
+            f"{what} is a {type(model).__name__}, which has no table of tokens.", "Give a model that reads tokens."
+        ) from problem
 
 
 def _mapping(output: Any) -> Mapping[str, Any]:

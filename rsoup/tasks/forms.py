@@ -92,6 +92,10 @@ def _read_jsonl(path: Path) -> Iterator[Any]:
                 try:
                     yield json.loads(line)
                 except ValueError as problem:
+                    if "\0" in line:
+                        raise DataError(
+                            f"{path}: is not UTF-8 text (zeros are in it).", "Save it as UTF-8."
+                        ) from problem
                     raise DataError(
                         f"{path}, line {number}: is not JSON ({problem}).", "Write one JSON object per line."
                     ) from problem
@@ -140,7 +144,9 @@ def _read_csv(path: Path, delimiter: str | None = None) -> Iterator[Any]:
             delimiter, header = told[1], ""
         lines = _lines(header, file)
         delimiter = delimiter or max(",;\t", key=_QUOTED.sub("", header).count)
-        rows = csv.DictReader(lines, restkey=EXTRA, delimiter=delimiter)
+        parted = re.findall(re.escape(delimiter) + r"(\s?)", _QUOTED.sub("", header))
+        blanks = bool(parted) and all(blank == " " for blank in parted)  # as in: prompt, answer
+        rows = csv.DictReader(lines, restkey=EXTRA, delimiter=delimiter, skipinitialspace=blanks)
         try:
             _check_names(path, rows.fieldnames or ())
             yield from rows

@@ -87,9 +87,9 @@ def _named(value: Any) -> Any:
 
 def is_empty(value: Any) -> bool:
     """Tell whether a value says nothing: null, a blank text, a list or a mapping of nothing."""
-    return value is None or (
-        isinstance(value, (str, list, tuple, dict)) and not (value.strip() if isinstance(value, str) else value)
-    )
+    if isinstance(value, str):
+        return not value.strip()
+    return value is None or (isinstance(value, (list, tuple, dict)) and not value)
 
 
 def filled(value: Any) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 
 from rsoup.tasks.plain import as_text, is_empty, plain
 from rsoup.tasks.rows import UnusableRow
-from rsoup.tasks.turns import Messages, is_answered, parted, turns
+from rsoup.tasks.turns import Messages, blanks_after_mark, is_answered, parted, turns
 
 CONVERSATIONS = ("messages", "conversations", "conversation")
 QUESTIONS = ("question", "problem", "query", "input")
@@ -84,10 +84,10 @@ def lookup(row: Mapping[str, Any], name: str) -> Any:
 
 
 def text_of(value: Any) -> str:
-    """Return a text, UnusableRow if the value is none or an empty one."""
+    """Return a text without blanks around it, UnusableRow if the value is none or an empty one."""
     if isinstance(value, str):
         if value.strip():
-            return value.strip()
+            return value.strip() + blanks_after_mark(value)
     elif value is not None:
         kinds = {bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "an object"}
         raise UnusableRow(f"{kinds.get(type(value), type(value).__name__)} in the place of text")
@@ -101,11 +101,10 @@ def answer_of(value: Any) -> str | None:
     """
     if isinstance(value, str):
         return value.strip() or None
-    if isinstance(value, (list, tuple)):
-        if len(value) == 1 and not isinstance(value[0], Mapping):
-            return answer_of(value[0])
-        if (messages := turns(value)) is not None:
-            return next((turn["content"].strip() for turn in messages if turn["role"] == "assistant"), None)
+    if isinstance(value, (list, tuple)) and len(value) == 1 and not isinstance(value[0], Mapping):
+        return answer_of(value[0])
+    if isinstance(value, (list, tuple, Mapping)) and (messages := turns(value)) is not None:
+        return next((turn["content"].strip() for turn in messages if turn["role"] == "assistant"), None)
     if isinstance(value, float) and value.is_integer() and abs(value) < WHOLE:
         value = int(value)
     return None if value in ([], (), {}) else as_text(plain(value)) or None

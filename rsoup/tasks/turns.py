@@ -47,8 +47,8 @@ PRINTED = re.compile(r"""(?:array\()?\[\s*\{\s*(['"])(?:role|content|from|value)
 def turns(value: Any) -> Messages | None:
     """Return a conversation as turns with a role and a content; None if the value is no conversation.
 
-    It may be a list of role and content or of from and value, the same by columns, or a text that spells either. Parts
-    of a content become one text. UnusableRow if a turn cannot be used, or a text spells turns that cannot be read.
+    It may be a list of role and content or of from and value, the same by columns, one turn alone, or a text that
+    spells a list. Parts of a content become one text. UnusableRow if a turn cannot be used, or a text spells turns that cannot be read.
     """
     if isinstance(value, str) and not value.lstrip().startswith(("[", "array([")):
         return None
@@ -66,6 +66,8 @@ def _records(value: Any) -> Sequence[Any]:
     if isinstance(value, Mapping) and _names(value) and all(isinstance(own, list) for own in value.values()):
         count = min(map(len, value.values()))
         return [{key: own[index] for key, own in value.items()} for index in range(count)]
+    if isinstance(value, Mapping) and (names := _names(value)) and isinstance(value.get(names[1]), (str, list)):
+        return [value]
     return value if isinstance(value, (list, tuple)) else ()
 
 
@@ -153,6 +155,12 @@ _ANSWERS = re.compile(
     r"|\[/INST\]|#{2,3} ?(?:Assistant|Response):|(?:^|\n)Assistant:"
 )
 """What an answer begins with in conversations that are one text."""
+
+
+def blanks_after_mark(text: str) -> str:
+    """Return the blanks at the end of a text that ends with the mark of an answer, of which they are a part."""
+    *_, rest = _ANSWERS.split(text)
+    return rest if len(rest) < len(text) and not rest.strip() else ""
 
 
 def is_answered(text: str) -> bool:

@@ -79,7 +79,7 @@ def test_a_neighbour_that_is_not_the_one_that_is_found_is_refused(tmp_path: Path
 
 
 def test_a_file_is_run_once_for_all_rewards_in_it_and_anew_where_it_changed(tmp_path: Path) -> None:
-    text = "runs = []\ndef f(completions): runs.append(1); return [float(len(runs))]\ndef g(completions): return f(completions)\n"
+    text = "runs = []\ndef f(**rest): runs.append(1); return [float(len(runs))]\ndef g(**rest): return f()\n"
     folder = write(tmp_path, main=text)
     first, second = (load_function(f"{folder / 'main.py'}:{name}") for name in "fg")
     assert [first(SAMPLE), second(SAMPLE)] == [[1.0], [2.0]]

@@ -162,10 +162,12 @@ def test_what_a_function_does_to_its_lists_stays_there() -> None:
 
 def test_token_ids_that_nobody_made_are_not_taken_for_none() -> None:
     text = [Sample("a", "b")]
-    with pytest.raises(RewardError, match="reads completion_ids, and a text by itself has no tokens"):
-        score("own", Function(get_soft_overlong_punishment(8, 4)), text)
+    readers = (get_soft_overlong_punishment(8, 4), lambda **rest: [len(rest["completion_ids"][0])])
+    for reader in readers:
+        with pytest.raises(RewardError, match="reads completion_ids, and a text by itself has no tokens"):
+            score("own", Function(reader), text)
+    assert score("own", Function(lambda completions, completion_ids, **rest: [4]), text) == [4.0]
     assert score("own", Function(lambda completions, completion_ids=None: [completion_ids is None]), text) == [1.0]
-    assert score("own", Function(lambda completions, **rest: ["completion_ids" in rest]), text) == [0.0]
     assert score("own", Function(lambda completion_ids: [len(completion_ids[0])]), [Sample("a", "")]) == [0.0]
 
 

@@ -78,6 +78,11 @@ SHAPES: list[tuple[str, dict[str, Any], Any, str | None, str | None]] = [
     ("a question about no passage", {"context": "", "question": "Is it?", "answer": "Yes."}, "Is it?", "Yes.", None),
     ("a question with choices (MMLU)", {"question": "Sky?", "choices": ["blue", "red"], "answer": 0}, "Sky?", "0",
      "Rows are questions (question, answer); the reference is answer. Prompts do not hold the column choices."),
+    ("single turns", {"prompt": user("Sky?"), "chosen": assistant("Blue."), "rejected": assistant("Red.")},
+     (user("Sky?"),), "Blue.", None),
+    ("a prompt that a template wrote", {"prompt": " <|im_start|>user\nSky?<|im_end|>\n<|im_start|>assistant\n"},
+     "<|im_start|>user\nSky?<|im_end|>\n<|im_start|>assistant\n", None, None),
+    ("a prompt with blanks around it", {"prompt": "\nSky? \n"}, "Sky?", None, None),
     ("answers that repeat their prompt", {"prompt": "Sky?", "chosen": "Sky? Blue.", "rejected": "Sky? Red."}, "Sky?",
      "Blue.", None),
     ("prompt, chosen, rejected of turns (hh-rlhf-helpful-base)",
@@ -257,9 +262,9 @@ def test_a_message_of_a_tree_is_no_prompt_unless_its_column_is_named() -> None:
 )
 def test_a_text_that_ends_with_its_answer_is_no_prompt_unless_its_column_is_named(text: str, answered: bool) -> None:
     row = {"text": text}
-    assert recognise(row, "text").read(row) == Question(text.strip())  # type: ignore[union-attr]
+    assert str(recognise(row, "text").read(row).prompt).strip() == text.strip()  # type: ignore[union-attr]
     if not answered:
-        assert recognise(row, None).read(row) == Question(text.strip())  # type: ignore[union-attr]
+        assert str(recognise(row, None).read(row).prompt).strip() == text.strip()  # type: ignore[union-attr]
         return
     with pytest.raises(UnusableRow, match="a conversation in one text that ends with its answer"):
         recognise(row, None).read(row)  # type: ignore[union-attr]
