@@ -51,13 +51,18 @@ def _found(source: str) -> tuple[Path | None, Path | None]:
     return file, file.parents[parts] if local else None
 
 
+def neighbours(file: Path) -> list[Path]:
+    """Return the files beside a file, or below its folder, that it imports, directly or not."""
+    return _imported(file, file.parent)
+
+
 def _imported(file: Path, root: Path) -> list[Path]:
     """Return the files under a folder that a file imports, directly or not, in the order of their names."""
     found, new = {file}, [file]
     while new:
         own = {path.resolve() for one in new for path in imports_of(one, root)}
-        new = sorted(own - found)
-        found |= own
+        new = sorted(path for path in own - found if path.is_relative_to(root))
+        found |= {*new}
     return sorted(found - {file})
 
 

@@ -48,7 +48,8 @@ def turns(value: Any) -> Messages | None:
     """Return a conversation as turns with a role and a content; None if the value is no conversation.
 
     It may be a list of role and content or of from and value, the same by columns, one turn alone, or a text that
-    spells a list. Parts of a content become one text. UnusableRow if a turn cannot be used, or a text spells turns that cannot be read.
+    spells a list. Parts of a content become one text. UnusableRow if a turn cannot be used, or a text spells turns that
+    cannot be read.
     """
     if isinstance(value, str) and not value.lstrip().startswith(("[", "array([")):
         return None
