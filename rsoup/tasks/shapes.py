@@ -188,6 +188,14 @@ def _is_conversation(value: Any) -> bool:
         return True
 
 
+def _asks(value: Any) -> bool:
+    """Tell whether a value is a conversation with a turn of the user's."""
+    try:
+        return any(turn["role"] == "user" for turn in turns(value) or ())
+    except UnusableRow:
+        return True
+
+
 def _system(row: Mapping[str, Any], *, talks: bool) -> str | None:
     """Return the column of system messages; a text has one only if the column is filled: it then is a conversation."""
     columns = [name for name in SYSTEMS if name in row and isinstance(row[name], (str, type(None)))]
@@ -232,7 +240,7 @@ def _pairs(row: Mapping[str, Any]) -> Shape | None:
     if "chosen" not in row or "rejected" not in row:
         return None
     asked = next((name for name in ("prompt", "instruction", *QUESTIONS) if name in row), None)
-    if asked is not None and (_is_conversation(row[asked]) or not _is_conversation(row["chosen"])):
+    if asked is not None and (_is_conversation(row[asked]) or not _asks(row["chosen"])):
         what = f"pairs of answers ({asked}, chosen, rejected)"
         return _about_prompt(row, what, lambda own: _read_pair(own, asked), "the chosen answer", asked)
     talks = _is_conversation(row["chosen"])
