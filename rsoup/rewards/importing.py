@@ -91,6 +91,8 @@ def _import_module(name: str) -> Any:
     return importlib.import_module(name)
 
 
+OURSELVES = "rsoup"
+"""What is loaded already, wherever the file lies."""
 _MODULES: dict[tuple[Path, str], Any] = {}
 """The modules of files, by the files and their content."""
 
@@ -133,10 +135,11 @@ def _check_neighbours(path: Path) -> None:
     neighbours = {own for own in imports_of(path, path.parent) if own != path}
     for own in sorted(neighbours):
         top = own.relative_to(path.parent).parts[0].removesuffix(".py") if own.is_relative_to(path.parent) else ""
-        other = _place_of(top) if top else None
+        other = _place_of(top) if top and top != OURSELVES else None
         if other is not None and path.parent not in other.parents:
             raise RewardError(
-                f"{path}: its import of {top} finds {other}, not the file beside it.", f"Give {own.name} another name."
+                f"{path}: its import of {top} finds {other}, not the file beside it.",
+                f"Give the {top} beside it another name.",
             )
 
 
