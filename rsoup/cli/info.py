@@ -122,8 +122,9 @@ def show_reward(
     from rsoup.recipe_file import find_recipe, load_recipe, parse_reward_section
     from rsoup.rewards import REWARDS, complete_reward, parse_reward
 
-    if recipe is not None:
-        known = load_recipe(find_recipe(recipe)).rewards
+    whole = None if recipe is None else load_recipe(find_recipe(recipe))
+    if whole is not None:
+        known = whole.rewards
         if name not in known:
             raise RecipeError(f"{recipe}: has no reward {name!r}.", did_you_mean(name, known))
         section = known[name]
@@ -134,11 +135,12 @@ def show_reward(
     section = parse_reward_section({**section.model_dump(exclude_unset=True), **changed}, "the flags")
     section = complete_reward(name, section, task)
     from rsoup.rewards.samples import Sample
-    from rsoup.rewards.tryout import try_reward
+    from rsoup.rewards.tryout import tokens_of, try_reward
 
     rows = [dict(_column(text, numbers=numbers) for text in columns or ()) for numbers in (False, True)]
     rows = rows[:1] if rows[0] == rows[1] else rows
-    trial = try_reward(name, section, *(Sample(prompt, completion, (), reference, row) for row in rows))
+    tokens = None if whole is None else tokens_of(whole)
+    trial = try_reward(name, section, *(Sample(prompt, completion, (), reference, row) for row in rows), tokens=tokens)
     entry = REWARDS.get(section.use or name) if section.judge is None else None
     if entry is not None and section.model is None and section.function is None:
         out.print(f"reads       {entry.reads}", markup=False, soft_wrap=True)

@@ -232,18 +232,35 @@ def load_tokenizer(name: str, revision: str | None) -> Any:
         return AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
 
 
-def load_weights(loader: Any, source: str, revision: str | None, *, given: Collection[str] = (), **options: Any) -> Any:
+def load_weights(
+    loader: Any,
+    source: str,
+    revision: str | None,
+    *,
+    given: Collection[str] = (),
+    whole: Collection[str] = (),
+    **options: Any,
+) -> Any:
     """Load a model as ``loader`` does, silently; ValueError if the folder lacks weights, which would be random.
 
-    Those ``given`` may be missing: the caller has them.
+    Those ``given`` may be missing: the caller has them. Modules that have to be ``whole`` may have no weights in the
+    folder that the model has no place for, and would leave out.
     """
     transformers_logging.set_verbosity_error()
-    options = {"trust_remote_code": False, **options}  # without it, a terminal is asked whether to run it
+    # without the first, a terminal is asked whether to run code; with the second, sizes that differ are told below
+    options = {"trust_remote_code": False, "ignore_mismatched_sizes": True, **options}
     with LOADING:
         model, notes = loader.from_pretrained(source, revision=revision, output_loading_info=True, **options)
-    missing = {*notes["missing_keys"], *(key for key, *_ in notes["mismatched_keys"])} - set(given)
-    if missing:
+    kind = type(model).__name__
+    unused = {key for key in notes["unexpected_keys"] if not set(whole).isdisjoint(key.split("."))}
+    if unused:
+        raise ValueError(f"{kind} has no place for its weights {min(unused)}")
+    if missing := set(notes["missing_keys"]) - set(given):
         raise ValueError(f"it lacks the weights {min(missing)}")
+    for key, there, wanted in sorted(notes["mismatched_keys"]):
+        if key not in given:
+            sizes = f"{tuple(there)}, and by its config.json they have {tuple(wanted)}"
+            raise ValueError(f"its weights {key} have the shape {sizes}")
     return model
 
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rsoup.errors import RecipeError, RewardError, did_you_mean
-from rsoup.files import sha256_file
 from rsoup.recipe import NAME_PATTERN, TEMPLATE_WORDS, RewardSection
+from rsoup.rewards.code import code_sha256
 from rsoup.rewards.judges import judge_identity
 from rsoup.rewards.sources import find_source
 
@@ -248,7 +246,7 @@ def reward_identity(name: str, section: RewardSection, device: str | None = None
     if section.model is None and section.function is None:
         identity["use"] = section.use or name
     if section.function is not None:
-        identity["file"] = _code_sha256(section.function.rpartition(":")[0])
+        identity["file"] = code_sha256(section.function.rpartition(":")[0])
     elif section.model is not None:
         source = find_source(f"The reward {name}: {section.model}", section.model, section.revision)
         identity |= {"format": section.format or "0", **source.identity(), "reading": READING}
@@ -292,26 +290,6 @@ def read_schema(name: str, path: str) -> dict[str, Any]:
     if not isinstance(schema, dict):
         raise RewardError(f"The reward {name}: {path} is not a JSON schema.", "It has to be a mapping.")
     return schema
-
-
-def search_working_folder() -> None:
-    """Let modules be found in the folder the command is called in, which an installed command does not search."""
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.append(here)
-
-
-def _code_sha256(source: str) -> str | None:
-    """Return the hash of the file of a module, or of a .py file; None if there is none."""
-    path: str | None = source
-    if not source.endswith(".py"):
-        search_working_folder()
-        try:
-            spec = importlib.util.find_spec(source)
-        except (ImportError, ValueError):
-            spec = None
-        path = spec.origin if spec else None
-    return sha256_file(Path(path).expanduser()) if path and Path(path).expanduser().is_file() else None
 
 
 def parse_reward(text: str, beside: Iterable[str] = ()) -> tuple[str, RewardSection]:

@@ -40,7 +40,7 @@ class Classifier:
     def __init__(self, name: str, section: RewardSection) -> None:
         what = f"The reward {name}: {section.model}"
         self._resident = load_resident(what, section)
-        self._limit = min(self._resident.limit, section.max_tokens or self._resident.limit)
+        self._limit = self._resident.limit(section.max_tokens)
         self._reading = choose_reading(what, section, self._resident.tokenizer, self._resident.config, self._limit)
         self._resident.settle(self._reading.encode(PROBES))
         self._signs = parse_format(name, section.format or "0", self._resident.described)

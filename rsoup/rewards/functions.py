@@ -7,13 +7,13 @@ import inspect
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
-from typing import Any
+from typing import Any, NoReturn
 
 from rsoup.errors import RewardError, did_you_mean
 from rsoup.rewards.importing import import_callable
 from rsoup.rewards.logs import Log
 from rsoup.rewards.loop import event_loop, wait_for
-from rsoup.rewards.parameters import ROW_ONLY, Parameters, Shape, read_parameters
+from rsoup.rewards.parameters import BATCH, PLURALS, ROW_ONLY, Parameters, Shape, read_parameters
 from rsoup.rewards.samples import Sample
 
 NO_COLUMNS: Mapping[str, str] = {}
@@ -33,6 +33,28 @@ class TrainerState:
 
 
 NO_TRAINING = TrainerState()
+
+
+class _NoTokens(Sequence[Any]):
+    """Stands for token ids that there are none of: a function may be given them, and not read them."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+
+    def _refusal(self) -> RewardError:
+        return RewardError(
+            f"{self._where}: reads completion_ids, and a text by itself has no tokens.",
+            "Try it with a recipe, whose model has a tokenizer: rsoup rewards NAME --recipe RECIPE.",
+        )
+
+    def __len__(self) -> int:
+        raise self._refusal()
+
+    def __iter__(self) -> NoReturn:
+        raise self._refusal()
+
+    def __getitem__(self, _place: Any) -> NoReturn:
+        raise self._refusal()
 
 
 @dataclass(frozen=True)
@@ -62,8 +84,10 @@ class Function:
             rows = self._rows(samples)
             values = [self._one(*pair) for pair in zip(samples, rows, strict=True)]
             return [self._figure(value) for value in _settled(values)]
-        value = self._invoke(self._lists(samples))
-        return _settled([value])[0]
+        value = _settled([self._invoke(self._lists(samples))])[0]
+        if self.parameters.is_verls_batch and isinstance(value, (list, tuple)):
+            return [self._figure(own) for own in value]
+        return value
 
     def at(self, state: TrainerState, log: Log) -> Function:
         """Return the function at a step of a training, with a place for what it logs."""
@@ -71,7 +95,8 @@ class Function:
 
     def begin(self, samples: Sequence[Sample]) -> Any:
         """Let an async function begin on a batch; what is returned waits for it, and scores other batches anew."""
-        if not inspect.iscoroutinefunction(inspect.unwrap(self.call)) or self.parameters.answer is not None:
+        waits = self.parameters.answer is None and not self.parameters.is_verls_batch
+        if not waits or not inspect.iscoroutinefunction(inspect.unwrap(self.call)):
             return self
 
         async def work() -> Any:
@@ -131,21 +156,33 @@ class Function:
         rows = self._rows(samples)
         values: dict[str, Any] = {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
         shape = self._shape
+        completions = [_completion(sample, shape) for sample in samples]
+        if self.parameters.is_verls_batch:
+            given = {own: values.get(one) for own, one in PLURALS.items() if one in values}
+            values = {"extra_infos": [{} for _ in samples], BATCH: completions, **given, **values}
         return {
             **values,
             "prompts": [_prompt(sample, shape) for sample in samples],
-            "completions": [_completion(sample, shape) for sample in samples],
-            "completion_ids": [list(sample.tokens) for sample in samples],
+            "completions": completions,
+            **self._tokens(samples),
             "trainer_state": self.state,
             "log_extra": self.log.extra,
             "log_metric": self.log.metric,
         }
 
+    def _tokens(self, samples: Sequence[Sample]) -> dict[str, Any]:
+        """Return the token ids of completions; of texts that nobody sampled or tokenised there are none to be read."""
+        if all(sample.tokens or not sample.completion for sample in samples):
+            return {"completion_ids": [list(sample.tokens) for sample in samples]}
+        if "completion_ids" in self.parameters.optional:
+            return {}
+        return {"completion_ids": _NoTokens(self.where)}
+
     def _rows(self, samples: Sequence[Sample]) -> list[dict[str, Any]]:
         """Return the columns of each row, under the parameters' names as well; None where a row lacks one."""
         rows = [_columns(sample) for sample in samples]
         names = sorted({*self.known, *(name for row in rows for name in row)})
-        full = [{name: row.get(name) for name in names} for row in rows]
+        full = [{name: _own(row.get(name)) for name in names} for row in rows]
         return [{**row, **{name: row[column] for name, column in self.columns.items()}} for row in full]
 
     def _one(self, sample: Sample, row: Mapping[str, Any]) -> Any:
@@ -204,11 +241,18 @@ def _columns(sample: Sample) -> dict[str, Any]:
     return columns
 
 
+def _own(value: Any) -> Any:
+    """Return a plain value that a function may change: the rows stay as they are."""
+    if isinstance(value, dict):
+        return {key: _own(own) for key, own in value.items()}
+    return [_own(own) for own in value] if isinstance(value, list) else value
+
+
 def _prompt(sample: Sample, shape: Shape | None) -> Any:
     if shape == "texts" or (shape is None and sample.messages is None):
         return sample.post
     messages = sample.messages if sample.messages is not None else ({"role": "user", "content": sample.post},)
-    return [dict(message) for message in messages]
+    return [_own(dict(message)) for message in messages]
 
 
 def _completion(sample: Sample, shape: Shape | None) -> Any:

@@ -6,13 +6,14 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 from rsoup.errors import RewardError, first_line
-from rsoup.rewards import search_working_folder
+from rsoup.files import sha256_file
+from rsoup.rewards.code import imports_of, search_working_folder
 
 
 def import_callable(where: str) -> Callable[..., Any]:
@@ -38,7 +39,10 @@ def import_callable(where: str) -> Callable[..., Any]:
         raise RewardError(f"{where}: cannot be imported ({problem}).", hint) from problem
     except (Exception, SystemExit) as problem:
         raise RewardError(
-            f"{where}: importing it raised {type(problem).__name__}: {first_line(problem)}.", f"Mend {source}."
+            f"{where}: importing it raised {type(problem).__name__}: {first_line(problem)}.",
+            "Name it as a module of its package (package.module:function), and call rsoup from where that lies."
+            if "relative import" in str(problem)
+            else f"Mend {source}.",
         ) from problem
     if function is None:
         raise RewardError(f"{where}: {source} has no function {attribute}.", hint)
@@ -87,17 +91,64 @@ def _import_module(name: str) -> Any:
     return importlib.import_module(name)
 
 
+OURSELVES = "rsoup"
+"""What is loaded already, wherever the file lies."""
+_MODULES: dict[tuple[Path, str], Any] = {}
+"""The modules of files, by the files and their content."""
+
+
 def _import_file(path: Path) -> Any:
+    """Import a file, once for all rewards in it; it may import its neighbours."""
     path = path.expanduser().resolve()
     if not path.is_file():
         raise FileNotFoundError(path)
-    if str(path.parent) not in sys.path:  # a file may import its neighbours
-        sys.path.append(str(path.parent))
-    name = f"rsoup_reward_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up there
-    spec.loader.exec_module(module)
-    return module
+    key = path, sha256_file(path)
+    if key not in _MODULES:
+        name = f"rsoup_reward_{path.stem}_{key[1][:8]}"
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module  # dataclasses look their module up there
+        with _searching_first(str(path.parent)):
+            _check_neighbours(path)
+            spec.loader.exec_module(module)
+        _check_neighbours(path)
+        _MODULES[key] = module
+    return _MODULES[key]
+
+
+@contextmanager
+def _searching_first(folder: str) -> Iterator[None]:
+    """Let modules be found in a folder, within the block before all others, as Python does for a script."""
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
+        if folder not in sys.path:
+            sys.path.append(folder)
+
+
+def _check_neighbours(path: Path) -> None:
+    """Raise RewardError if an import that means a file beside this one finds another module of its name."""
+    neighbours = {own for own in imports_of(path, path.parent) if own != path}
+    for own in sorted(neighbours):
+        top = own.relative_to(path.parent).parts[0].removesuffix(".py") if own.is_relative_to(path.parent) else ""
+        other = _place_of(top) if top and top != OURSELVES else None
+        if other is not None and path.parent not in other.parents:
+            raise RewardError(
+                f"{path}: its import of {top} finds {other}, not the file beside it.",
+                f"Give the {top} beside it another name.",
+            )
+
+
+def _place_of(name: str) -> Path | None:
+    """Return the file of a module that is loaded, or would be; None if it has none."""
+    module = sys.modules.get(name)
+    try:
+        spec = importlib.util.find_spec(name) if module is None else None
+    except (ImportError, ValueError):
+        spec = None
+    file = getattr(module, "__file__", None) or (spec.origin if spec else None)
+    return Path(file).resolve() if file and Path(file).is_file() else None

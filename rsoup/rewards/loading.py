@@ -21,6 +21,8 @@ from rsoup.rewards.sources import ModelSource, find_source
 
 HEADS = ("out_proj.weight", "score.weight", "classifier.weight", "logits_proj.weight")
 """How the weights that give the logits end, in the order they are looked for."""
+SCORING = ("score", "classifier", "classification_head", "v_head", "value_head", "reward_head", "regression_head")
+"""What modules that make a score are called."""
 CLASSIFIERS = "AutoModelForSequenceClassification"
 
 _RESIDENTS: WeakValueDictionary[tuple[Any, ...], Resident] = WeakValueDictionary()
@@ -56,7 +58,8 @@ def _load(what: str, source: ModelSource, dtype: str, *, trust: bool) -> Residen
         config = AutoConfig.from_pretrained(base.location, revision=base.revision, **options)
         _check_kind(what, config, is_adapter=source.base is not None)
         if source.base is None:
-            model = load_weights(AutoModelForSequenceClassification, source.location, source.revision, **weights)
+            loader = AutoModelForSequenceClassification
+            model = load_weights(loader, source.location, source.revision, whole=SCORING, **weights)
         else:
             model = _load_adapter(source, source.base, config, weights)
     except UNREADABLE as problem:
@@ -93,11 +96,17 @@ def _explain(what: str, problem: BaseException, config: Any, *, trust: bool) -> 
     """Return what is wrong with a model that cannot be loaded, and what to do."""
     reason = first_line(problem)
     kinds = [str(name) for name in getattr(config, "architectures", None) or ()]
-    if "lacks the weights" in reason and not trust and CLASSIFIERS in (getattr(config, "auto_map", None) or {}):
+    other = "lacks the weights" in reason or "has no place for" in reason
+    if other and not trust and CLASSIFIERS in (getattr(config, "auto_map", None) or {}):
         return (
             f"{what} needs code from its repository ({kinds[0] if kinds else 'auto_map'}), and rsoup does not run that "
             "by itself.",
             "Read that code; if you trust it, set trust_remote_code: true for this reward.",
+        )
+    if "has no place for" in reason:
+        return (
+            f"{what} cannot be loaded: {reason}, and its scores would not be those it was trained to give.",
+            "Score with it in a function of yours (README, reward functions), as the code that it came with does.",
         )
     if "lacks the weights" in reason and any("ForSequenceClassification" not in name for name in kinds):
         return (

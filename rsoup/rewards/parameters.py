@@ -16,6 +16,10 @@ Shape = Literal["texts", "messages"]
 COMPLETIONS = ("completions", "completion_ids")
 LISTS = ("prompts", *COMPLETIONS, "trainer_state", "log_extra", "log_metric")
 """What a function of a whole batch may ask for beside the columns of the rows (TRL's names)."""
+BATCH = "solution_strs"
+"""What the completions of a batch are called by verl's functions of one."""
+PLURALS = {"data_sources": "data_source", "ground_truths": "ground_truth", "extra_infos": "extra_info"}
+"""What such functions call columns of the rows."""
 
 ANSWERS = ("solution_str", "completion", "response")
 """What the single completion is called by a function that scores one at a time; the first is verl's name."""
@@ -51,11 +55,20 @@ class Parameters:
     @property
     def given(self) -> tuple[str, ...]:
         """The names that need no column."""
-        return LISTS if self.answer is None else (self.answer, *SINGLES)
+        if self.answer is not None:
+            return (self.answer, *SINGLES)
+        return (*LISTS, BATCH, "extra_infos") if self.is_verls_batch else LISTS
+
+    @property
+    def is_verls_batch(self) -> bool:
+        """Whether it takes a batch under verl's names."""
+        return BATCH in self.names
 
     def missing(self, columns: Collection[str]) -> list[str]:
         """Return what it needs and neither a completion nor a column of these names gives."""
-        return [name for name in self.needs if name not in self.given and name not in columns]
+        plurals = {own for own, one in PLURALS.items() if one in columns} if self.is_verls_batch else set()
+        known = {*self.given, *columns, *plurals}
+        return [name for name in self.needs if name not in known]
 
 
 def read_parameters(call: Callable[..., Any], where: str) -> Parameters:
@@ -76,7 +89,7 @@ def read_parameters(call: Callable[..., Any], where: str) -> Parameters:
         rest=rest,
         answer=answer,
         in_order=in_order,
-        shape=_shape(named, (answer,) if answer else ("completions", "prompts")),
+        shape="texts" if BATCH in named else _shape(named, (answer,) if answer else ("completions", "prompts")),
     )
 
 
@@ -107,10 +120,21 @@ def _signature(call: Callable[..., Any], where: str) -> tuple[list[inspect.Param
 
 def _answer(where: str, named: Mapping[str, inspect.Parameter], *, rest: bool) -> str | None:
     """Return the name of the single completion, None if a function takes lists; RewardError if it reads none."""
+    if next(iter(named), None) == "self":
+        raise RewardError(
+            f"{where}: is a method, which needs an object of its class.",
+            "Make one in the file (judge = Judge()), and give its method: file.py:judge.score.",
+        )
     answer = next((name for name in ANSWERS if name in named), None)
-    if any(name in named for name in ("prompts", *COMPLETIONS)):
+    if any(name in named for name in ("prompts", BATCH, *COMPLETIONS)):
         answer = None
-    if answer is None and not rest and not any(name in named for name in COMPLETIONS):
+    reads = answer is not None or any(name in named for name in (BATCH, *COMPLETIONS))
+    if not reads and "queries" in named:
+        raise RewardError(
+            f"{where}: reads queries, which for OpenRLHF are prompt and answer as one text; rsoup makes no such text.",
+            "Let it take prompts and completions, and columns of the rows by their names.",
+        )
+    if not reads and not rest:
         takes = ", ".join(named) if named else "nothing"
         raise RewardError(
             f"{where}: reads no completion: it takes {takes}.",

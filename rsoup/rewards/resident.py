@@ -15,6 +15,8 @@ from rsoup.rewards.heads import Outputs, describe_outputs
 from rsoup.rewards.reading import Encoded
 
 DEFAULT_MAX_TOKENS = 512
+UNBOUNDED = 1_000_000
+"""Numbers of tokens from which on a limit is none."""
 SAME, NARROW_SAME = 1e-4, 5e-2
 """How far a padded row may be from the row alone, relative to the scores, in float32 and in narrower types."""
 
@@ -33,15 +35,21 @@ class Resident:
         self.what, self.model, self.tokenizer = what, model, tokenizer
         self.config = model.config.get_text_config()
         self.labels = {int(index): str(label) for index, label in dict(model.config.id2label or {}).items()}
-        self.limit = _longest_input(model, tokenizer)
+        self._most = _most_positions(model)
+        self._usual = tokenizer.model_max_length
         self._accepts = _accepted(model)
-        self._embeddings = model.get_input_embeddings()
+        self._embeddings = _embeddings(what, model)
         declared = getattr(self.config, "pad_token_id", None)
         fits = declared is not None and 0 <= declared < self._embeddings.weight.shape[0]
         self._declared_pad: int | None = declared if fits else None
         self._padding: Padding | None = None
         self._described: Outputs | None = None
         self._last: dict[Inputs, np.ndarray] = {}
+
+    def limit(self, asked: int | None) -> int:
+        """Return how many tokens are read, or fewer if so ``asked``: more than the tokenizer says only then."""
+        known = [self._most, asked or (self._usual if 0 < self._usual < UNBOUNDED else None)]
+        return min((limit for limit in known if limit is not None), default=DEFAULT_MAX_TOKENS)
 
     @property
     def described(self) -> Outputs:
@@ -166,6 +174,15 @@ class Resident:
         return free
 
 
+def _embeddings(what: str, model: Any) -> Any:
+    try:
+        return model.get_input_embeddings()
+    except NotImplementedError as problem:
+        raise RewardError(
+            f"{what} is a {type(model).__name__}, which has no table of tokens.", "Give a model that reads tokens."
+        ) from problem
+
+
 def _mapping(output: Any) -> Mapping[str, Any]:
     if not isinstance(output, Mapping):
         raise ValueError(f"it returns a {type(output).__name__} without names")
@@ -180,14 +197,13 @@ def _accepted(model: Any) -> Any:
     return lambda key: key in parameters or (any_name and key != "token_type_ids")
 
 
-def _longest_input(model: Any, tokenizer: Any) -> int:
-    """Return the number of tokens a model can read: some tables of positions begin after the padding's."""
+def _most_positions(model: Any) -> int | None:
+    """Return the number of tokens a model can read, None if any: some tables of positions begin after the padding's."""
     tables = [
         module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
         for name, module in model.named_modules()
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding)
     ]
     declared = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    limits = [tokenizer.model_max_length, declared, *tables]
-    known = [limit for limit in limits if limit is not None and 0 < limit < 1_000_000]
-    return min(known, default=DEFAULT_MAX_TOKENS)
+    known = [limit for limit in (declared, *tables) if limit is not None and 0 < limit < UNBOUNDED]
+    return min(known, default=None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -47,7 +47,32 @@ class Trial:
     told: Mapping[str, Any] = field(default_factory=dict)
 
 
-def try_reward(name: str, section: RewardSection, *samples: Sample) -> Trial:
+Tokens = Callable[[str], tuple[int, ...]]
+"""Makes the token ids of a text, as they are when it was sampled to its end."""
+
+
+def tokens_of(recipe: Recipe) -> Tokens:
+    """Return what makes the tokens of an answer with the tokenizer of a recipe's model, loaded when first needed."""
+    loaded: list[Any] = []
+
+    def make(text: str) -> tuple[int, ...]:
+        from rsoup.models.load import load_tokenizer  # loads torch
+
+        if not loaded:
+            loaded.append(load_tokenizer(recipe.model.base, recipe.model.revision))
+        end = loaded[0].eos_token_id
+        ids = loaded[0](text, add_special_tokens=False, verbose=False)["input_ids"]
+        return (*ids, *([] if end is None else [end]))
+
+    return make
+
+
+def reads_tokens(scorer: Scorer) -> bool:
+    """Tell whether a reward reads the token ids of completions."""
+    return isinstance(scorer, Function) and "completion_ids" in scorer.parameters.names
+
+
+def try_reward(name: str, section: RewardSection, *samples: Sample, tokens: Tokens | None = None) -> Trial:
     """Score one completion with a reward; several samples are ways to read one, of which the first that works counts.
 
     A function that does not say in which shape it takes completions, and fails on texts, gets messages.
@@ -58,6 +83,8 @@ def try_reward(name: str, section: RewardSection, *samples: Sample) -> Trial:
         value = _single(name, logging_to(log, scorer), samples[0])
         return Trial(samples[0], value, read(samples[0]) if read is not None else None, told=log.means())
     scorer.check_parameters(columns_of(samples))
+    if tokens is not None and reads_tokens(scorer):
+        samples = tuple(replace(own, tokens=tokens(own.completion)) for own in samples)
     try:
         return _first_that_works(name, scorer, samples)
     except RewardError as problem:
@@ -157,6 +184,9 @@ def check_rewards(recipe: Recipe, count: int, progress: Progress) -> Check:
     for name, section in recipe.rewards.items():
         scorer = make_scorer(name, section)
         check_functions([scorer], samples)
+        if reads_tokens(scorer) and not samples[0].tokens:
+            make = tokens_of(recipe)
+            samples = [replace(sample, tokens=make(sample.completion)) for sample in samples]
         if head := choosing_head(name, section, getattr(scorer, "heads", ())):
             said = (*said, head)
         log = Log()

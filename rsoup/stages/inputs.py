@@ -9,6 +9,7 @@ from pathlib import Path
 from rsoup.models.bundled import BUNDLED
 from rsoup.recipe import Recipe
 from rsoup.resolve import named_paths
+from rsoup.rewards.code import neighbours
 
 CHUNK = 64 << 20
 """Bytes that travel at once."""
@@ -16,7 +17,10 @@ CHUNK = 64 << 20
 
 @dataclass(frozen=True)
 class Input:
-    """A file or a folder that a recipe names: its absolute path, and of each file in it the size and the time."""
+    """A file or a folder that a recipe names: its absolute path, and of each file in it the size and the time.
+
+    Files that one of Python imports from beside it belong to it.
+    """
 
     path: str
     is_folder: bool
@@ -32,9 +36,9 @@ class Input:
 
     def chunks(self) -> Iterator[tuple[str, bytes]]:
         """Yield the files piece by piece, with the name of the file; an empty file has one piece."""
-        root = Path(self.path)
+        root = Path(self.path) if self.is_folder else Path(self.path).parent
         for name in self.files:
-            with (root / name if self.is_folder else root).open("rb") as file:
+            with (root / name).open("rb") as file:
                 piece = file.read(CHUNK)
                 yield name, piece
                 while piece := file.read(CHUNK):
@@ -52,8 +56,12 @@ def _input(path: Path) -> Input:
 
 
 def _listed(path: Path) -> dict[str, tuple[int, int]]:
-    """Return size and time of each file of a folder, or of the file itself, under its own name."""
-    files = {path.name: path} if path.is_file() else {str(own.relative_to(path)): own for own in path.rglob("*")}
+    """Return size and time of each file of a folder, or of a file and its neighbours, under their names there."""
+    if path.is_file():
+        own = [path, *(neighbours(path) if path.suffix == ".py" else ())]
+        files = {str(file.relative_to(path.parent)): file for file in own}
+    else:
+        files = {str(file.relative_to(path)): file for file in path.rglob("*")}
     listed = {}
     for name, file in sorted(files.items()):
         if file.is_file():

@@ -94,7 +94,7 @@ class Workshop:
     def receive(self, number: int, own: Input, name: str, piece: bytes) -> None:
         """Add a piece to a file of an input, which has a number among all that are sent."""
         place = own.below(self._input(number))
-        path = place / name if own.is_folder else place
+        path = (place if own.is_folder else place.parent) / name
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab") as file:
             file.write(piece)

@@ -8,7 +8,8 @@ import io
 import json
 import re
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -91,6 +92,10 @@ def _read_jsonl(path: Path) -> Iterator[Any]:
                 try:
                     yield json.loads(line)
                 except ValueError as problem:
+                    if "\0" in line:
+                        raise DataError(
+                            f"{path}: is not UTF-8 text (zeros are in it).", "Save it as UTF-8."
+                        ) from problem
                     raise DataError(
                         f"{path}, line {number}: is not JSON ({problem}).", "Write one JSON object per line."
                     ) from problem
@@ -139,8 +144,11 @@ def _read_csv(path: Path, delimiter: str | None = None) -> Iterator[Any]:
             delimiter, header = told[1], ""
         lines = _lines(header, file)
         delimiter = delimiter or max(",;\t", key=_QUOTED.sub("", header).count)
-        rows = csv.DictReader(lines, restkey=EXTRA, delimiter=delimiter)
+        parted = re.findall(re.escape(delimiter) + r"(\s?)", _QUOTED.sub("", header))
+        blanks = bool(parted) and all(blank == " " for blank in parted)  # as in: prompt, answer
+        rows = csv.DictReader(lines, restkey=EXTRA, delimiter=delimiter, skipinitialspace=blanks)
         try:
+            _check_names(path, rows.fieldnames or ())
             yield from rows
         except csv.Error as problem:
             raise DataError(f"{path}, line {rows.line_num}: is not CSV ({problem}).", "Mend the line.") from problem
@@ -152,6 +160,13 @@ def _lines(first: str, rest: TextIO) -> Iterator[str]:
     yield from rest
 
 
+def _check_names(path: Path, names: Sequence[str]) -> None:
+    """Raise DataError if two columns have one name: a row would lose one of them."""
+    twice = next((name for name, count in Counter(names).items() if name and count > 1), None)
+    if twice is not None:
+        raise DataError(f"{path}: has several columns called {twice!r}.", "Give each a name of its own.")
+
+
 def _read_tsv(path: Path) -> Iterator[Any]:
     return _read_csv(path, "\t")
 
@@ -161,8 +176,10 @@ def _read_parquet(path: Path) -> Iterator[Any]:
     import pyarrow.parquet
 
     try:
-        for batch in pyarrow.parquet.ParquetFile(path).iter_batches():
-            yield from batch.to_pylist()
+        file = pyarrow.parquet.ParquetFile(path)
+        _check_names(path, file.schema_arrow.names)
+        for batch in file.iter_batches():
+            yield from batch.to_pylist(maps_as_pydicts="strict")
     except pyarrow.ArrowException as problem:
         raise DataError(f"{path}: is not a Parquet file ({problem}).", "Write it again.") from problem
     except OSError as problem:

@@ -6,13 +6,15 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from rsoup.tasks.plain import filled
+
 
 def tools_of(columns: Mapping[str, Any]) -> list[Any] | None:
     """Return the tools of a row, mappings or a text that spells them in JSON; None if it has none."""
     tools = _read(columns.get("tools"))
     if not isinstance(tools, list) or not tools or not all(isinstance(tool, Mapping) for tool in tools):
         return None
-    return [_filled(tool) for tool in tools]
+    return [filled(tool) for tool in tools]
 
 
 def options_of(columns: Mapping[str, Any]) -> dict[str, Any]:
@@ -34,10 +36,3 @@ def _read(value: Any) -> Any:
         return json.loads(value)
     except ValueError:
         return None
-
-
-def _filled(value: Any) -> Any:
-    """Return a value without the keys that a table added to make all rows alike, which hold null."""
-    if isinstance(value, Mapping):
-        return {key: _filled(own) for key, own in value.items() if own is not None}
-    return [_filled(own) for own in value] if isinstance(value, list) else value

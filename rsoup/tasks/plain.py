@@ -85,6 +85,20 @@ def _named(value: Any) -> Any:
     return f"<{type(value).__name__}>" if " at 0x" in text else plain(text)
 
 
+def is_empty(value: Any) -> bool:
+    """Tell whether a value says nothing: null, a blank text, a list or a mapping of nothing."""
+    if isinstance(value, str):
+        return not value.strip()
+    return value is None or (isinstance(value, (list, tuple, dict)) and not value)
+
+
+def filled(value: Any) -> Any:
+    """Return a plain value without the keys that hold null, as tables add them to make all rows alike."""
+    if isinstance(value, Mapping):
+        return {key: filled(own) for key, own in value.items() if own is not None}
+    return [filled(own) for own in value] if isinstance(value, list) else value
+
+
 def as_text(value: Any) -> str:
     """Return a plain value as a text: a text itself, anything else as JSON writes it, nothing as an empty one."""
     if value is None:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import chain, islice
 from typing import Any, Literal
 
-from rsoup.errors import DataError, did_you_mean, first_line, see
+from rsoup.errors import DataError, RsoupError, did_you_mean, first_line, see
 from rsoup.files import sha256_json
 from rsoup.tasks import Task
+from rsoup.tasks.first_rows import LOOK, completed
 from rsoup.tasks.forms import EXTRA
+from rsoup.tasks.media import check_media, media_of
 from rsoup.tasks.plain import plain
 from rsoup.tasks.rows import Row, RowReader, UnusableRow
-from rsoup.tasks.shapes import MISSING, Shape, answer_of, lookup, recognise, spelled_out
+from rsoup.tasks.shapes import MISSING, SYSTEMS, Shape, answer_of, lookup, recognise, spelled_out
 from rsoup.tasks.sources import is_remote, open_rows
 from rsoup.tasks.turns import spoken, with_system
 
@@ -109,14 +112,16 @@ def _read_now(task: Task, source: str, split: Split) -> Rows:
     there = {name: False for name in (task.column, task.reference, task.id) if name is not None}
     seen: dict[str, set[str]] = {key: set() for key in ("id", *task.unique)}
     reading: _Reading | None = None
-    for number, raw in enumerate(_mappings(source, open_rows(source, part)), start=1):
+    found = _mappings(source, open_rows(source, part))
+    first = list(islice(found, LOOK))
+    for number, raw in enumerate(chain(first, found), start=1):
         if not columns.keys() >= raw.keys():
             columns.update((str(name), None) for name in raw if name != EXTRA)
         for name in [name for name, found in there.items() if not found]:
             there[name] = lookup(raw, name) is not MISSING
         try:
             _check_cells(raw)
-            reading = reading or _reading(task, raw)
+            reading = reading or _reading(task, raw, [other for other in first if EXTRA not in other])
             row = _read_row(reading.read, raw)
             row = replace(row, id=str(number) if row.id is None else str(row.id), columns=plain(raw))
             _check_kind(row, rows)
@@ -182,10 +187,12 @@ def _mappings(source: str, rows: Any) -> Iterator[Mapping[str, Any]]:
                     f"{source}, row {number}: is not a mapping of columns.", "Write one JSON object per line."
                 )
             yield row
-    except ValueError as problem:  # of datasets, whose files do not agree on their columns
+    except RsoupError:
+        raise
+    except Exception as problem:  # whatever datasets raises, of files that do not agree on their columns, for one
         raise DataError(
             f"{source}: cannot be read after row {number}: {first_line(problem)}.",
-            "Give a folder whose files are rows with the same columns.",
+            "Give files of rows with the same columns, in a form that rsoup reads by itself: JSONL, CSV, Parquet.",
         ) from problem
 
 
@@ -226,8 +233,8 @@ def _check_unique(row: Row, seen: Mapping[str, set[str]]) -> None:
 NO_SHAPE = "no shape that is known"
 
 
-def _reading(task: Task, row: Mapping[str, Any]) -> _Reading:
-    """Return what reads rows like this one: the data set's reader, or that of its shape; UnusableRow if none can."""
+def _reading(task: Task, row: Mapping[str, Any], others: Iterable[Mapping[str, Any]]) -> _Reading:
+    """Return what reads rows like these: the data set's reader, or that of their shape; UnusableRow if none can."""
     missing = task.column
     if task.read is not None:
         try:
@@ -238,18 +245,23 @@ def _reading(task: Task, row: Mapping[str, Any]) -> _Reading:
             return _Reading(task.read)
         else:
             return _Reading(task.read)
-    shape = recognise(row, task.column)
+    whole = completed(row, others)
+    shape = recognise(whole, task.column)
     if shape is None:
         raise UnusableRow(f"no column {missing!r}" if missing else NO_SHAPE)
+    unread = [media] if (media := media_of(whole)) else []
     if shape.system and not shape.talks and task.chat is False:
+        unread.append(shape.system)
         shape = replace(shape, system=None)
-    return _Reading(lambda other: _read_shape(task, shape, other), shape.said(task.column, task.reference))
+    said = (shape.said(task.column, task.reference), *(f"Prompts do not hold the column {name}." for name in unread))
+    return _Reading(lambda other: _read_shape(task, shape, other), " ".join(line for line in said if line) or None)
 
 
 def _read_shape(task: Task, shape: Shape, row: Mapping[str, Any]) -> Row:
     """Read a row of a known shape, with what the recipe says of its columns."""
     question = shape.read(row)
     prompt, reference = question.prompt, question.reference
+    check_media(prompt, row, named=task.column is not None)
     if task.reference is not None:
         given = lookup(row, task.reference)
         reference = None if given is MISSING else answer_of(given)
@@ -263,12 +275,20 @@ def _read_shape(task: Task, shape: Shape, row: Mapping[str, Any]) -> Row:
         prompt = spoken(prompt) or prompt
     if isinstance(prompt, str):
         if shape.system is None:
+            _check_system(task, row)
             return Row(identifier, prompt, reference)
         prompt = ({"role": "user", "content": prompt},)
     own = row.get(shape.system) if shape.system else None
     messages = with_system(prompt, own if isinstance(own, str) and own.strip() else None, replace=False)
     messages = with_system(messages, task.system, replace=True)
     return Row(identifier, messages[-1]["content"].strip(), reference and reference.strip(), messages)
+
+
+def _check_system(task: Task, row: Mapping[str, Any]) -> None:
+    """Leave out a row whose system message would be lost, since rows are read as texts: the first have none."""
+    own = next((name for name in SYSTEMS if isinstance(row.get(name), str) and row[name].strip()), None)
+    if own is not None and task.system is None and task.chat is not False:
+        raise UnusableRow(f"a system message ({own}), which the first {LOOK} rows have not")
 
 
 def listed(dropped: Mapping[str, int]) -> str:

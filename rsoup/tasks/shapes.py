@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from rsoup.tasks.plain import as_text, plain
+from rsoup.tasks.plain import as_text, is_empty, plain
 from rsoup.tasks.rows import UnusableRow
-from rsoup.tasks.turns import Messages, parted, turns
+from rsoup.tasks.turns import Messages, blanks_after_mark, is_answered, parted, turns
 
 CONVERSATIONS = ("messages", "conversations", "conversation")
 QUESTIONS = ("question", "problem", "query", "input")
-ANSWERS = ("answer", "solution", "response", "output", "completion", "ground_truth", "reference")
+ANSWERS = (
+    *("answer", "solution", "response", "output", "completion", "ground_truth", "reference"),
+    *("final_answer", "expected_answer", "reference_answer"),
+)
 SYSTEMS = ("system", "system_prompt")
-PASSAGE = "context"
+PASSAGES = ("context", "passage", "article")
 """What a question is about, which comes before it."""
 CHOICES = ("choices", "options")
 """Columns of what may be chosen; how a prompt lists them is the recipe's to say."""
@@ -81,10 +84,10 @@ def lookup(row: Mapping[str, Any], name: str) -> Any:
 
 
 def text_of(value: Any) -> str:
-    """Return a text, UnusableRow if the value is none or an empty one."""
+    """Return a text without blanks around it, UnusableRow if the value is none or an empty one."""
     if isinstance(value, str):
         if value.strip():
-            return value.strip()
+            return value.strip() + blanks_after_mark(value)
     elif value is not None:
         kinds = {bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "an object"}
         raise UnusableRow(f"{kinds.get(type(value), type(value).__name__)} in the place of text")
@@ -98,11 +101,10 @@ def answer_of(value: Any) -> str | None:
     """
     if isinstance(value, str):
         return value.strip() or None
-    if isinstance(value, (list, tuple)):
-        if len(value) == 1 and not isinstance(value[0], Mapping):
-            return answer_of(value[0])
-        if (messages := turns(value)) is not None:
-            return next((turn["content"].strip() for turn in messages if turn["role"] == "assistant"), None)
+    if isinstance(value, (list, tuple)) and len(value) == 1 and not isinstance(value[0], Mapping):
+        return answer_of(value[0])
+    if isinstance(value, (list, tuple, Mapping)) and (messages := turns(value)) is not None:
+        return next((turn["content"].strip() for turn in messages if turn["role"] == "assistant"), None)
     if isinstance(value, float) and value.is_integer() and abs(value) < WHOLE:
         value = int(value)
     return None if value in ([], (), {}) else as_text(plain(value)) or None
@@ -131,11 +133,12 @@ def prompt_of(value: Any) -> Question:
 
 def recognise(row: Mapping[str, Any], column: str | None) -> Shape | None:
     """Return the shape of a row, None if it has none that is known; ``column`` is the one that has to be asked."""
-    shapes = (_verl, _pairs, _answered, _conversations, _instructions, _prompts, _questions, _texts)
+    texts = _open_texts if column is None else _texts
+    shapes = (_verl, _pairs, _answered, _conversations, _instructions, _prompts, _questions, texts)
     if column is None and "post" in row:
         return _of_column(row, "post")
     if column in QUESTIONS:  # it is asked for alone
-        row = {name: value for name, value in row.items() if name != PASSAGE}
+        row = {name: value for name, value in row.items() if name not in PASSAGES}
     for recogniser in shapes:
         shape = recogniser(row)
         if shape is not None and (column is None or column in shape.prompts):
@@ -144,13 +147,31 @@ def recognise(row: Mapping[str, Any], column: str | None) -> Shape | None:
 
 
 def _of_column(row: Mapping[str, Any], name: str) -> Shape:
-    def read(row: Mapping[str, Any]) -> Question:
-        return prompt_of(_value(row, name))
+    talks = _is_conversation(lookup(row, name))
+    answer = _answer(row, name) if talks and not _is_answered(lookup(row, name)) else None
 
-    talks = _is_conversation(row.get(name))
-    answer = "the assistant's turn after the prompt" if talks else None
+    def read(row: Mapping[str, Any]) -> Question:
+        question = prompt_of(_value(row, name))
+        if answer is None or question.reference is not None:
+            return question
+        return Question(question.prompt, answer_of(row.get(answer)))
+
+    told = answer or ("the assistant's turn after the prompt" if talks else None)
     rows = f"conversations ({name})" if talks else f"texts ({name})"
-    return Shape(rows, read, (name,), answer, _system(row, talks=talks), talks, usual=not talks)
+    return Shape(rows, read, (name,), told, _system(row, talks=talks), talks, usual=not talks)
+
+
+def _answer(row: Mapping[str, Any], asked: str) -> str | None:
+    """Return the column of a row's answer, a filled one rather than an empty one; None if it has none."""
+    names = [name for name in ANSWERS if name in row and name != asked]
+    return next((name for name in names if not is_empty(plain(row[name]))), next(iter(names), None))
+
+
+def _is_answered(value: Any) -> bool:
+    try:
+        return prompt_of(value).reference is not None
+    except UnusableRow:
+        return True
 
 
 def _value(row: Mapping[str, Any], name: str) -> Any:
@@ -163,6 +184,14 @@ def _value(row: Mapping[str, Any], name: str) -> Any:
 def _is_conversation(value: Any) -> bool:
     try:
         return turns(value) is not None
+    except UnusableRow:
+        return True
+
+
+def _asks(value: Any) -> bool:
+    """Tell whether a value is a conversation with a turn of the user's."""
+    try:
+        return any(turn["role"] == "user" for turn in turns(value) or ())
     except UnusableRow:
         return True
 
@@ -211,12 +240,12 @@ def _pairs(row: Mapping[str, Any]) -> Shape | None:
     if "chosen" not in row or "rejected" not in row:
         return None
     asked = next((name for name in ("prompt", "instruction", *QUESTIONS) if name in row), None)
-    if asked is not None and (_is_conversation(row[asked]) or not _is_conversation(row["chosen"])):
+    if asked is not None and (_is_conversation(row[asked]) or not _asks(row["chosen"])):
         what = f"pairs of answers ({asked}, chosen, rejected)"
         return _about_prompt(row, what, lambda own: _read_pair(own, asked), "the chosen answer", asked)
     talks = _is_conversation(row["chosen"])
     rows = "pairs of answers (chosen, rejected) that begin with their prompt"
-    system = _system(row, talks=talks) if talks else None
+    system = _system(row, talks=talks)
     return Shape(rows, _read_implicit, ("chosen", "rejected"), "the rest of the chosen one", system, talks, True)
 
 
@@ -261,10 +290,16 @@ def _answered(row: Mapping[str, Any]) -> Shape | None:
         return None
 
     def read(row: Mapping[str, Any]) -> Question:
-        unwanted = row.get("label") is False  # of TRL's unpaired preferences
-        return Question(_open_prompt(_value(row, "prompt")), None if unwanted else answer_of(_value(row, "completion")))
+        wanted = _verdict(row.get("label")) is not False
+        return Question(_open_prompt(_value(row, "prompt")), answer_of(_value(row, "completion")) if wanted else None)
 
-    return _about_prompt(row, "prompts with answers (prompt, completion)", read, "completion")
+    judged = " where label is true" if _verdict(row.get("label")) is not None else ""
+    return _about_prompt(row, "prompts with answers (prompt, completion)", read, f"completion{judged}")
+
+
+def _verdict(label: Any) -> bool | None:
+    """Return what TRL's unpaired preferences say of a completion, also where a table spells it; None if they do not."""
+    return {"true": True, "1": True, "false": False, "0": False}.get(str(plain(label)).strip().lower())
 
 
 def _conversations(row: Mapping[str, Any]) -> Shape | None:
@@ -278,7 +313,7 @@ def _instructions(row: Mapping[str, Any]) -> Shape | None:
     if "instruction" not in row:
         return None
     context = next((name for name in ("input", "context") if name in row), None)
-    answer = next((name for name in ("output", "response") if name in row), None)
+    answer = next((name for name in ("output", "response") if name in row), None) or _answer(row, context or "")
 
     def read(row: Mapping[str, Any]) -> Question:
         if row.get("history"):
@@ -304,9 +339,10 @@ def _questions(row: Mapping[str, Any]) -> Shape | None:
 
 
 def _asked(row: Mapping[str, Any], name: str, what: str) -> Shape:
-    answer = next((other for other in ANSWERS if other in row and other != name), None)
+    answer = _answer(row, name)
     talks = _is_conversation(row[name])
-    passage = PASSAGE if name in QUESTIONS and not talks and _is_text(row.get(PASSAGE)) else None
+    passages = PASSAGES if name in QUESTIONS and not talks else ()
+    passage = next((other for other in passages if _is_text(row.get(other))), None)
 
     def read(row: Mapping[str, Any]) -> Question:
         asked = _value(row, name)
@@ -334,4 +370,25 @@ def _is_text(value: Any) -> bool:
 
 
 def _texts(row: Mapping[str, Any]) -> Shape | None:
-    return Shape("texts (text)", lambda row: prompt_of(_value(row, "text")), ("text",)) if "text" in row else None
+    if "text" not in row:
+        return None
+    talks = _is_conversation(row["text"])
+    system = _system(row, talks=talks)
+    return Shape("texts (text)", lambda own: prompt_of(_value(own, "text")), ("text",), None, system, talks)
+
+
+def _open_texts(row: Mapping[str, Any]) -> Shape | None:
+    """Return the shape of texts that nobody named as what is asked: none that hold their answer is a prompt."""
+    shape = _texts(row)
+    if shape is None:
+        return None
+    if "role" in row and "parent_id" in row:
+        raise UnusableRow("a single message of a tree of conversations (parent_id)")
+
+    def read(own: Mapping[str, Any]) -> Question:
+        text = _value(own, "text")
+        if isinstance(text, str) and is_answered(text):
+            raise UnusableRow("a conversation in one text that ends with its answer")
+        return shape.read(own)
+
+    return replace(shape, read=read)

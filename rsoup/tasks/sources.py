@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,10 @@ _CONFIGURATIONS = re.compile(
     r"(?:Config name is missing|BuilderConfig '.*' not found).*?(?:configs|Available): \[(.*?)\]", re.S
 )
 """What datasets says where a configuration has to be named, or another one."""
+_MEDIA = re.compile(r"\b(?:Image|Audio|Video)\(")
+"""What columns of pictures, sounds and films are called among the features of a data set."""
+TEXTUAL = (".json", ".jsonl", ".ndjson", ".csv", ".tsv")
+"""Forms whose values are texts until something reads them: datasets takes some of these for numbers, dates or null."""
 
 
 def open_rows(source: str, part: Part) -> Iterable[Any]:
@@ -40,6 +44,11 @@ def open_rows(source: str, part: Part) -> Iterable[Any]:
         return reader(path)
     if path.is_dir():
         return _read_saved(path, part) if any((path / name).is_file() for name in SAVED) else _read_folder(path, part)
+    if re.search(r"[*?]", source):
+        raise DataError(
+            f"{source}: is a pattern of names, and data is one file, a folder or a hub id.",
+            "Give the folder: all files of rows in it are read.",
+        )
     if path.exists() or reader is not None or source.count("/") != 1 or source.startswith((".", "/", "~")):
         raise DataError(f"{source}: there is no such data file.", "Check the path (task.data, task.eval_data).")
     return _read_hub(source, part)
@@ -68,25 +77,58 @@ def _read_saved(path: Path, part: Part) -> Iterable[Any]:
             f"{path}: is not a folder saved by datasets: {first_line(problem)}.", "Save it with Dataset.save_to_disk."
         ) from problem
     if isinstance(saved, DatasetDict):
-        return _split(saved, part, str(path))
+        return _undecoded(_split(saved, part, str(path)))
     _refuse_parts(str(path), "a folder of one split saved by datasets", part)
-    rows: Iterable[Any] = saved
-    return rows
+    return _undecoded(saved)
+
+
+def _undecoded(rows: Any) -> Iterable[Any]:
+    """Return the rows of a data set with pictures, sounds and films as they are stored: opening them is for nothing."""
+    if not _MEDIA.search(str(rows.features)):
+        return rows  # type: ignore[no-any-return]
+    stream = rows.to_iterable_dataset() if hasattr(rows, "to_iterable_dataset") else rows
+    return stream.decode(False)  # type: ignore[no-any-return]
 
 
 def _read_folder(path: Path, part: Part) -> Iterable[Any]:
     """Read a folder of data files laid out as on the hub, without a copy in the cache."""
-    from datasets import load_dataset
+    from datasets import load_dataset, load_dataset_builder
     from datasets.exceptions import DatasetsError
 
     try:
-        return _split(load_dataset(str(path), part.config, data_dir=part.folder, streaming=True), part, str(path))
+        kept = load_dataset_builder(str(path), part.config, data_dir=part.folder).config.data_files
+        files = [Path(file) for file in _split(kept or {}, part, str(path))]
+        if all(map(_is_textual, files)):
+            return _read_files(files)
+        loaded = load_dataset(str(path), part.config, data_dir=part.folder, streaming=True)
+        return _undecoded(_split(loaded, part, str(path)))
     except (OSError, ValueError, RuntimeError, DatasetsError) as problem:
         told = _configuration_trouble(problem, str(path), part) or (
             f"{path}: the folder holds no data that can be read: {first_line(problem)}.",
             "Give a folder saved by datasets, or one of JSONL, CSV or Parquet files.",
         )
         raise DataError(*told) from problem
+
+
+def _is_textual(file: Path) -> bool:
+    return reader_of(file) is not None and any(suffix.lower() in TEXTUAL for suffix in file.suffixes[-2:])
+
+
+def _read_files(files: Iterable[Path]) -> Iterator[Any]:
+    """Read files one after the other; DataError if one of them is about something else."""
+    known: set[str] | None = None
+    for file in files:
+        reader = reader_of(file)
+        assert reader is not None
+        for number, row in enumerate(reader(file)):
+            columns = set(row) if number == 0 and isinstance(row, Mapping) else None
+            if known is not None and columns is not None and known.isdisjoint(columns):
+                raise DataError(
+                    f"{file}: its rows have none of the columns that the files before it have.",
+                    "Give a folder whose files are rows with the same columns.",
+                )
+            known = known or columns
+            yield row
 
 
 def _configuration_trouble(problem: Exception, source: str, part: Part) -> tuple[str, str] | None:
@@ -112,7 +154,7 @@ def _read_hub(source: str, part: Part) -> Iterator[Any]:
 
     try:
         loaded = load_dataset(source, part.config, data_dir=part.folder, streaming=part.limit is not None)
-        yield from _split(loaded, part, source)
+        yield from _undecoded(_split(loaded, part, source))
     except (OSError, ValueError, RuntimeError, DatasetsError) as problem:
         told = (
             _configuration_trouble(problem, source, part)
@@ -131,6 +173,6 @@ def _split(splits: Any, part: Part, source: str) -> Iterable[Any]:
             rows: Iterable[Any] = splits[name]
             return rows
     raise DataError(
-        f"{source}: has no split {part.names[0]!r}, only {', '.join(splits)}.",
+        f"{source}: has no split {part.names[0]!r}, only {', '.join(map(str, splits))}.",
         "Name the rows to train on with task.split (--split) and those held out with task.eval_split.",
     )

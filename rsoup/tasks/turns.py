@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rsoup.tasks.plain import filled, plain
 from rsoup.tasks.rows import UnusableRow
 
 Messages = tuple[Mapping[str, Any], ...]
@@ -36,39 +37,55 @@ ROLES = {
 """What the roles of data sets are called in chat templates."""
 
 SYSTEM = ("system", "developer")
+TEXTS = ("text", "input_text", "output_text")
+"""What parts of a content are called that are text."""
+
+PRINTED = re.compile(r"""(?:array\()?\[\s*\{\s*(['"])(?:role|content|from|value)\1\s*:.*[\])]""", re.DOTALL)
+"""A text that spells turns."""
 
 
 def turns(value: Any) -> Messages | None:
     """Return a conversation as turns with a role and a content; None if the value is no conversation.
 
-    It may be a list of role and content or of from and value, the same by columns, or a text that spells either. Parts
-    of a content become one text. UnusableRow if a turn cannot be used.
+    It may be a list of role and content or of from and value, the same by columns, one turn alone, or a text that
+    spells a list. Parts of a content become one text. UnusableRow if a turn cannot be used, or a text spells turns that
+    cannot be read.
     """
-    if isinstance(value, str) and not value.lstrip().startswith("["):
+    if isinstance(value, str) and not value.lstrip().startswith(("[", "array([")):
         return None
     records = _records(value)
     if not records or not all(isinstance(record, Mapping) and _names(record) for record in records):
+        if isinstance(value, str) and PRINTED.fullmatch(value.strip()):
+            raise UnusableRow("turns that are spelled in a way that cannot be read")
         return None
     return tuple(turn for record in records if (turn := _turn(record)) is not None)
 
 
 def _records(value: Any) -> Sequence[Any]:
-    if isinstance(value, str) and value.lstrip().startswith("[") and value.rstrip().endswith("]"):
-        value = _unpacked(value)
+    if isinstance(value, str):
+        value = _unpacked(value.strip())
     if isinstance(value, Mapping) and _names(value) and all(isinstance(own, list) for own in value.values()):
         count = min(map(len, value.values()))
         return [{key: own[index] for key, own in value.items()} for index in range(count)]
+    if isinstance(value, Mapping) and (names := _names(value)) and isinstance(value.get(names[1]), (str, list)):
+        return [value]
     return value if isinstance(value, (list, tuple)) else ()
 
 
 def _unpacked(text: str) -> Any:
-    """Return the list that a text spells in JSON or as Python prints it, as tables of pandas do; None if none."""
-    for reader in (json.loads, ast.literal_eval):
+    """Return the list that a text spells in JSON, or as Python or numpy print it, which tables hold; None if none."""
+    for reader in (json.loads, ast.literal_eval, _of_array):
         try:
             return reader(text)
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
     return None
+
+
+def _of_array(text: str) -> Any:
+    """Return the list that an array of mappings is printed as: a new line is between two, where a list has a comma."""
+    inner = re.fullmatch(r"array\((.*),\s*dtype=object\)", text, re.DOTALL)
+    return ast.literal_eval(re.sub(r"\}\n\s*\{", "}, {", inner[1] if inner else text))
 
 
 def _names(record: Mapping[str, Any]) -> tuple[str, str] | None:
@@ -86,7 +103,7 @@ def _turn(record: Mapping[str, Any]) -> Mapping[str, Any] | None:
     role, content = ROLES.get(word), _content(record.get(names[1]))
     if role is None:
         raise UnusableRow(f"a turn of the unknown role {word!r}")
-    rest = {key: own for key, own in record.items() if key not in names and own is not None and own != []}
+    rest = {key: own for key, own in filled(plain(dict(record))).items() if key not in names and own != []}
     if not content.strip():
         if role in SYSTEM:
             return None
@@ -104,8 +121,8 @@ def _content(value: Any) -> str:
 
 
 def _part(part: Mapping[str, Any]) -> str:
-    kind = part.get("type", "text")
-    if kind != "text" or not isinstance(part.get("text"), str):
+    kind = part.get("type") or "text"
+    if kind not in TEXTS or not isinstance(part.get("text"), str):
         raise UnusableRow(f"a turn with a part that is no text ({kind})")
     return str(part["text"])
 
@@ -132,6 +149,25 @@ def with_system(messages: Messages, text: str | None, *, replace: bool) -> Messa
         return messages
     rest = tuple(turn for turn in messages if turn["role"] not in SYSTEM)
     return ({"role": "system", "content": text}, *rest) if text.strip() else rest
+
+
+_ANSWERS = re.compile(
+    r"<\|im_start\|>assistant|<\|start_header_id\|>assistant<\|end_header_id\|>|<\|assistant\|>|<start_of_turn>model"
+    r"|\[/INST\]|#{2,3} ?(?:Assistant|Response):|(?:^|\n)Assistant:"
+)
+"""What an answer begins with in conversations that are one text."""
+
+
+def blanks_after_mark(text: str) -> str:
+    """Return the blanks at the end of a text that ends with the mark of an answer, of which they are a part."""
+    *_, rest = _ANSWERS.split(text)
+    return rest if len(rest) < len(text) and not rest.strip() else ""
+
+
+def is_answered(text: str) -> bool:
+    """Tell whether a text is a conversation, written as one text, that goes on after the mark of its last answer."""
+    *_, rest = _ANSWERS.split(text)
+    return len(rest) < len(text) and bool(rest.strip())
 
 
 _SPOKEN = re.compile(r"(?:^|\n\n)(Human|Assistant):")

@@ -15,6 +15,8 @@ from transformers import (
     LlamaForSequenceClassification,
     RobertaConfig,
     RobertaForSequenceClassification,
+    XLNetConfig,
+    XLNetForSequenceClassification,
 )
 
 from rewards.texts import score_texts
@@ -131,6 +133,19 @@ def test_a_table_of_positions_that_begins_after_the_padding_is_not_overrun(tmp_p
     RobertaForSequenceClassification(config).save_pretrained(tmp_path)
     classifier = Classifier("judge", RewardSection(model=str(tmp_path), template="{completion}"))
     assert len(classifier.read(Sample("", "lid " * 100)).ids) == 24
+
+
+def test_a_length_that_only_a_tokenizer_or_nothing_limits_may_be_asked_for(tmp_path: Path) -> None:
+    tokenizer = build_tokenizer()
+    settings = {"vocab_size": len(tokenizer), "d_model": 16, "n_layer": 1, "n_head": 2, "d_inner": 24, "num_labels": 1}
+    XLNetForSequenceClassification(XLNetConfig(**settings, pad_token_id=0)).save_pretrained(tmp_path)
+    lengths = {}
+    for usual, asked in ((10**30, None), (10**30, 700), (40, None), (40, 700), (40, 30)):
+        tokenizer.model_max_length = usual
+        tokenizer.save_pretrained(tmp_path)
+        section = RewardSection(model=str(tmp_path), template="{completion}", max_tokens=asked)
+        lengths[usual, asked] = len(Classifier("judge", section).read(Sample("", "lid " * 800)).ids)
+    assert list(lengths.values()) == [512, 700, 40, 700, 30]
 
 
 def test_long_texts_are_cut_to_what_the_model_reads(folder: Path) -> None:

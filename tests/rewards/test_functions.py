@@ -125,6 +125,52 @@ def test_verls_function_gets_one_sample_and_its_figures_are_logged() -> None:
         score("own", Function(lambda solution_str: {"reward": 1.0}), rows)
 
 
+def test_verls_function_of_a_batch_gets_lists_under_its_names() -> None:
+    seen: list[Any] = []
+
+    def compute_score(data_sources, solution_strs, ground_truths, extra_infos, **_: Any) -> list[Any]:  # type: ignore[no-untyped-def]
+        seen.append((data_sources, solution_strs, ground_truths, extra_infos))
+        return [{"score": float(t in s), "length": len(s)} for s, t in zip(solution_strs, ground_truths, strict=True)]
+
+    rows = [Sample(own.post, own.completion, (), own.reference, {"data_source": "sums"}, TURNS) for own in ROWS]
+    log = Log()
+    assert Function(compute_score).at(TrainerState(), log)(rows) == [1.0, 0.0]
+    assert seen == [(["sums"] * 2, ["It is 4.", "It is 6."], ["4", "5"], [{}, {}])]
+    assert log.means() == {"length": 8.0}
+    with pytest.raises(RewardError, match="nothing gives its parameter 'data_sources'"):
+        Function(compute_score)(ROWS)
+
+
+def test_what_a_function_does_to_its_lists_stays_there() -> None:
+    columns = {"tags": ["a"], "info": {"seen": []}, "reward_model": {"ground_truth": ["4"]}}
+    call = {"role": "assistant", "content": "", "tool_calls": [{"function": {"arguments": {"x": 1}}}]}
+    sample = Sample("2 + 2?", "It is 4.", (5, 6), None, columns, (call, *TURNS))
+    before = repr(sample)
+
+    def spoil(prompts, completions, completion_ids, tags, info, ground_truth):  # type: ignore[no-untyped-def]
+        tags[0].append("b")
+        info[0]["seen"].append(1)
+        ground_truth[0].pop()
+        prompts[0][0]["tool_calls"][0]["function"]["arguments"].clear()
+        completion_ids[0].clear()
+        completions.clear()
+        return [1.0]
+
+    assert score("own", Function(spoil), [sample]).tolist() == [1.0]
+    assert repr(sample) == before
+
+
+def test_token_ids_that_nobody_made_are_not_taken_for_none() -> None:
+    text = [Sample("a", "b")]
+    readers = (get_soft_overlong_punishment(8, 4), lambda **rest: [len(rest["completion_ids"][0])])
+    for reader in readers:
+        with pytest.raises(RewardError, match="reads completion_ids, and a text by itself has no tokens"):
+            score("own", Function(reader), text)
+    assert score("own", Function(lambda completions, completion_ids, **rest: [4]), text) == [4.0]
+    assert score("own", Function(lambda completions, completion_ids=None: [completion_ids is None]), text) == [1.0]
+    assert score("own", Function(lambda completion_ids: [len(completion_ids[0])]), [Sample("a", "")]) == [0.0]
+
+
 def test_none_does_not_apply_and_nan_is_an_error() -> None:
     """None is for the row, NaN a failure: the first is kept, the second stops."""
     rows = [Sample("a", "one"), Sample("b", "two")]

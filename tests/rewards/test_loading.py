@@ -270,6 +270,36 @@ def test_a_token_classifier_and_a_language_model_are_refused_by_what_they_are(ba
     assert "judges in words" in caught.value.hint
 
 
+def test_a_head_of_which_a_part_would_be_left_out_is_refused(tmp_path: Path) -> None:
+    folder = save(tmp_path / "biased", *CHATS["llama"]())
+    weights = load_file(folder / "model.safetensors")
+    save_file(weights | {"lm_head.weight": torch.ones(2, 2)}, folder / "model.safetensors", {"format": "pt"})
+    assert np.isfinite(scores(folder)).all()  # which is no part of the score
+    save_file(weights | {"score.bias": torch.ones(1)}, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(RewardError, match=r"LlamaForSequenceClassification has no place for its weights score\.bias"):
+        scores(folder)
+
+
+@pytest.mark.parametrize("name", ["v_head.summary.weight", "score.0.weight"])
+def test_a_head_of_another_name_is_told_as_what_it_is(tmp_path: Path, name: str) -> None:
+    folder = save(tmp_path / "renamed", *CHATS["llama"]())
+    weights = load_file(folder / "model.safetensors")
+    weights[name] = weights.pop("score.weight")
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(RewardError, match=f"LlamaForSequenceClassification has no place for its weights {name}"):
+        scores(folder)
+
+
+def test_a_head_of_another_size_than_the_configuration_says_is_told_with_both(tmp_path: Path) -> None:
+    folder = save(tmp_path / "wide", *CHATS["llama"]())
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "id2label": {"0": "bad", "1": "good"}}))
+    with pytest.raises(
+        RewardError, match=r"score\.weight have the shape \(1, 16\), and by its config\.json .* \(2, 16\)"
+    ):
+        scores(folder)
+
+
 def test_a_folder_without_a_tokenizer_and_one_with_another_models_are_named(tmp_path: Path) -> None:
     tokenizer = word_tokenizer()
     model = decoder("Llama", tokenizer, **{**GROUPED, "vocab_size": 20})

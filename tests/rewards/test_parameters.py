@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -88,7 +89,9 @@ def test_a_function_gets_what_it_names(function: Callable[..., Any], expected: f
     ("function", "message"),
     [
         (lambda a, b: [1.0], "reads no completion: it takes a, b"),
-        (lambda queries, prompts, labels: [1.0], "reads no completion: it takes queries, prompts, labels"),
+        (lambda queries, prompts, labels: [1.0], "reads queries, which for OpenRLHF are prompt and answer as one text"),
+        (lambda queries, prompts, labels, **rest: [1.0], "reads queries, which for OpenRLHF"),
+        (Path.with_name, "is a method, which needs an object of its class"),
         (lambda: [1.0], "reads no completion: it takes nothing"),
         (eval("lambda prompts, completions, /: [1.0]"), "its parameter 'prompts' takes a value by position only"),
         (eval("lambda *texts: [1.0]"), "reads no completion"),

@@ -132,6 +132,20 @@ def test_one_reference_for_all_rows_and_answers_that_take_too_long_are_told(
     assert told[0].endswith("% of the answers, which count as wrong.")
 
 
+def test_a_reward_of_tokens_gets_those_of_the_recipes_model(rsoup: Command, tmp_path: Path, tiny_model: Path) -> None:
+    """An answer counts with the token that ends it, as when it is sampled."""
+    path = recipe_with(tmp_path, tiny_model)
+    content = yaml.safe_load(path.read_text())
+    (tmp_path / "long.py").write_text("def count(completion_ids): return [float(len(ids)) for ids in completion_ids]\n")
+    content["rewards"] = {"long": {"function": f"{tmp_path / 'long.py'}:count"}, "words": content["rewards"]["words"]}
+    path = write_recipe(path, content)
+    check = check_rewards(load_recipe(path), 64, Silent())
+    assert check.rewards["long"].mean == pytest.approx(check.rewards["words"].mean + 1)
+    assert rsoup("rewards", "long", "--recipe", path, "--completion", "the lid").lines[-1] == "score       3.0000"
+    alone = rsoup("rewards", f"{tmp_path / 'long.py'}:count", "--completion", "the lid")
+    assert_refused(alone, "a text by itself has no tokens", "--recipe RECIPE")
+
+
 def test_one_row_cannot_be_compared(tmp_path: Path, tiny_model: Path) -> None:
     path = recipe_with(tmp_path, tiny_model)
     (tmp_path / "rows.jsonl").write_text('{"post": "a", "answer": "b"}\n')

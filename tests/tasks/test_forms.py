@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from rsoup.errors import DataError
@@ -26,6 +27,12 @@ def zstd(text: str) -> bytes:
     sink = pa.BufferOutputStream()
     with pa.CompressedOutputStream(sink, "zstd") as stream:
         stream.write(text.encode())
+    return sink.getvalue().to_pybytes()
+
+
+def parquet(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
     return sink.getvalue().to_pybytes()
 
 
@@ -53,6 +60,7 @@ def rows_of(folder: Path, name: str, content: str | bytes) -> list[Any]:
         ("a.csv", 'prompt,answer\n"What, exactly?",this\nWhy é,so\n'),
         ("a.csv", "\ufeffprompt;answer\r\nWhat, exactly?;this\r\nWhy é;so\r\n"),
         ("a.csv", "sep=;\nprompt;answer\nWhat, exactly?;this\nWhy é;so\n"),
+        ("a.csv", 'prompt, answer\n"What, exactly?", "this"\nWhy é, so\n'),
         ("a.tsv", "prompt\tanswer\nWhat, exactly?\tthis\nWhy é\tso\n"),
         ("a.v2.csv", "prompt\tanswer\nWhat, exactly?\tthis\nWhy é\tso\n"),
         ("a.jsonl.gz", packed(JSONL.encode())),
@@ -76,6 +84,15 @@ def test_a_header_may_hold_another_delimiter_in_quotes(tmp_path: Path) -> None:
     assert rows_of(tmp_path, "a.csv", '"a;b;c",d\n1,2\n') == [{"a;b;c": "1", "d": "2"}]
 
 
+def test_a_map_of_parquet_is_a_mapping(tmp_path: Path) -> None:
+    table = pa.table({"extra": pa.array([[("a", "1"), ("b", "2")]], pa.map_(pa.string(), pa.string()))})
+    assert rows_of(tmp_path, "a.parquet", parquet(table)) == [{"extra": {"a": "1", "b": "2"}}]
+
+
+def test_columns_without_a_name_may_be_several(tmp_path: Path) -> None:
+    assert rows_of(tmp_path, "a.csv", "prompt,,\na,,\n")[0]["prompt"] == "a"
+
+
 def test_an_object_that_is_a_row_is_one(tmp_path: Path) -> None:
     row = {"messages": [{"role": "user", "content": "a"}], "id": 1}
     assert rows_of(tmp_path, "a.json", json.dumps(row)) == [row]
@@ -89,10 +106,14 @@ def test_an_object_that_is_a_row_is_one(tmp_path: Path) -> None:
         ("a.json", '{"train": [{"a": 1}], "test": [{"a": 1}]}', "holds columns or several lists, not rows"),
         ("a.json", '"text"', "holds str, not rows"),
         ("a.json", '{"a": 1}\n{"a": \n', "line 2: is not JSON"),
+        ("a.jsonl", JSONL.encode("utf-16-le"), "is not UTF-8 text"),
+        ("a.jsonl", '{"a": 1}\n'.encode("utf-16-le"), "is not UTF-8 text"),
         ("a.jsonl.gz", b"not compressed", "is not a whole .gz file"),
         ("a.jsonl.gz", packed(JSONL.encode())[:-12], "is not a whole .gz file"),
         ("a.jsonl.zst", b"not compressed", "is not a whole .zst file"),
         ("a.csv.gz", packed(b"post\ncaf\xe9\n"), "is not UTF-8 text"),
+        ("a.csv", "prompt,answer,prompt\na,b,c\n", "has several columns called 'prompt'"),
+        ("a.parquet", parquet(pa.Table.from_arrays([[1], [2]], ["a", "a"])), "has several columns called 'a'"),
     ],
 )
 def test_what_is_broken_is_named(tmp_path: Path, name: str, content: str | bytes, message: str) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 
 from rsoup.tasks.rows import UnusableRow
@@ -31,6 +33,9 @@ SHAPES: list[tuple[str, dict[str, Any], Any, str | None, str | None]] = [
      "Rows are conversations (messages); the reference is the assistant's turn after the prompt."),
     ("messages that end with the user", {"messages": TALK[:2]}, tuple(TALK[:2]), None,
      "Rows are conversations (messages); the reference is the assistant's turn after the prompt."),
+    ("messages with the answer beside them (RLVR)", {"messages": TALK[:2], "ground_truth": ["4"], "dataset": "x"},
+     tuple(TALK[:2]), "4", "Rows are conversations (messages); the reference is ground_truth."),
+    ("turns within a column", {"input": {"messages": TALK[:2]}, "expected_answer": 4}, tuple(TALK[:2]), "4", None),
     ("NuminaMath", {"problem": "p", "solution": "s", "messages": [user("p"), assistant("s")]}, (user("p"),), "s",
      "Rows are conversations (messages); the reference is the assistant's turn after the prompt."),
     ("ShareGPT (OpenHermes)",
@@ -46,7 +51,13 @@ SHAPES: list[tuple[str, dict[str, Any], Any, str | None, str | None]] = [
      "Rows are prompts with answers (prompt, completion); the reference is completion."),
     ("prompt, completion of turns", {"prompt": [user("Sky?")], "completion": [assistant("Blue.")]}, (user("Sky?"),),
      "Blue.", "Rows are prompts with answers (prompt, completion); the reference is completion."),
-    ("an unwanted completion", {"prompt": "Sky?", "completion": "Red.", "label": False}, "Sky?", None, None),
+    ("an unwanted completion", {"prompt": "Sky?", "completion": "Red.", "label": False}, "Sky?", None,
+     "Rows are prompts with answers (prompt, completion); the reference is completion where label is true."),
+    ("an unwanted completion of a table", {"prompt": "Sky?", "completion": "Red.", "label": "False"}, "Sky?", None,
+     None),
+    ("a wanted completion", {"prompt": "Sky?", "completion": "Blue.", "label": "1"}, "Sky?", "Blue.", None),
+    ("a completion of a kind", {"prompt": "Sky?", "completion": "Blue.", "label": "weather"}, "Sky?", "Blue.",
+     "Rows are prompts with answers (prompt, completion); the reference is completion."),
     ("prompt, chosen, rejected", {"prompt": "Sky?", "chosen": "Blue.", "rejected": "Red."}, "Sky?", "Blue.",
      "Rows are pairs of answers (prompt, chosen, rejected); the reference is the chosen answer."),
     ("pairs under a question (orca_dpo_pairs)",
@@ -59,9 +70,24 @@ SHAPES: list[tuple[str, dict[str, Any], Any, str | None, str | None]] = [
     ("a question about a passage (SQuAD)",
      {"context": "Tea is hot. ", "question": "Is it?", "answers": {"text": ["hot"], "answer_start": [7]}},
      "Tea is hot.\n\nIs it?", None, "Rows are questions (context, question); they have no reference answer."),
+    ("a question about a passage (BoolQ)", {"question": "Is it?", "passage": "Tea is hot.", "answer": True},
+     "Tea is hot.\n\nIs it?", "true", "Rows are questions (passage, question, answer); the reference is answer."),
+    ("an empty column of answers beside a filled one", {"question": "1+1?", "answer": None, "solution": "2"}, "1+1?",
+     "2", "Rows are questions (question, solution); the reference is solution."),
+    ("DeepMath", {"question": "1+1?", "final_answer": "2", "topic": "sums"}, "1+1?", "2", None),
     ("a question about no passage", {"context": "", "question": "Is it?", "answer": "Yes."}, "Is it?", "Yes.", None),
     ("a question with choices (MMLU)", {"question": "Sky?", "choices": ["blue", "red"], "answer": 0}, "Sky?", "0",
      "Rows are questions (question, answer); the reference is answer. Prompts do not hold the column choices."),
+    ("single turns", {"prompt": user("Sky?"), "chosen": assistant("Blue."), "rejected": assistant("Red.")},
+     (user("Sky?"),), "Blue.", None),
+    ("answers of turns to a text", {"prompt": "Sky?", "chosen": [assistant("Blue.")], "rejected": [assistant("Red.")]},
+     "Sky?", "Blue.",
+     "Rows are pairs of answers (prompt, chosen, rejected); the reference is the chosen answer."),
+    ("answers of a turn to a text", {"prompt": "Sky?", "chosen": assistant("Blue."), "rejected": assistant("Red.")},
+     "Sky?", "Blue.", None),
+    ("a prompt that a template wrote", {"prompt": " <|im_start|>user\nSky?<|im_end|>\n<|im_start|>assistant\n"},
+     "<|im_start|>user\nSky?<|im_end|>\n<|im_start|>assistant\n", None, None),
+    ("a prompt with blanks around it", {"prompt": "\nSky? \n"}, "Sky?", None, None),
     ("answers that repeat their prompt", {"prompt": "Sky?", "chosen": "Sky? Blue.", "rejected": "Sky? Red."}, "Sky?",
      "Blue.", None),
     ("prompt, chosen, rejected of turns (hh-rlhf-helpful-base)",
@@ -102,6 +128,12 @@ SHAPES: list[tuple[str, dict[str, Any], Any, str | None, str | None]] = [
      "Hello!", None),
     ("turns as JSON text", {"messages": json.dumps([user("Hi"), assistant("Hello!")])}, (user("Hi"),), "Hello!", None),
     ("turns as Python text", {"messages": repr([user("Hi"), assistant("Hello!")])}, (user("Hi"),), "Hello!", None),
+    ("turns as numpy prints them",
+     {"messages": str(np.array([user("It's \"a\"}\n {b"), assistant("Hello!")], dtype=object))},
+     (user("It's \"a\"}\n {b"),), "Hello!", None),
+    ("turns as an array of numpy", {"messages": repr(np.array([user("Hi"), assistant("Hello!")], dtype=object))},
+     (user("Hi"),), "Hello!", None),
+    ("a text in brackets", {"prompt": "[INST] Hi [/INST]"}, "[INST] Hi [/INST]", None, None),
 ]  # fmt: skip
 
 
@@ -109,7 +141,7 @@ SHAPES: list[tuple[str, dict[str, Any], Any, str | None, str | None]] = [
     ("row", "prompt", "reference", "said"), [shape[1:] for shape in SHAPES], ids=[shape[0] for shape in SHAPES]
 )
 def test_a_shape_is_recognised(row: dict[str, Any], prompt: Any, reference: str | None, said: str | None) -> None:
-    shape = recognise(row, None)
+    shape = recognise(row, "input.messages" if "input" in row and "instruction" not in row else None)
     assert shape is not None
     assert shape.read(row) == Question(prompt, reference)
     if said is not None or "post" in row:
@@ -165,6 +197,7 @@ def test_a_named_reference_is_told_in_the_place_of_the_shapes() -> None:
          "a prompt that does not end with the user's turn"),
         ({"chosen": [user("a"), assistant("b")], "rejected": [user("c"), assistant("d")]}, "no user's turn"),
         ({"chosen": "Blue.", "rejected": "Red."}, "answers that begin with no common prompt"),
+        ({"prompt": "[{'role': 'user', 'content': 'a'}, ...]"}, "turns that are spelled in a way that cannot be read"),
         ({"prompt": 7}, "a number in the place of text"),
         ({"prompt": None}, "no text"),
         ({"prompt": {"a": 1}}, "an object in the place of text"),
@@ -200,8 +233,50 @@ def test_calls_of_tools_before_the_last_turn_stay_as_they_are() -> None:
     assert prompt[2] == {"role": "tool", "content": "1", "tool_call_id": "x"}
 
 
+def test_what_tables_add_to_turns_is_left_out_and_the_rest_can_be_hashed() -> None:
+    call = {"function": {"name": "f", "arguments": {"city": "Rome", "query": None}}, "id": None}
+    found = turns(
+        [{**user("a"), "when": dt.datetime(2026, 1, 2), "tool_calls": None}, {**assistant("b"), "tool_calls": [call]}]
+    )
+    assert found == (
+        {**user("a"), "when": "2026-01-02T00:00:00"},
+        {**assistant("b"), "tool_calls": [{"function": {"name": "f", "arguments": {"city": "Rome"}}}]},
+    )
+
+
+def test_a_message_of_a_tree_is_no_prompt_unless_its_column_is_named() -> None:
+    row = {"message_id": "1", "parent_id": None, "text": "Hi", "role": "prompter"}
+    with pytest.raises(UnusableRow, match="a single message of a tree of conversations"):
+        recognise(row, None)
+    assert recognise(row, "text").read(row) == Question("Hi")  # type: ignore[union-attr]
+    assert recognise({"text": "Hi", "role": "x"}, None).read({"text": "Hi"}) == Question("Hi")  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("text", "answered"),
+    [
+        ("### Human: Is it?### Assistant: Yes.", True),
+        ("<|im_start|>user\nIs it?<|im_end|>\n<|im_start|>assistant\nYes.<|im_end|>", True),
+        ("<s>[INST] Is it? [/INST] Yes.</s>", True),
+        ("\n\nHuman: Is it?\n\nAssistant: Yes.", True),
+        ("### Instruction:\nIs it?\n\n### Response:\n", False),
+        ("<|im_start|>user\nIs it?<|im_end|>\n<|im_start|>assistant\n", False),
+        ("The Assistant: a novel.", False),
+        ("Is it?", False),
+    ],
+)
+def test_a_text_that_ends_with_its_answer_is_no_prompt_unless_its_column_is_named(text: str, answered: bool) -> None:
+    row = {"text": text}
+    assert str(recognise(row, "text").read(row).prompt).strip() == text.strip()  # type: ignore[union-attr]
+    if not answered:
+        assert str(recognise(row, None).read(row).prompt).strip() == text.strip()  # type: ignore[union-attr]
+        return
+    with pytest.raises(UnusableRow, match="a conversation in one text that ends with its answer"):
+        recognise(row, None).read(row)  # type: ignore[union-attr]
+
+
 def test_parts_of_text_are_one_text() -> None:
-    parts = [{"type": "text", "text": "a "}, {"text": "b"}, "c"]
+    parts = [{"type": "text", "text": "a "}, {"text": "b"}, "c", {"type": "input_text", "text": ""}]
     assert turns([{"role": "User", "content": parts}]) == (user("a bc"),)
 
 
