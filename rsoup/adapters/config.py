@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from rsoup.adapters.kinds import refuse_other_kinds, unknown_settings
+from rsoup.adapters.kinds import refuse_other_folders, refuse_other_kinds, unknown_settings
 from rsoup.errors import AdapterError
 
 CONFIG_FILE = "adapter_config.json"
@@ -20,11 +20,12 @@ _MAX_PATTERN = 500
 _FIX = f"Check {CONFIG_FILE} against the run that wrote it."
 
 # The heads that PEFT trains whole for a task; its older versions did not write them into modules_to_save.
-_HEADS = {
+_HEADS_OF = {
     "SEQ_CLS": ("classifier", "score"),
     "TOKEN_CLS": ("classifier", "score"),
     "QUESTION_ANS": ("qa_outputs",),
 }
+HEADS = frozenset(name for names in _HEADS_OF.values() for name in names)
 
 # The settings that a mix hands on; the others speak of training.
 _CARRIED = (
@@ -151,6 +152,7 @@ def _at_the_end(pattern: str) -> re.Pattern[str]:
 def _read_object(path: Path) -> dict[str, Any]:
     hint = "An adapter folder holds adapter_config.json and adapter_model.safetensors, as PEFT saves them."
     if not path.is_file():
+        refuse_other_folders(path.parent)
         raise AdapterError(f"{path}: is not there, or is not a file.", hint)
     try:
         if path.stat().st_size > _MAX_BYTES:
@@ -201,7 +203,7 @@ class _Fields:
         return tuple(value)
 
     def heads(self) -> tuple[str, ...]:
-        return _HEADS.get(self.text("task_type") or "", ())
+        return _HEADS_OF.get(self.text("task_type") or "", ())
 
     def check_carried(self) -> None:
         """Check the settings that are handed on without being used."""

@@ -43,14 +43,15 @@ class Placed:
 class Layout:
     """The tensors of a model: their shapes, and what shapes alone do not tell.
 
-    ``label`` names the model in errors. ``turned`` tells of a square matrix, and ``turned_experts`` of experts whose
-    matrices are square, whether they are (in, out).
+    ``label`` names the model in errors, ``elsewhere`` says what to do where a name is not found. ``turned`` tells
+    of a square matrix, and ``turned_experts`` of experts whose matrices are square, whether they are (in, out).
     """
 
     label: str
     shapes: Mapping[str, tuple[int, ...]]
     turned: Callable[[str], bool]
     turned_experts: Callable[[str], bool]
+    elsewhere: str = OTHER_BASE
 
     @cached_property
     def names(self) -> Names:
@@ -66,7 +67,7 @@ class Layout:
 
     def missing(self, tensor: str) -> ModelError:
         """Return the error for a tensor that an adapter updates and this model lacks."""
-        return ModelError(f"{self.label}: has no tensor {tensor}, which the adapter updates.", OTHER_BASE)
+        return ModelError(f"{self.label}: has no tensor {tensor}, which the adapter updates.", self.elsewhere)
 
 
 def place(layers: Mapping[str, Layer], layout: Layout) -> list[Placed]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from rsoup.adapters import Adapter
 from rsoup.adapters.layers import TOKEN_ROWS
 from rsoup.adapters.names import canonical
+from rsoup.adapters.tensorfile import map_tensors
 from rsoup.errors import ModelError
 from rsoup.mixing.base import INPUT_EMBEDDINGS, OUTPUT_EMBEDDINGS, BaseModel
 
@@ -56,6 +59,16 @@ def untied(base: BaseModel, adapter: Adapter) -> Untied | None:
     stem = "language_model." if source.startswith("language_model.") else ""
     lacking = next(name for name in trained if end_of(name) == "input") if ends["output"] else f"{stem}lm_head"
     return Untied(f"{lacking}.weight", source)
+
+
+def twin(base: BaseModel, tensor: str) -> str | None:
+    """Return the tensor of the other end where a base that ties its ends keeps both, alike; as two, they are untied."""
+    ends = [_held(base, end) for end in ("input", "output")] if base.ties_embeddings else []
+    if tensor not in ends or None in ends:
+        return None
+    one, other = (map_tensors(base.where[name], only=name)[name] for name in ends if name)
+    same = one.dtype == other.dtype and np.array_equal(one, other)
+    return ends[1 - ends.index(tensor)] if same else None
 
 
 def without_tying(config: dict[str, Any]) -> dict[str, Any]:

@@ -201,6 +201,8 @@ def test_a_square_layer_of_foreign_code_is_refused_if_it_may_be_turned(tmp_path:
         {"auto_mapping": {"base_model_class": "X", "parent_library": "a.b", "unsloth_fixed": True}},
         {"use_gradient_checkpointing": "unsloth", "use_cache": True},
         {"init_lora_weights": "eva", "eva_config": {"rho": 2.0}},
+        {"init_lora_weights": "mica"},
+        {"init_lora_weights": "Gaussian"},
         {"lora_alpha": 0},
         {"target_modules": "all-linear"},
         {"layers_pattern": "layers", "layers_to_transform": [0]},

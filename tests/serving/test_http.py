@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 import time
 from typing import Any
 
 import pytest
+from starlette.requests import Request as HttpRequest
 
 from rsoup.models.rowwise import Mix
 from rsoup.serving.app import Access
 from rsoup.serving.jobs import Request
 from rsoup.serving.opening import Source
+from rsoup.serving.wire import GoneError, read_body
 from serving.asking import greedy_alone
 from serving.conftest import Client
 
@@ -396,19 +399,22 @@ def test_a_failure_inside_is_told_and_the_next_request_is_answered(client: Clien
 
 
 def test_a_key_and_a_host_name_are_asked_for(chat_model: Any) -> None:
-    client = Client(Source(model=str(chat_model)), Access("secret", ("localhost",)))
+    client = Client(Source(model=str(chat_model)), Access("sécret", ("localhost",)))
     try:
         client.http.base_url = "http://localhost"  # type: ignore[assignment]
         body = {"model": "base", "prompt": "the", "max_tokens": 1}
-        for key in (None, "Bearer secre", "secre", "Bearer ", "Bearer sécret"):
+        for key in (None, "Bearer sécre", "secre", "Bearer ", "Bearer secret"):
             headers = {} if key is None else {"Authorization": key.encode()}
             refused(client.http.post("/v1/completions", json=body, headers=headers), 401, "API key is missing or wrong")
         refused(client.http.get("/metrics"), 401, "API key")
         assert client.http.get("/health").json() == {"status": "ok"}
-        right = {"Authorization": "Bearer secret"}
+        right = {"Authorization": "Bearer sécret".encode()}
         assert client.http.post("/v1/completions", json=body, headers=right).status_code == 200
         other = client.http.post("http://evil.example/v1/completions", json=body, headers=right)
         refused(other, 403, "does not go by the name 'evil.example'", code="forbidden")
+        for name in ("[::1", "a:b:c", "[x]", ""):  # what is no name of a host
+            other = client.http.get("/v1/models", headers={**right, "Host": name})
+            refused(other, 403, f"does not go by the name {name!r}", code="forbidden")
         assert client.http.get("/v1/models", headers=right).json()["data"][0]["id"] == "base"  # a base alone
         client.stop()
         refused(client.http.post("/v1/completions", json=body, headers=right), 503, "The server is stopping")
@@ -443,3 +449,25 @@ def test_answers_that_outlast_the_server_are_told(chat_model: Any) -> None:
         client.close()
     refused(found[False], 503, "The server is stopping", code="stopping")
     assert events(found[True])[-1]["error"]["code"] == "stopping"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [r'{"\ud800": 1}', r'{"model": "soup", "prompt": "the", "weights": {"\ud800": "a"}}', r'{"model": "\ud800"}'],
+)
+def test_half_a_character_in_a_body_is_refused_in_words(client: Client, body: str) -> None:
+    """JSON can name what UTF-8, which answers are sent in, cannot hold."""
+    answer = client.http.post("/v1/completions", content=body, headers={"Content-Type": "application/json"})
+    refused(answer, 400, "")
+
+
+def test_a_client_that_leaves_while_it_sends_is_gone() -> None:
+    """It is no failure of the server: nothing is logged, and the count is that of clients that left."""
+    events = iter([{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}])
+
+    async def receive() -> Any:
+        return next(events)
+
+    scope = {"type": "http", "headers": [(b"content-type", b"application/json")]}
+    with pytest.raises(GoneError):
+        asyncio.run(read_body(HttpRequest(scope, receive)))
