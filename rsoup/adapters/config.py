@@ -75,6 +75,23 @@ class AdapterConfig:
             covered = _names(self.target_modules, module)
         return covered or self.targets_parameter(f"{module}.weight") or self._is_tied(module)
 
+    def excludes(self, module: str) -> bool:
+        """Tell whether ``exclude_modules`` or ``layers_to_transform`` takes a module out, by PEFT's rules."""
+        out = self.raw.get("exclude_modules") or ()
+        if isinstance(out, str):
+            return not _too_costly(out) and re.fullmatch(out, module) is not None
+        return _names(tuple(out), module) or self._is_of_another_layer(module)
+
+    def _is_of_another_layer(self, module: str) -> bool:
+        """Tell whether a module that the end of its name chose lies in a layer that was left alone."""
+        layers, patterns = self.raw.get("layers_to_transform"), self.raw.get("layers_pattern") or ()
+        if layers in (None, []) or isinstance(self.target_modules, str) or module in self.target_modules:
+            return False
+        patterns = [patterns] if isinstance(patterns, str) else patterns
+        forms = [rf"(?:^|.*?\.){re.escape(own)}\.(\d+)\." for own in patterns] or [r".*?\.[^.]*\.(\d+)\."]
+        found = next(filter(None, (re.match(form, module) for form in forms)), None)
+        return found is None or int(found[1]) not in (layers if isinstance(layers, list) else [layers])
+
     def targets_parameter(self, parameter: str) -> bool:
         """Tell whether ``target_parameters`` covers a bare parameter."""
         return _names(self.target_parameters, parameter)

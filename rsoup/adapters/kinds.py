@@ -40,7 +40,7 @@ _OTHER_KINDS = {
     "MISS": "its update repeats one small matrix, or is made of the base's weights",
     "HRA": "it reflects the base's weights",
     "HIRA": "its update multiplies the base's weights",
-    "OSF": "it changes the singular values of the base's weights",
+    "OSF": "it trains a part of the base's own weights",
     "PSOFT": "it rotates the base's weights",
     "ROAD": "it rotates activations",
     "FOURIERFT": "its update is a Fourier transform of a few coefficients",

@@ -119,14 +119,8 @@ class Shape:
 
 def error_body(problem: RequestError) -> dict[str, Any]:
     """Return an error as OpenAI's API shows it."""
-    message = _whole(f"{problem.message} {problem.hint}".strip())
-    param = _whole(problem.param) if problem.param is not None else None
-    return {"error": {"message": message, "type": problem.kind, "param": param, "code": problem.code}}
-
-
-def _whole(text: str) -> str:
-    """Return a text with halves of characters, which JSON can name and UTF-8 cannot hold, as they are escaped."""
-    return text.encode(errors="backslashreplace").decode()
+    message = f"{problem.message} {problem.hint}".strip()
+    return {"error": {"message": message, "type": problem.kind, "param": problem.param, "code": problem.code}}
 
 
 def _data(content: dict[str, Any]) -> bytes:

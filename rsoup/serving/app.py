@@ -266,22 +266,15 @@ class Api:
         return guarded
 
     def _check_access(self, request: HttpRequest, path: str) -> None:
-        if self._access.hosts is not None and _host(request) not in self._access.hosts:
-            name = request.headers.get("host", "")
-            raise RefusedError(403, f"This server does not go by the name {name!r:.100}.", "Start it with --host.")
+        if self._access.hosts is not None and request.url.hostname not in self._access.hosts:
+            raise RefusedError(
+                403, f"This server does not go by the name {request.url.hostname!r:.100}.", "Start it with --host."
+            )
         if self._access.key is None or path in OPEN:
             return
         given = request.headers.get("authorization", "").removeprefix("Bearer ")
         if not hmac.compare_digest(given.encode("latin-1"), self._access.key.encode()):
             raise RefusedError(401, "The API key is missing or wrong.", "Send it as Authorization: Bearer KEY.")
-
-
-def _host(request: HttpRequest) -> str | None:
-    """Return the host that a request names, None for what is no name of a host."""
-    try:
-        return request.url.hostname
-    except ValueError:
-        return None
 
 
 async def _no_such_place(_request: HttpRequest, problem: Exception) -> Response:

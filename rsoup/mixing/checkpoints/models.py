@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from rsoup.adapters.config import CONFIG_FILE
 from rsoup.adapters.hub import find_folder
+from rsoup.adapters.kinds import refuse_other_folders
 from rsoup.adapters.tensorfile import TensorInfo
 from rsoup.errors import AdapterError, ModelError
 from rsoup.files import hash_weights
@@ -87,6 +88,7 @@ def are_models(sources: Sequence[str | Path]) -> bool:
     others = [source for source, kind in kinds.items() if kind != "model"]
     for source in others if models else ():
         if kinds[source] is None:
+            refuse_other_folders(Path(source))
             raise AdapterError(
                 f"{source}: holds neither an adapter ({CONFIG_FILE}) nor a model ({MODEL_FILE}).", "Check the path."
             )
