@@ -149,7 +149,9 @@ def test_what_is_no_difference_is_refused(tmp_path: Path) -> None:
     base, _ = pair(tmp_path)
     broken = make_model(tmp_path / "broken", {**tensors(1), Q_PROJ: np.full((6, 5), np.nan, np.float32)})
     parts = make_model(tmp_path / "parts", 1, text_config={"hidden_size": 5})
-    for model, message in ((base, "does not differ"), (broken, "NaN"), (parts, "made of parts")):
+    renamed = make_model(tmp_path / "renamed", 1, model_type="lfm3")
+    cases = [(base, "does not differ"), (broken, "NaN"), (parts, "made of parts"), (renamed, "called otherwise")]
+    for model, message in cases:
         with pytest.raises(RsoupError, match=message):
             extract(model, base, tmp_path / "out", rank=2)
         assert not (tmp_path / "out").exists()
