@@ -48,6 +48,8 @@ def untied(base: BaseModel, adapter: Adapter) -> Untied | None:
         return None
     ends = {end: _held(base, end) for end in ("input", "output")}
     source = ends["input"] or ends["output"]
+    if base.config.get("is_encoder_decoder") and _differ(base, *ends.values()) and not any(map(_is_input, trained)):
+        return None  # two matrices already, whatever the configuration says, as in transformers
     if source is None or base.config.get("is_encoder_decoder") or not _has_head(base.config.get("architectures")):
         raise ModelError(
             f"{base.folder}: ties its input and output embeddings, and the adapter trains {trained[0]}; rsoup cannot "
@@ -64,11 +66,21 @@ def untied(base: BaseModel, adapter: Adapter) -> Untied | None:
 def twin(base: BaseModel, tensor: str) -> str | None:
     """Return the tensor of the other end where a base that ties its ends keeps both, alike; as two, they are untied."""
     ends = [_held(base, end) for end in ("input", "output")] if base.ties_embeddings else []
-    if tensor not in ends or None in ends:
+    if tensor not in ends or None in ends or _differ(base, *ends):
         return None
-    one, other = (map_tensors(base.where[name], only=name)[name] for name in ends if name)
-    same = one.dtype == other.dtype and np.array_equal(one, other)
-    return ends[1 - ends.index(tensor)] if same else None
+    return ends[1 - ends.index(tensor)]
+
+
+def _differ(base: BaseModel, one: str | None, other: str | None) -> bool:
+    """Tell whether a base holds both of two tensors, and they are not the same."""
+    if one is None or other is None:
+        return False
+    mine, theirs = (map_tensors(base.where[name], only=name)[name] for name in (one, other))
+    return mine.dtype != theirs.dtype or not np.array_equal(mine, theirs)
+
+
+def _is_input(module: str) -> bool:
+    return end_of(module) == "input"
 
 
 def without_tying(config: dict[str, Any]) -> dict[str, Any]:

@@ -325,6 +325,20 @@ def test_ends_that_cannot_be_parted_take_no_update(config: dict[str, Any], tmp_p
     refused(tmp_path, base, "tie", shapes={"model.embed_tokens": (11, 5)})
 
 
+def test_an_encoder_and_decoder_with_two_matrices_takes_an_update_of_its_head(tmp_path: Path) -> None:
+    """T5 1.1 is said to tie its ends, and has a head of its own; one with a single matrix cannot be parted."""
+    base = make_base(tmp_path / "base", is_encoder_decoder=True, tie_word_embeddings=True)
+    soup = mixing.mix([make_adapter(tmp_path / "a", shapes={"lm_head": (11, 5)})], [1.0])
+    new, old = load(mixing.merge(soup, base, tmp_path / "out").folder), load(base)
+    np.testing.assert_allclose(
+        new["lm_head.weight"], old["lm_head.weight"] + update_of(soup.adapter, "lm_head"), atol=1e-6
+    )
+    assert new["model.embed_tokens.weight"].tobytes() == old["model.embed_tokens.weight"].tobytes()
+    other = mixing.mix([make_adapter(tmp_path / "b", shapes={"model.embed_tokens": (11, 5)})], [1.0])
+    with pytest.raises(ModelError, match="ties its input and output"):
+        mixing.merge(other, base, tmp_path / "other")
+
+
 @pytest.mark.parametrize("stale", [{"x": "model-00001-of-00002.safetensors"}, {"../x": "/dev/zero"}])
 def test_a_whole_file_goes_before_an_index(stale: dict[str, str], tmp_path: Path) -> None:
     """As in transformers."""
