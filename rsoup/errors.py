@@ -91,10 +91,10 @@ def first_line(problem: BaseException) -> str:
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return a hint that names the nearest known word, or all of them if none is near."""
     known = sorted(known)
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    if not near:  # or it may be spelt in other cases
-        folded = {name.casefold(): name for name in known}
-        near = [folded[own] for own in difflib.get_close_matches(word.casefold(), folded, n=1, cutoff=0.5)]
+    folded = {name.casefold(): name for name in known}
+    near = [folded[word.casefold()]] if word.casefold() in folded else []  # the same word in other cases
+    near = near or difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    near = near or [folded[own] for own in difflib.get_close_matches(word.casefold(), folded, n=1, cutoff=0.5)]
     if near:
         return f"Did you mean {near[0]}?"
     return f"Known: {', '.join(known)}." if known else "None is defined."

@@ -91,6 +91,9 @@ REFUSED_CONFIGS: list[tuple[dict[str, Any], str]] = [
     ({"peft_type": "IA3"}, "IA3"),
     ({"peft_type": "VERA"}, "VERA"),
     ({"peft_type": None}, "peft_type"),
+    ({"peft_type": None, "fine_tune_type": "lora", "lora_parameters": {"rank": 8}}, "an adapter of MLX"),
+    ({"peft_type": "FOURIERFT"}, "a Fourier transform"),
+    ({"peft_type": "NEWKIND"}, "NEWKIND"),
     ({"peft_type": ["LORA"]}, "peft_type"),
     ({"layer_replication": [[0, 2]]}, "replicated layers"),
     ({"alora_invocation_tokens": [1]}, "activated LoRA"),
@@ -111,6 +114,10 @@ REFUSED_CONFIGS: list[tuple[dict[str, Any], str]] = [
     ({"target_modules": ["v_proj"]}, "not covered by target_modules"),
     ({"target_modules": ".*v_proj"}, "not covered by target_modules"),
     ({"target_modules": "(("}, "not a pattern"),
+    ({"exclude_modules": ["down_proj"]}, r"down_proj is excluded"),
+    ({"exclude_modules": r".*\.q_proj"}, r"q_proj is excluded"),
+    ({"layers_to_transform": [1]}, "is excluded"),
+    ({"layers_to_transform": 0, "layers_pattern": "blocks"}, "is excluded"),
     ({"target_modules": [1, 2]}, "a list of names"),
     ({"rank_pattern": {"q_proj": 3}}, "has rank 2, and adapter_config.json says 3"),
     ({"rank_pattern": {"q_proj": -1}}, "at least 1"),
@@ -289,6 +296,21 @@ def test_a_pickle_is_never_opened(tmp_path: Path) -> None:
     with pytest.raises(AdapterError, match="is a pickle") as caught:
         read_adapter(path)
     assert "safe_serialization=True" in caught.value.hint
+
+
+def test_a_folder_of_adapters_names_them(tmp_path: Path) -> None:
+    """PEFT saves adapters of other names than default in folders of their own, trainers their checkpoints."""
+    for name in ("policy", "reference"):
+        make_adapter(tmp_path / "run" / name)
+    with pytest.raises(AdapterError, match=r"is no adapter itself; its folders are \(policy, reference\)") as caught:
+        read_adapter(tmp_path / "run")
+    assert str(tmp_path / "run" / "policy") in caught.value.hint
+
+
+def test_a_file_of_llama_cpp_is_named(tmp_path: Path) -> None:
+    (tmp_path / "adapter.gguf").write_bytes(b"GGUF")
+    with pytest.raises(AdapterError, match="GGUF"):
+        read_adapter(tmp_path)
 
 
 @pytest.mark.parametrize("name", [WEIGHTS, CONFIG])

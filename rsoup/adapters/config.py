@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from rsoup.adapters.kinds import refuse_other_kinds, unknown_settings
+from rsoup.adapters.kinds import refuse_other_folders, refuse_other_kinds, unknown_settings
 from rsoup.errors import AdapterError
 
 CONFIG_FILE = "adapter_config.json"
@@ -20,11 +20,12 @@ _MAX_PATTERN = 500
 _FIX = f"Check {CONFIG_FILE} against the run that wrote it."
 
 # The heads that PEFT trains whole for a task; its older versions did not write them into modules_to_save.
-_HEADS = {
+_HEADS_OF = {
     "SEQ_CLS": ("classifier", "score"),
     "TOKEN_CLS": ("classifier", "score"),
     "QUESTION_ANS": ("qa_outputs",),
 }
+HEADS = frozenset(name for names in _HEADS_OF.values() for name in names)
 
 # The settings that a mix hands on; the others speak of training.
 _CARRIED = (
@@ -73,6 +74,23 @@ class AdapterConfig:
         else:
             covered = _names(self.target_modules, module)
         return covered or self.targets_parameter(f"{module}.weight") or self._is_tied(module)
+
+    def excludes(self, module: str) -> bool:
+        """Tell whether ``exclude_modules`` or ``layers_to_transform`` takes a module out, by PEFT's rules."""
+        out = self.raw.get("exclude_modules") or ()
+        if isinstance(out, str):
+            return not _too_costly(out) and re.fullmatch(out, module) is not None
+        return _names(tuple(out), module) or self._is_of_another_layer(module)
+
+    def _is_of_another_layer(self, module: str) -> bool:
+        """Tell whether a module that the end of its name chose lies in a layer that was left alone."""
+        layers, patterns = self.raw.get("layers_to_transform"), self.raw.get("layers_pattern") or ()
+        if layers in (None, []) or isinstance(self.target_modules, str) or module in self.target_modules:
+            return False
+        patterns = [patterns] if isinstance(patterns, str) else patterns
+        forms = [rf"(?:^|.*?\.){re.escape(own)}\.(\d+)\." for own in patterns] or [r".*?\.[^.]*\.(\d+)\."]
+        found = next(filter(None, (re.match(form, module) for form in forms)), None)
+        return found is None or int(found[1]) not in (layers if isinstance(layers, list) else [layers])
 
     def targets_parameter(self, parameter: str) -> bool:
         """Tell whether ``target_parameters`` covers a bare parameter."""
@@ -151,6 +169,7 @@ def _at_the_end(pattern: str) -> re.Pattern[str]:
 def _read_object(path: Path) -> dict[str, Any]:
     hint = "An adapter folder holds adapter_config.json and adapter_model.safetensors, as PEFT saves them."
     if not path.is_file():
+        refuse_other_folders(path.parent)
         raise AdapterError(f"{path}: is not there, or is not a file.", hint)
     try:
         if path.stat().st_size > _MAX_BYTES:
@@ -201,7 +220,7 @@ class _Fields:
         return tuple(value)
 
     def heads(self) -> tuple[str, ...]:
-        return _HEADS.get(self.text("task_type") or "", ())
+        return _HEADS_OF.get(self.text("task_type") or "", ())
 
     def check_carried(self) -> None:
         """Check the settings that are handed on without being used."""

@@ -36,9 +36,30 @@ _OTHER_KINDS = {
     "PROMPT_TUNING": "it adds tokens, not an update of weights",
     "P_TUNING": "it adds tokens, not an update of weights",
     "TRAINABLE_TOKENS": "it replaces rows of the base's embeddings",
+    "BONE": "its update is made of blocks of the base's weights",
+    "MISS": "its update repeats one small matrix, or is made of the base's weights",
+    "HRA": "it reflects the base's weights",
+    "HIRA": "its update multiplies the base's weights",
+    "OSF": "it trains a part of the base's own weights",
+    "PSOFT": "it rotates the base's weights",
+    "ROAD": "it rotates activations",
+    "FOURIERFT": "its update is a Fourier transform of a few coefficients",
+    "WAVEFT": "its update is a wavelet transform of a few coefficients",
+    "C3A": "its update is made of circular convolutions",
+    "RANDLORA": "its update is a sum of scaled random matrices",
+    "VBLORA": "its factors are put together from one bank of vectors",
+    "SHIRA": "its update is a sparse matrix",
+    "DELORA": "its update is normalised",
+    "GRALORA": "its update has factors for each block of the weights",
+    "POLY": "it routes between several adapters",
+    "MULTITASK_PROMPT_TUNING": "it adds tokens, not an update of weights",
+    "ADAPTION_PROMPT": "it adds tokens, not an update of weights",
+    "CPT": "it adds tokens, not an update of weights",
+    "CARTRIDGE": "it adds keys and values, not an update of weights",
 }
+_MLX = ("lora_parameters", "fine_tune_type", "lora_layers")
 # Initialisations that leave the base as it is, and those that subtract from it.
-_PLAIN_STARTS = (True, False, None, "gaussian", "eva", "orthogonal")
+_PLAIN_STARTS = ("gaussian", "eva", "orthogonal", "mica")
 _CHANGING_STARTS = ("pissa", "olora", "corda", "loftq", "lora_ga")
 _CONVERT_START = (
     "Convert it first: PEFT's save_pretrained(..., path_initial_model_for_weight_conversion=INITIAL) "
@@ -59,17 +80,21 @@ _HARMLESS = ("checkpointing", "cache", "reentrant", "flash", "fp16", "bf16", "un
 def refuse_other_kinds(path: Path, raw: dict[str, Any]) -> None:
     """Raise AdapterError if a configuration is not that of updates scale * B @ A."""
     kind = raw.get("peft_type")
+    if kind is None and any(key in raw for key in _MLX):
+        raise AdapterError(
+            f"{path}: is an adapter of MLX, and has no peft_type.", "Convert it to PEFT's files and names first."
+        )
     if kind != "LORA":
         reason = _OTHER_KINDS.get(kind, "") if isinstance(kind, str) else ""
         raise AdapterError(
-            f"{path}: peft_type is {kind!r:.40}{reason and f' ({reason})'}; only LoRA updates can be mixed exactly.",
+            f"{path}: peft_type is {kind!r:.40}{reason and f' ({reason})'}; rsoup mixes LoRA updates alone.",
             "Give LoRA adapters.",
         )
     for key, reason in _REFUSED.items():
         if raw.get(key):
             raise AdapterError(f"{path}: uses {reason}.", "Train with plain LoRA instead.")
     start = raw.get("init_lora_weights", True)
-    if any(start is plain or (isinstance(start, str) and start == plain) for plain in _PLAIN_STARTS):
+    if start is None or isinstance(start, bool) or (isinstance(start, str) and start.lower() in _PLAIN_STARTS):
         return
     if isinstance(start, str) and start.lower().startswith(_CHANGING_STARTS):
         raise AdapterError(f"{path}: init_lora_weights={start!r:.40} changed the base's weights.", _CONVERT_START)
@@ -77,6 +102,22 @@ def refuse_other_kinds(path: Path, raw: dict[str, Any]) -> None:
         f"{path}: init_lora_weights={start!r:.40} is not known to rsoup; it may have changed the base's weights.",
         "Train with init_lora_weights=True, or try a newer version of rsoup.",
     )
+
+
+def refuse_other_folders(folder: Path) -> None:
+    """Raise AdapterError if a folder without an adapter's configuration holds what can be called by its name."""
+    inner = [path.parent.name for path in sorted(folder.glob("*/adapter_config.json"))]
+    if inner:
+        more = ", ..." if len(inner) > 3 else ""
+        raise AdapterError(
+            f"{folder}: is no adapter itself; its folders are ({', '.join(inner[:3])}{more}).",
+            f"Give one of them: {folder / inner[0]}.",
+        )
+    if any(folder.glob("*.gguf")):
+        raise AdapterError(
+            f"{folder}: holds a GGUF file, which is llama.cpp's; rsoup reads safetensors.",
+            "Give the adapter or model that it was converted from.",
+        )
 
 
 def unknown_settings(path: Path, raw: dict[str, Any]) -> tuple[str, ...]:

@@ -33,6 +33,12 @@ _RENAMED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\.mlp\.router(?=\.|$)", ".mlp.gate"),
         (r"experts\.fc1\.weight$", "experts.gate_up_proj"),  # Aria
         (r"experts\.fc2\.weight$", "experts.down_proj"),
+        (r"\.self_attn\.g_proj(?=\.|$)", ".self_attn.gate_proj"),  # LFM 3
+        (r"\.self_attn\.to_(q|k|v)(?=\.|$)", r".self_attn.\1_proj"),  # Cosmos 3
+        (r"\.self_attn\.to_out(?=\.|$)", ".self_attn.o_proj"),
+        (r"\.linear_gate(?=\.|$)", ".gate_proj"),  # Hunyuan 4
+        (r"\.mlp\.shared_mlp(?=\.|$)", ".mlp.shared_experts"),  # Hunyuan 3
+        (r"^vision_projector(?=\.|$)", "projector"),  # HyperCLOVA X
         (r"(\.experts\.\d+)\.w1(?=\.|$)", r"\1.gate_proj"),
         (r"(\.experts\.\d+)\.w2(?=\.|$)", r"\1.down_proj"),
         (r"(\.experts\.\d+)\.w3(?=\.|$)", r"\1.up_proj"),

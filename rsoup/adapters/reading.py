@@ -212,21 +212,23 @@ def _bare_layers(
 def _foreign(path: Path, name: str) -> AdapterError:
     for marker, reason in _FOREIGN.items():
         if marker in name:
-            return AdapterError(f"{path}: tensor {PREFIX}{name} is {reason}.", "Only plain LoRA can be mixed exactly.")
+            hint = "Convert it to PEFT's files and names first." if "naming" in reason else "Give plain LoRA adapters."
+            return AdapterError(f"{path}: tensor {PREFIX}{name} is {reason}.", hint)
     return AdapterError(
         f"{path}: tensor {PREFIX}{name} is neither a LoRA factor nor covered by modules_to_save.", _CONTRADICTION
     )
 
 
 def _factors(path: Path, module: str, found: dict[str, Array], kind: Kind = "linear") -> tuple[Array, Array]:
-    def refuse(reason: str) -> AdapterError:
-        return AdapterError(f"{path}: {PREFIX}{module} {reason}.", _CONTRADICTION)
+    def refuse(reason: str, hint: str = _CONTRADICTION) -> AdapterError:
+        return AdapterError(f"{path}: {PREFIX}{module} {reason}.", hint)
 
     if set(found) != set(FACTOR_NAMES[kind]):
         raise refuse(f"needs {' and '.join(FACTOR_NAMES[kind])}, and has {', '.join(sorted(found))}")
     down, up = (found[name] for name in FACTOR_NAMES[kind])
     if down.ndim != 2 or up.ndim != 2:
-        raise refuse(f"has factors of shapes {down.shape} and {up.shape}; only matrices (no convolutions) can be mixed")
+        what = f"has factors of shapes {down.shape} and {up.shape}; only matrices (no convolutions) can be mixed"
+        raise refuse(what, "Train adapters of linear layers and embeddings." if down.ndim > 2 else _CONTRADICTION)
     if down.shape[0] != up.shape[1]:
         raise refuse(f"has factors of shapes {down.shape} and {up.shape}, which do not multiply")
     return down, up
@@ -241,6 +243,12 @@ def _layer(path: Path, module: str, found: dict[str, Array], config: AdapterConf
     if not config.targets(module):
         raise AdapterError(
             f"{path}: {PREFIX}{module} is not covered by target_modules in {CONFIG_FILE}.", _CONTRADICTION
+        )
+    if config.excludes(module):
+        raise AdapterError(
+            f"{path}: {PREFIX}{module} is excluded in {CONFIG_FILE} (exclude_modules, layers_to_transform): PEFT would "
+            "not load it.",
+            _CONTRADICTION,
         )
     return Layer(kind, down, up, config.scale_of(module))
 

@@ -20,6 +20,8 @@ CLOSE = 1e-5
 """A lead, as a share of the largest logit, below which rounding in float32 might decide; batches differ by 1.3e-6."""
 APART = 1e-2
 """A lead that is beyond doubt whatever the logits."""
+COLDEST = 1e-30
+"""The temperature below which a lower one changes nothing: the likeliest token has all the odds."""
 
 
 class Chooser:
@@ -49,18 +51,20 @@ class Chooser:
         scores = logits.float()  # (n * G, V)
         noise = self._noise(scores, prompts) if self._temperature else None
         if noise is not None:
-            scores = scores / self._temperature + noise
+            scores = heated(scores, self._temperature) + noise
         if not self._settles:
             return scores.argmax(-1)
         best = scores.topk(2)
         tokens = best.indices[:, 0].clone()
-        lead = (best.values[:, 0] - best.values[:, 1]) * (self._temperature or 1.0)  # in logits
+        lead = (best.values[:, 0] - best.values[:, 1]) * (
+            max(self._temperature, COLDEST) if self._temperature else 1.0
+        )  # in logits
         for place in ((lead < APART) & running.flatten()).nonzero().flatten().tolist():
             if lead[place] >= CLOSE * logits[place].abs().max():
                 continue
             prompt, member = int(prompts[place // group]), place % group
             alone = self._alone(prompt, ids[prompt, member])
-            tokens[place] = (alone if noise is None else alone / self._temperature + noise[place]).argmax()
+            tokens[place] = (alone if noise is None else heated(alone, self._temperature) + noise[place]).argmax()
         return tokens
 
     def _alone(self, prompt: int, ids: Tensor) -> Tensor:
@@ -80,6 +84,12 @@ class Chooser:
             for random in self._randoms[prompt]
         ]
         return gumbel(torch.stack(rows))
+
+
+def heated(logits: Tensor, temperature: float) -> Tensor:
+    """Return logits over a temperature, the largest of each row 0: float32 holds them however low that is. (..., V)."""
+    scores = logits.float()
+    return (scores - scores.amax(-1, keepdim=True)) / max(temperature, COLDEST)
 
 
 def gumbel(uniforms: Tensor) -> Tensor:

@@ -12,7 +12,8 @@ from rsoup.adapters.companions import TEMPLATE_FOLDER
 from rsoup.adapters.hub import find_folder
 from rsoup.adapters.tensorfile import Header, TensorInfo, read_header
 from rsoup.errors import ModelError
-from rsoup.mixing.placing import Layout
+from rsoup.mixing.placing import OTHER_BASE, Layout
+from rsoup.mixing.quantised import held_by, told_by
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -25,6 +26,10 @@ CONV1D_MODELS = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer", "clvp
 _CONV1D_LAYERS = ("c_attn", "c_proj", "c_fc", "q_attn")
 _TURNED_EXPERTS = ("gpt_oss", "openai_privacy_filter", "aria", "aria_text", "qwen3_vl_moe", "qwen3_vl_moe_text")
 """The models whose files hold experts as (experts, in, out)."""
+_UNKNOWN_NAME = (
+    f"{OTHER_BASE} If this is it, its files name the layer in a way that rsoup does not know: merge with PEFT "
+    "(merge_and_unload)."
+)
 _DAMAGED = "The base is damaged or was not copied whole: copy or download it again."
 
 
@@ -67,11 +72,7 @@ def read_base(source: str | Path) -> BaseModel:
     """Read the layout of a base model from a folder or a hub id; a quantised or pickled one is refused."""
     folder = find_folder(source, WANTED)
     config = _read_json(folder / "config.json")
-    if config.get("quantization_config"):
-        raise ModelError(
-            f"{folder}: is quantised (quantization_config); a merge would round the update to its few bits.",
-            "Merge into the original float16, bfloat16 or float32 model, then quantise.",
-        )
+    _refuse_quantised(folder, told_by(config))
     index = None if (folder / SINGLE_FILE).exists() else _read_index(folder)
     names = [SINGLE_FILE] if index is None else sorted(set(index["weight_map"].values()))
     shards = tuple(read_header(folder / name) for name in names)
@@ -81,6 +82,7 @@ def read_base(source: str | Path) -> BaseModel:
     lacking = sorted(index["weight_map"].keys() - where.keys()) if index else []
     if lacking:
         raise ModelError(f"{folder / INDEX_FILE}: lists {lacking[0]!r:.120}, which is in none of its shards.", _DAMAGED)
+    _refuse_quantised(folder, held_by(shards))
     return BaseModel(folder, config, shards, where, index)
 
 
@@ -104,7 +106,15 @@ def layout_of(base: BaseModel, *, fan_in_fan_out: bool, more: Mapping[str, tuple
         return conv1d and tensor.removesuffix(".weight").endswith(_CONV1D_LAYERS)
 
     shapes = {name: base.info(name).shape for name in base.where} | dict(more)
-    return Layout(str(base.folder), shapes, turned, lambda _: turned_experts)
+    return Layout(str(base.folder), shapes, turned, lambda _: turned_experts, _UNKNOWN_NAME)
+
+
+def _refuse_quantised(folder: Path, how: str | None) -> None:
+    if how:
+        raise ModelError(
+            f"{folder}: is quantised ({how}): its few bits hold no sums, and only its own code reads them.",
+            "Give the original float16, bfloat16 or float32 model; quantise what comes out.",
+        )
 
 
 def _read_index(folder: Path) -> dict[str, Any]:

@@ -9,16 +9,18 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from rsoup.adapters import AdapterConfig, Layer
+from rsoup.adapters.config import HEADS
 from rsoup.adapters.layers import TOKEN_ROWS
 from rsoup.adapters.tensorfile import DTYPES, Array, TensorInfo, map_tensors
 from rsoup.errors import ModelError
 from rsoup.mixing.base import BaseModel, layout_of
 from rsoup.mixing.placing import OTHER_BASE, Layout, Placed, place
 from rsoup.mixing.soup import Soup
-from rsoup.mixing.tying import Untied, untied
+from rsoup.mixing.tying import Untied, twin, untied
 from rsoup.mixing.updates import gram, wide
 
 _ROWS = 1024
+_HEADLESS = "Save the base with a head first, by the class that the adapter was trained with, and merge into that."
 _RESIZE = "Resize the base first, as in training: model.resize_token_embeddings(...), save_pretrained(...)."
 
 
@@ -117,6 +119,8 @@ def plan_changes(soup: Soup, base: BaseModel) -> Plan:
                 f"{base.folder}: the adapter both updates {tensor} and trains it whole.", "Train it in one way."
             )
         changes[tensor] = Replacement(value, rows)
+        if rows is not None and (other := twin(base, tensor)) and other not in changes:
+            changes[other] = Replacement(value, rows)
     _check_copies(base, adapter.copies, layout, ends)
     return Plan(changes, ends, (ends.warning,) if ends else ())
 
@@ -141,7 +145,8 @@ def saved_tensor(
     wanted = f"{module}.weight" if rows is not None else name.replace(".base_layer.", ".")
     tensor = layout.find(wanted)
     if tensor is None:
-        raise ModelError(f"{layout.label}: has no tensor {wanted}, which the adapter trained whole.", OTHER_BASE)
+        hint = _HEADLESS if wanted.partition(".")[0] in HEADS else layout.elsewhere
+        raise ModelError(f"{layout.label}: has no tensor {wanted}, which the adapter trained whole.", hint)
     held = layout.shapes[tensor]
     if rows is not None and max(rows) >= held[0]:
         raise ModelError(

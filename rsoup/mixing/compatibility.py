@@ -94,7 +94,7 @@ def _check_base(one: Adapter, other: Adapter) -> list[str]:
     if name is None or other_name is None:
         unnamed = one if name is None else other
         return [f"{_path(unnamed)} does not name its base model: that the bases are the same could not be verified."]
-    if name != other_name:
+    if name.rstrip("/") != other_name.rstrip("/"):
         raise AdapterError(
             f"{_path(other)} was trained on {other_name}, {_path(one)} on {name}.",
             "Mix adapters of one base; if both names mean one, write the same base_model_name_or_path in both configs.",

@@ -43,14 +43,15 @@ class Placed:
 class Layout:
     """The tensors of a model: their shapes, and what shapes alone do not tell.
 
-    ``label`` names the model in errors. ``turned`` tells of a square matrix, and ``turned_experts`` of experts whose
-    matrices are square, whether they are (in, out).
+    ``label`` names the model in errors, ``elsewhere`` says what to do where a name is not found. ``turned`` tells
+    of a square matrix, and ``turned_experts`` of experts whose matrices are square, whether they are (in, out).
     """
 
     label: str
     shapes: Mapping[str, tuple[int, ...]]
     turned: Callable[[str], bool]
     turned_experts: Callable[[str], bool]
+    elsewhere: str = OTHER_BASE
 
     @cached_property
     def names(self) -> Names:
@@ -66,7 +67,7 @@ class Layout:
 
     def missing(self, tensor: str) -> ModelError:
         """Return the error for a tensor that an adapter updates and this model lacks."""
-        return ModelError(f"{self.label}: has no tensor {tensor}, which the adapter updates.", OTHER_BASE)
+        return ModelError(f"{self.label}: has no tensor {tensor}, which the adapter updates.", self.elsewhere)
 
 
 def place(layers: Mapping[str, Layer], layout: Layout) -> list[Placed]:
@@ -90,9 +91,33 @@ def _place(module: str, layer: Layer, layout: Layout) -> Iterator[Placed]:
         yield _fitted(tensor, layer, layout)
         return
     expert = EXPERT.fullmatch(canonical(module))
-    if expert is None:
+    if expert is not None:
+        yield _place_expert(module, expert, layer, layout)
+        return
+    found = list(_place_halves(module, layer, layout))
+    if not found:
         raise layout.missing(f"{module}.weight")
-    yield _place_expert(module, expert, layer, layout)
+    yield from found
+
+
+def _place_halves(module: str, layer: Layer, layout: Layout) -> Iterator[Placed]:
+    """Find gate and up where the model has them in one matrix and the adapter in two, or the other way round."""
+    owner, _, last = module.rpartition(".")
+    for whole, parts in HALVES.items():
+        if last == whole:
+            pieces = [layout.find(f"{owner}.{part}.weight") for part in parts]
+            for piece, tensor in zip(_split(layer, len(parts)), pieces, strict=True):
+                if tensor is not None and None not in pieces:
+                    yield _fitted(tensor, piece, layout)
+        elif last in parts and (tensor := layout.find(f"{owner}.{whole}.weight")):
+            half = parts.index(last)
+            yield replace(_fitted(tensor, in_half(layer, half, len(parts)), layout), half=half)
+
+
+def _split(layer: Layer, halves: int) -> list[Layer]:
+    """Return the updates of the parts of a matrix, from the first row down."""
+    rows = layer.shape[0] // halves
+    return [replace(layer, up=layer.up[at * rows : (at + 1) * rows]) for at in range(halves)]
 
 
 def _place_expert(module: str, expert: re.Match[str], layer: Layer, layout: Layout) -> Placed:
@@ -122,12 +147,10 @@ def _place_bare(layer: Layer, layout: Layout) -> Iterator[Placed]:
         return
     parts = HALVES.get(own.parameter, (own.parameter,))
     tensors = [layout.find(f"{own.module}.{own.index}.{part}.weight") for part in parts]
-    rows = layer.shape[0] // len(parts)
-    for at, (part, tensor) in enumerate(zip(parts, tensors, strict=True)):
+    for part, piece, tensor in zip(parts, _split(layer, len(parts)), tensors, strict=True):
         if tensor is None:
             raise layout.missing(f"{own.name} (nor {own.module}.{own.index}.{part}.weight)")
-        piece = replace(layer, kind="linear", up=layer.up[at * rows : (at + 1) * rows], place=None)
-        yield _fitted(tensor, piece, layout)
+        yield _fitted(tensor, replace(piece, kind="linear", place=None), layout)
 
 
 def in_half(layer: Layer, half: int, halves: int) -> Layer:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from rsoup.adapters import Adapter
 from rsoup.adapters.layers import TOKEN_ROWS
 from rsoup.adapters.names import canonical
+from rsoup.adapters.tensorfile import map_tensors
 from rsoup.errors import ModelError
 from rsoup.mixing.base import INPUT_EMBEDDINGS, OUTPUT_EMBEDDINGS, BaseModel
 
@@ -45,6 +48,8 @@ def untied(base: BaseModel, adapter: Adapter) -> Untied | None:
         return None
     ends = {end: _held(base, end) for end in ("input", "output")}
     source = ends["input"] or ends["output"]
+    if base.config.get("is_encoder_decoder") and _differ(base, *ends.values()) and not any(map(_is_input, trained)):
+        return None  # two matrices already, whatever the configuration says, as in transformers
     if source is None or base.config.get("is_encoder_decoder") or not _has_head(base.config.get("architectures")):
         raise ModelError(
             f"{base.folder}: ties its input and output embeddings, and the adapter trains {trained[0]}; rsoup cannot "
@@ -56,6 +61,26 @@ def untied(base: BaseModel, adapter: Adapter) -> Untied | None:
     stem = "language_model." if source.startswith("language_model.") else ""
     lacking = next(name for name in trained if end_of(name) == "input") if ends["output"] else f"{stem}lm_head"
     return Untied(f"{lacking}.weight", source)
+
+
+def twin(base: BaseModel, tensor: str) -> str | None:
+    """Return the tensor of the other end where a base that ties its ends keeps both, alike; as two, they are untied."""
+    ends = [_held(base, end) for end in ("input", "output")] if base.ties_embeddings else []
+    if tensor not in ends or None in ends or _differ(base, *ends):
+        return None
+    return ends[1 - ends.index(tensor)]
+
+
+def _differ(base: BaseModel, one: str | None, other: str | None) -> bool:
+    """Tell whether a base holds both of two tensors, and they are not the same."""
+    if one is None or other is None:
+        return False
+    mine, theirs = (map_tensors(base.where[name], only=name)[name] for name in (one, other))
+    return mine.dtype != theirs.dtype or not np.array_equal(mine, theirs)
+
+
+def _is_input(module: str) -> bool:
+    return end_of(module) == "input"
 
 
 def without_tying(config: dict[str, Any]) -> dict[str, Any]:

@@ -107,6 +107,17 @@ def context_length(name: str, revision: str | None) -> int | None:
     return length
 
 
+def even_length(config: Any) -> int | None:
+    """Return up to which length rows of a batch cannot change each other's positions, None for any.
+
+    Beyond it, longrope turns the whole batch to other frequencies (arXiv 2402.13753, as transformers has it).
+    """
+    told = getattr(config.get_text_config(), "rope_parameters", None) or {}
+    kinds = [told, *(own for own in told.values() if isinstance(own, dict))]
+    lengths = [own.get("original_max_position_embeddings") for own in kinds if own.get("rope_type") == "longrope"]
+    return min((length for length in lengths if length), default=None)
+
+
 def settings_sha256(name: str, revision: str | None) -> str:
     """Return a hash over what else decides a model's output: its configuration and tokenizer."""
     source = Path(model_source(name))

@@ -25,18 +25,23 @@ def probe(model: LanguageModel) -> LanguageModel:
     """
     exact = model.model.dtype == torch.float32
     quantised = getattr(model.model, "is_quantized", False)  # 8-bit products depend on the rows beside them
-    tolerated = 4.0 if quantised else 1e-2 if exact else 1.0
     rows = [_tokens(model, length, index) for index, length in enumerate(PROMPTS)]
     completions = torch.stack([_tokens(model, TOKENS, 7 + index) for index in range(len(PROMPTS) * GROUP)])
     completions = completions.view(len(PROMPTS), GROUP, TOKENS)
     try:
         expected = _expected(model, rows, completions)
+        tolerated = 4.0 if quantised else tolerance(expected) if exact else 1.0
         error = max(_error(one, expected) for one in _computed(replace(model, shares_prefix=False), rows, completions))
     except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, KeyError) as problem:
         raise ModelError(
             f"{model.name}: cannot be run with padding and a cache: {first_line(problem)}.",
             "Use a decoder-only transformer; recurrent models are not supported.",
         ) from problem
+    if error > tolerated and _finishes_otherwise(model, rows[0], tolerated):
+        raise ModelError(
+            f"{model.name}: its logits are not those of its output layer on its last hidden states.",
+            "Use a decoder-only transformer; how this one comes to its logits is not known to rsoup.",
+        )
     if error > tolerated:
         raise ModelError(
             f"{model.name}: padded or cached rows give other log-probabilities than bare ones (by {error:.2g}).",
@@ -47,6 +52,18 @@ def probe(model: LanguageModel) -> LanguageModel:
     except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, KeyError):
         packed = float("inf")
     return replace(model, shares_prefix=packed <= (max(0.4, 2 * error) if quantised else 1e-3 if exact else 0.4))
+
+
+def _finishes_otherwise(model: LanguageModel, row: Tensor, tolerated: float) -> bool:
+    """Tell whether the model's own logits of a bare row are others than those of its hidden states."""
+    own = model.model(input_ids=row[None], use_cache=False).logits[0]
+    hidden = model.decoder(input_ids=row[None], use_cache=False).last_hidden_state[0]
+    return not _error(model.logits(hidden).float(), own.float().cpu()) <= tolerated
+
+
+def tolerance(scores: Tensor) -> float:
+    """Return how far computations in float32 may be apart: a share of what tells the scores of a small model apart."""
+    return max(1e-4, min(1e-2, 1e-3 * float(scores.max() - scores.min())))
 
 
 def _tokens(model: LanguageModel, count: int, start: int) -> Tensor:

@@ -273,7 +273,7 @@ class Api:
         if self._access.key is None or path in OPEN:
             return
         given = request.headers.get("authorization", "").removeprefix("Bearer ")
-        if not hmac.compare_digest(given.encode(), self._access.key.encode()):
+        if not hmac.compare_digest(given.encode("latin-1"), self._access.key.encode()):
             raise RefusedError(401, "The API key is missing or wrong.", "Send it as Authorization: Bearer KEY.")
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rsoup.evaluation.decoding import APART, CLOSE, gumbel
+from rsoup.evaluation.decoding import APART, CLOSE, COLDEST, gumbel, heated
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ def likeliest(logits: Tensor) -> list[Pick]:
 
 def drawn(logits: Tensor, sampling: Sampling, noise: Tensor) -> Pick:
     """Return the token of one row that wins the race with ``noise`` in the nucleus. (V,), (V,)."""
-    scores = logits.float() / sampling.temperature
-    rounding = _rounding(logits) / sampling.temperature
+    scores = heated(logits, sampling.temperature)
+    rounding = _rounding(logits) / max(sampling.temperature, COLDEST)
     nucleus = Nucleus(scores, sampling.top_p)
     best = torch.where(nucleus.inside(rounding), scores + noise, -math.inf).topk(2)
     token, lead = int(best.indices[0]), float(best.values[0] - best.values[1])
@@ -63,7 +63,7 @@ def settled(logits: Tensor, sampling: Sampling, noise: Tensor | None) -> int:
     """Return the token that exact logits (V,) decide."""
     if noise is None:
         return int(logits.argmax())
-    scores = logits.float() / sampling.temperature
+    scores = heated(logits, sampling.temperature)
     return int(torch.where(Nucleus(scores, sampling.top_p).inside(0.0), scores + noise, -math.inf).argmax())
 
 

@@ -15,7 +15,7 @@ from rsoup.evaluation.ingredients import BASE, adapters_in, kind_of, models_in, 
 from rsoup.evaluation.results import Results, read_results, results_file
 from rsoup.experiment import RECIPE, adapters_of
 from rsoup.mixing.compatibility import made_alike
-from rsoup.models.load import context_length, load_language_model, model_sha256, pick_device
+from rsoup.models.load import context_length, even_length, load_language_model, model_sha256, pick_device
 from rsoup.models.rowwise import Method
 from rsoup.recipe import EvaluationSection, Recipe, RewardSection
 from rsoup.recipe_file import bundled_recipes, find_recipe, load_recipe
@@ -110,9 +110,18 @@ def open_run(source: Source) -> Opened:
     """Read the run and load its model; RsoupError if they do not fit together."""
     run = read_run(source)
     model = load_language_model(run.base, revision=run.revision, dtype=_dtype(source, run.recipe), exact=True)
-    served = Served(model, run.adapters, run.method, context_length(run.base, run.revision))
+    context, told = _context(context_length(run.base, run.revision), even_length(model.model.config))
+    served = Served(model, run.adapters, run.method, context)
     served.probe()
-    return Opened(**vars(run), served=served)
+    return Opened(**{**vars(run), "warnings": (*run.warnings, *told)}, served=served)
+
+
+def _context(reads: int | None, even: int | None) -> tuple[int | None, list[str]]:
+    """Return how many tokens a request may have, of those that the model reads, and what to say of it."""
+    if even is None or (reads is not None and reads <= even):
+        return reads, []
+    told = f"beyond {even} tokens a request would change the positions of all beside it (longrope)"
+    return even, [f"{told}: requests may have {even} tokens."]
 
 
 def read_run(source: Source) -> Run:

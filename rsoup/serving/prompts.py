@@ -131,7 +131,7 @@ def room_for(
     count = wanted or max(1, min(usual, (context or limit) - len(prompt)))
     if context is not None and len(prompt) + count > context:
         raise RequestError(
-            f"The model reads {context} tokens; the prompt has {len(prompt)}, and {count} are to be added.",
+            f"A request may have {context} tokens; the prompt has {len(prompt)}, and {count} are to be added.",
             "Shorten the prompt, or ask for fewer tokens.",
             param=param,
             code="context_length_exceeded",

@@ -15,6 +15,7 @@ from rsoup.evaluation.rows import applied_in_passing, row_weighted
 from rsoup.models import packing
 from rsoup.models.caching import RoomyCache
 from rsoup.models.language_model import LanguageModel
+from rsoup.models.probe import tolerance
 from rsoup.models.rowwise import Method, Mix, RowWeights
 from rsoup.serving.cache import RowsCache
 
@@ -35,13 +36,12 @@ class Served:
         self.settles = model.model.dtype == torch.float32
         self._mixed: OrderedDict[Mix, Adapter | None] = OrderedDict()
 
-    @property
+    @torch.no_grad()
     def bytes_per_token(self) -> int:
-        """The memory of a token's keys and values."""
-        config = self.model.config
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        return int(2 * config.num_hidden_layers * heads * size * self.model.model.dtype.itemsize)
+        """Return the memory of a token's keys and values, as a short prompt has them."""
+        cache, _ = self.encode(PROBE[:1], [Mix((0.0,) * len(self.adapters), 1.0)])
+        held = [part for layer in cache.layers for part in (layer.keys, layer.values) if part is not None]
+        return sum(part.shape[1] * part.shape[3] * part.element_size() for part in held)
 
     def encode(self, prompts: Sequence[Sequence[int]], mixes: Sequence[Mix]) -> tuple[RoomyCache, Tensor]:
         """Return the cache of prompts, one mix each, and the logits after them. (n, V)."""
@@ -98,26 +98,24 @@ class Served:
         """Raise ModelError if rows that join, leave and mix get other logits than texts that are alone."""
         count = len(self.adapters)
         mixes = [Mix(tuple(float(place == row % count) for place in range(count)) if count else ()) for row in range(2)]
-        exact = self.settles
         try:
             with self.experts:
-                error = self._probed(mixes)
+                error, tolerated = self._probed(mixes)
         except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, KeyError) as problem:
             raise ModelError(
                 f"{self.model.name}: cannot be served row by row: {problem}.",
                 "Use a decoder-only transformer; recurrent models are not supported.",
             ) from problem
-        if not error <= (1e-2 if exact else 1.0):
+        if not error <= tolerated:
             raise ModelError(
                 f"{self.model.name}: rows of a batch get other logits than texts alone (by {error:.2g}).",
                 "Evaluate one mix at a time: this model's rows depend on each other.",
             )
 
-    def _probed(self, mixes: Sequence[Mix]) -> float:
-        """Return the largest difference of logits between rows of a batch and texts alone, after two tokens."""
-        alone = [
-            self._scores(self.encode([[*prompt, 3, 4]], [mix])[1]) for prompt, mix in zip(PROBE, mixes, strict=True)
-        ]
+    def _probed(self, mixes: Sequence[Mix]) -> tuple[float, float]:
+        """Return how far logits of rows of a batch are from those of texts alone, after two tokens, and may be."""
+        each = [self.encode([[*prompt, 3, 4]], [mix])[1] for prompt, mix in zip(PROBE, mixes, strict=True)]
+        alone = self._scores(torch.cat(each))
         cache, lengths = RowsCache(1 << 10), [len(prompt) for prompt in PROBE]
         for prompt, mix in zip(PROBE, mixes, strict=True):
             encoded, _ = self.encode([prompt], [mix])
@@ -125,7 +123,8 @@ class Served:
         weights = RowWeights.of(mixes, self.model.device)
         for step, token in enumerate((3, 4)):
             logits = self.advance([token] * 2, [length + step for length in lengths], weights, cache)
-        return float((self._scores(logits) - torch.cat(alone)).abs().max().nan_to_num(float("inf")))
+        error = float((self._scores(logits) - alone).abs().max().nan_to_num(float("inf")))
+        return error, tolerance(alone) if self.settles else 1.0
 
     def _scores(self, logits: Tensor) -> Tensor:
         return logits.float().log_softmax(-1)

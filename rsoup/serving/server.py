@@ -76,7 +76,7 @@ def make_engine(served: Served, settings: Settings, say: Callable[[str], None]) 
     rows = settings.rows or LARGEST.get(served.model.device.type, LARGEST_ELSEWHERE)
     tokens = settings.cache_tokens
     if tokens is None:
-        fitting = int(SHARE * free_bytes(served.model.device)) // served.bytes_per_token
+        fitting = int(SHARE * free_bytes(served.model.device)) // served.bytes_per_token()
         tokens = max(1, min(rows * (served.context or CONTEXT), fitting))
     return Engine(
         served,

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
@@ -45,7 +45,7 @@ class EventStream(StreamingResponse):
 
 
 async def read_body(request: Request) -> bytes:
-    """Return the body of a request; RequestError if it is too large or not JSON by its type."""
+    """Return the body of a request; RequestError if it is too large or not JSON by its type, GoneError if it stops."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise RequestError(
@@ -54,10 +54,13 @@ async def read_body(request: Request) -> bytes:
             code="unsupported_media_type",
         )
     body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > LARGEST_BODY:
-            raise RequestError(f"The body has more than {LARGEST_BODY >> 20} MiB.", "Send less.", code="too_large")
+    try:
+        async for part in request.stream():
+            body += part
+            if len(body) > LARGEST_BODY:
+                raise RequestError(f"The body has more than {LARGEST_BODY >> 20} MiB.", "Send less.", code="too_large")
+    except ClientDisconnect as problem:
+        raise GoneError from problem
     return bytes(body)
 
 

@@ -34,6 +34,16 @@ _MOE = {
     "n_group": 1,
     "topk_group": 1,
 }
+_LATENT = {
+    **_MOE,
+    "num_key_value_heads": 4,
+    "q_lora_rank": 8,
+    "kv_lora_rank": 8,
+    "qk_rope_head_dim": 4,
+    "qk_nope_head_dim": 4,
+    "v_head_dim": 4,
+}
+_STATE = {"mamba_n_heads": 4, "mamba_d_head": 8, "mamba_d_state": 8, "mamba_n_groups": 1, "mamba_chunk_size": 4}
 _LINEAR = {"linear_key_head_dim": 4, "linear_value_head_dim": 4, "linear_num_key_heads": 2, "linear_num_value_heads": 4}
 _MROPE = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 0]}
 _MIXED = {**_MROPE, "partial_rotary_factor": 0.5, "mrope_interleaved": True}
@@ -79,7 +89,17 @@ FAMILIES: dict[str, Family] = {
     "exaone4": Family("dense", _SHORT),
     "apertus": Family("dense", _SHORT),
     "seed_oss": Family("dense", _TEXT),
+    "arcee": Family("dense", _SHORT),
+    "cohere": Family("dense", _SHORT),
+    "helium": Family("dense", _TEXT),
+    "glm": Family("fused", _TEXT),
+    "gemma4_text": Family(
+        "dense", {**_TEXT, "hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": VOCABULARY}
+    ),
+    "biogpt": Family("dense", _SHORT),
+    "bamba": Family("dense", {**_SHORT, **_STATE, "attn_layer_indices": [1]}),
     "phi": Family("other names", _SHORT),
+    "falcon": Family("other names", {**_SHORT, "new_decoder_architecture": False}),
     "gptj": Family("other names", {**_GPT, "rotary_dim": 4}),
     "codegen": Family("other names", {**_GPT, "rotary_dim": 4}),
     "gpt_neox": Family("renamed head", _SHORT),
@@ -104,6 +124,12 @@ FAMILIES: dict[str, Family] = {
     "olmoe": Family("experts", {**_SHORT, "num_experts": 4, "num_experts_per_tok": 2}),
     "glm4_moe": Family("experts", _MOE),
     "dots1": Family("experts", _MOE),
+    "deepseek_v3": Family("experts", _LATENT),
+    "glm4_moe_lite": Family("experts", _LATENT),
+    "ernie4_5_moe": Family("experts", {**_MOE, "moe_num_experts": 4, "moe_k": 2, "moe_num_shared_experts": 1}),
+    "exaone_moe": Family("experts", _MOE),
+    "hy_v3": Family("experts", _MOE),
+    "lfm2_moe": Family("experts", {**_MOE, "layer_types": ["conv", "full_attention"], "num_dense_layers": 1}),
     "granitemoe": Family("experts in a renamed tensor", _MOE),
     "llama4_text": Family("experts in one tensor", {**_MOE, "intermediate_size_mlp": 24}),
     "gpt_oss": Family("transposed experts", {**_MOE, "intermediate_size": 16}),
@@ -111,6 +137,13 @@ FAMILIES: dict[str, Family] = {
     "llava": Family("seeing", _seeing({**_TEXT, "model_type": "llama"}, {"model_type": "clip_vision_model"})),
     "mistral3": Family("seeing", _seeing({**_TEXT, "model_type": "mistral"}, {"model_type": "pixtral"})),
     "idefics3": Family("seeing", _seeing({**_TEXT, "model_type": "llama"})),
+    "qwen2_vl": Family("seeing", _seeing({**_SHORT, "rope_parameters": _MROPE}, {"embed_dim": 16})),
+    "qwen2_5_vl": Family("seeing", _seeing({**_SHORT, "rope_parameters": _MROPE})),
+    "glm4v": Family("seeing", _seeing({**_SHORT, "rope_parameters": _MROPE})),
+    "llava_next": Family("seeing", _seeing({**_TEXT, "model_type": "llama"}, {"model_type": "clip_vision_model"})),
+    "internvl": Family(
+        "seeing", _seeing({**_SHORT, "model_type": "qwen2"}, {"image_size": [28, 28], "patch_size": [14, 14]})
+    ),
     "llama4": Family(
         "seeing, its text alone",
         _seeing(

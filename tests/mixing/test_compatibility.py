@@ -140,3 +140,10 @@ def test_an_adapter_of_weight_zero_is_checked_and_takes_no_part(tmp_path: Path) 
         np.testing.assert_allclose(update_of(soup.adapter, module), update_of(mixing.read(one), module), rtol=1e-6)
     with pytest.raises(AdapterError, match="has rank 3"):
         mixing.mix([one, other], [1.0, 0.0])
+
+
+@pytest.mark.parametrize(("told", "meant"), [("bf16", "BF16"), ("f32", "F32"), ("Bf16", "BF16")])
+def test_a_dtype_in_other_cases_is_known(told: str, meant: str) -> None:
+    with pytest.raises(AdapterError) as caught:
+        mixing.check_dtype(told)
+    assert caught.value.hint == f"Did you mean {meant}?"

@@ -257,6 +257,16 @@ def test_a_quantised_base_is_refused(tmp_path: Path) -> None:
     refused(tmp_path, make_base(tmp_path / "base", quantization_config={"bits": 4}), "is quantised")
 
 
+@pytest.mark.parametrize("packed", [".qweight", ".SCB", ".weight_packed"])
+def test_a_base_that_only_its_tensors_or_parts_tell_quantised_is_refused(packed: str, tmp_path: Path) -> None:
+    inner = {"text_config": {"quantization_config": {"quant_method": "fp8"}}}
+    refused(tmp_path, make_base(tmp_path / "base", **inner), r"is quantised \(FP8")
+    content = {name: value for name, value in tensors().items() if "q_proj" not in name}
+    content[f"{Q_PROJ}{packed}"] = np.zeros((6, 5), np.int32)
+    with pytest.raises(ModelError, match="is quantised"):
+        mixing.merge(mixing.mix([tmp_path / "adapter"], [1.0]), make_base(tmp_path / "other", content), tmp_path / "o")
+
+
 def test_a_quantised_tensor_is_refused(tmp_path: Path) -> None:
     content = {**tensors(), f"{Q_PROJ}.weight": np.zeros((6, 5), np.uint8)}
     refused(tmp_path, make_base(tmp_path / "base", content), rf"{Q_PROJ}.weight has dtype U8")
@@ -271,7 +281,8 @@ def test_a_base_without_safetensors_is_refused(name: str, tmp_path: Path) -> Non
 
 def test_a_base_that_lacks_a_module_is_refused(tmp_path: Path) -> None:
     content = {key: value for key, value in tensors().items() if "q_proj" not in key}
-    refused(tmp_path, make_base(tmp_path / "base", content), rf"has no tensor {Q_PROJ}\.weight")
+    problem = refused(tmp_path, make_base(tmp_path / "base", content), rf"has no tensor {Q_PROJ}\.weight")
+    assert "If this is it" in problem.hint
 
 
 def test_a_base_of_other_shapes_is_refused(tmp_path: Path) -> None:
@@ -314,6 +325,20 @@ def test_ends_that_cannot_be_parted_take_no_update(config: dict[str, Any], tmp_p
     refused(tmp_path, base, "tie", shapes={"model.embed_tokens": (11, 5)})
 
 
+def test_an_encoder_and_decoder_with_two_matrices_takes_an_update_of_its_head(tmp_path: Path) -> None:
+    """T5 1.1 is said to tie its ends, and has a head of its own; one with a single matrix cannot be parted."""
+    base = make_base(tmp_path / "base", is_encoder_decoder=True, tie_word_embeddings=True)
+    soup = mixing.mix([make_adapter(tmp_path / "a", shapes={"lm_head": (11, 5)})], [1.0])
+    new, old = load(mixing.merge(soup, base, tmp_path / "out").folder), load(base)
+    np.testing.assert_allclose(
+        new["lm_head.weight"], old["lm_head.weight"] + update_of(soup.adapter, "lm_head"), atol=1e-6
+    )
+    assert new["model.embed_tokens.weight"].tobytes() == old["model.embed_tokens.weight"].tobytes()
+    other = mixing.mix([make_adapter(tmp_path / "b", shapes={"model.embed_tokens": (11, 5)})], [1.0])
+    with pytest.raises(ModelError, match="ties its input and output"):
+        mixing.merge(other, base, tmp_path / "other")
+
+
 @pytest.mark.parametrize("stale", [{"x": "model-00001-of-00002.safetensors"}, {"../x": "/dev/zero"}])
 def test_a_whole_file_goes_before_an_index(stale: dict[str, str], tmp_path: Path) -> None:
     """As in transformers."""
@@ -351,6 +376,24 @@ def test_tied_embeddings_stay_tied(tmp_path: Path) -> None:
     assert new["model.embed_tokens.weight"].tobytes() == content["model.embed_tokens.weight"].tobytes()
 
 
+@pytest.mark.parametrize("alike", [True, False])
+def test_rows_of_tokens_go_to_both_ends_of_a_base_that_keeps_one_matrix_twice(alike: bool, tmp_path: Path) -> None:
+    """As PEFT trains them where ends are tied; a base with two matrices is untied, whatever its configuration says."""
+    content = tensors()
+    if alike:
+        content["lm_head.weight"] = content["model.embed_tokens.weight"].copy()
+    rows = np.full((2, 5), 7, np.float32)
+    extra = {"base_model.model.model.embed_tokens.token_adapter.trainable_tokens_delta": rows}
+    path = make_adapter(tmp_path / "a", extra=extra, trainable_token_indices=[3, 8])
+    base = make_base(tmp_path / "base", content, tie_word_embeddings=True)
+    new = load(mixing.merge(mixing.mix([path], [1.0]), base, tmp_path / "out").folder)
+    for end in ("model.embed_tokens.weight", "lm_head.weight"):
+        expected = content[end].copy()
+        if alike or "embed" in end:
+            expected[[3, 8]] = 7
+        np.testing.assert_array_equal(new[end], expected)
+
+
 def test_modules_to_save_take_the_place_of_the_bases(tmp_path: Path) -> None:
     head = np.full((11, 5), 0.5, np.float32)
     path = make_adapter(tmp_path / "a", extra={"base_model.model.lm_head.weight": head}, modules_to_save=["lm_head"])
@@ -361,9 +404,9 @@ def test_modules_to_save_take_the_place_of_the_bases(tmp_path: Path) -> None:
 
 def test_modules_to_save_that_the_base_lacks_are_refused(tmp_path: Path) -> None:
     extra = {"base_model.model.score.weight": np.ones((2, 5), np.float32)}
-    refused(
-        tmp_path, make_base(tmp_path / "base"), r"has no tensor score\.weight", extra=extra, modules_to_save=["score"]
-    )
+    saved = {"extra": extra, "modules_to_save": ["score"]}
+    problem = refused(tmp_path, make_base(tmp_path / "base"), r"has no tensor score\.weight", **saved)
+    assert "Save the base with a head" in problem.hint
 
 
 def test_resized_embeddings_are_refused(tmp_path: Path) -> None:

@@ -201,6 +201,8 @@ def test_a_square_layer_of_foreign_code_is_refused_if_it_may_be_turned(tmp_path:
         {"auto_mapping": {"base_model_class": "X", "parent_library": "a.b", "unsloth_fixed": True}},
         {"use_gradient_checkpointing": "unsloth", "use_cache": True},
         {"init_lora_weights": "eva", "eva_config": {"rho": 2.0}},
+        {"init_lora_weights": "mica"},
+        {"init_lora_weights": "Gaussian"},
         {"lora_alpha": 0},
         {"target_modules": "all-linear"},
         {"layers_pattern": "layers", "layers_to_transform": [0]},
@@ -249,3 +251,18 @@ def test_the_configuration_names_renamed_layers(tmp_path: Path) -> None:
     raw = json.loads((mixing.write(soup, tmp_path / "soup") / "adapter_config.json").read_text())
     assert raw["r"] == 3
     assert mixing.read(tmp_path / "soup").layers[f"model.{LAYER}"].rank == 3
+
+
+@pytest.mark.parametrize("apart", ["adapter", "base"])
+def test_gate_and_up_are_one_matrix_here_and_two_there(apart: str, tmp_path: Path) -> None:
+    """The update of one is that of its rows of both: the first rows are the gate's."""
+    names = ["model.layers.0.mlp.gate_proj", "model.layers.0.mlp.up_proj"]
+    whole = "model.layers.0.mlp.gate_up_proj"
+    shapes = dict.fromkeys(names, (4, 5)) if apart == "adapter" else {whole: (8, 5)}
+    held = {whole: (8, 5)} if apart == "adapter" else dict.fromkeys(names, (4, 5))
+    content = {f"{name}.weight": rng_matrix(seed, shape) for seed, (name, shape) in enumerate(held.items())}
+    soup = mixing.mix([make_adapter(tmp_path / "a", shapes=shapes)], [1.0])
+    new = load(mixing.merge(soup, make_base(tmp_path / "base", content), tmp_path / "out").folder)
+    update = np.concatenate([update_of(soup.adapter, name) for name in shapes])
+    old = np.concatenate([content[f"{name}.weight"] for name in held])
+    np.testing.assert_allclose(np.concatenate([new[f"{name}.weight"] for name in held]), old + update, atol=1e-5)

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import torch
 from transformers import (
+    BartConfig,
+    BartForCausalLM,
     BloomConfig,
     BloomForCausalLM,
     GPT2Config,
@@ -19,6 +21,7 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
+from rsoup.errors import ModelError
 from rsoup.models.language_model import LanguageModel
 from rsoup.models.probe import probe
 from rsoup.models.sampling import sample
@@ -90,3 +93,12 @@ def test_a_window_longer_than_the_row_does_not_matter(tmp_path: Path) -> None:
     model = probe(sliding(64))
     assert model.packs(64)
     assert not model.packs(65)
+
+
+def test_a_small_model_is_held_to_what_tells_its_scores_apart() -> None:
+    """Bart's decoder counts the padding as positions: of small random weights that is a hundredth of a nat."""
+    torch.manual_seed(0)
+    sizes = {"d_model": 16, "decoder_layers": 2, "decoder_attention_heads": 4, "decoder_ffn_dim": 24}
+    config = BartConfig(vocab_size=53, max_position_embeddings=64, is_encoder_decoder=False, **sizes)
+    with pytest.raises(ModelError, match="other log-probabilities"):
+        probe(wrapped(BartForCausalLM(config)))

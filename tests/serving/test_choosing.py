@@ -7,6 +7,7 @@ import torch
 from scipy.stats import chisquare
 from torch import Tensor
 
+from rsoup.evaluation.decoding import heated
 from rsoup.serving.choosing import Nucleus, Pick, Sampling, drawn, likeliest, noise_of, settled
 
 LOGITS = torch.tensor([2.0, 0.0, 1.0, -3.0, 1.5])
@@ -79,3 +80,15 @@ def test_a_nucleus_of_any_size_is_that_of_all_tokens_in_order(spread: float, top
     likelier = torch.stack([odds[scores > score].sum() for score in scores])
     clear = (likelier - top_p).abs() > 1e-5
     assert torch.equal(Nucleus(scores, top_p).inside(0.0)[clear], (likelier < top_p)[clear])
+
+
+@pytest.mark.parametrize("temperature", [1e-6, 1e-40, 1e-300])
+@pytest.mark.parametrize("top_p", [1.0, 0.5])
+def test_a_temperature_near_0_draws_the_likeliest_token(temperature: float, top_p: float) -> None:
+    """Scores that are too large for float32 would all be one infinity."""
+    logits = torch.cat([torch.linspace(0.5, 2.0, 400), torch.tensor([3.0]), torch.linspace(2.0, 2.9, 400)])
+    sampling = Sampling(temperature, top_p)
+    assert draws(logits, sampling, 5) == [Pick(400)] * 5
+    noise = noise_of(torch.Generator().manual_seed(1), len(logits), logits.device)
+    assert settled(logits, sampling, noise) == 400
+    assert (heated(logits, temperature) + noise).argmax() == 400

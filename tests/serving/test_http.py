@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 import time
 from typing import Any
 
 import pytest
+from starlette.requests import Request as HttpRequest
 
 from rsoup.models.rowwise import Mix
 from rsoup.serving.app import Access
 from rsoup.serving.jobs import Request
 from rsoup.serving.opening import Source
+from rsoup.serving.wire import GoneError, read_body
 from serving.asking import greedy_alone
 from serving.conftest import Client
 
@@ -151,8 +154,8 @@ def test_a_model_that_is_none_is_not_found(client: Client, model: str) -> None:
         ({"prompt": 7}, "prompt: it is not a text", "prompt"),
         ({"prompt": ""}, "The prompt is empty", "prompt"),
         ({"prompt": [5, 100000]}, "The prompt has the token 100000, and the model knows 53", "prompt"),
-        ({"prompt": [5] * 120, "max_tokens": 9}, "reads 128 tokens; the prompt has 120, and 9 are to be", "prompt"),
-        ({"prompt": [5] * 128}, "reads 128 tokens; the prompt has 128, and 1 are to be added", "prompt"),
+        ({"prompt": [5] * 120, "max_tokens": 9}, "may have 128 tokens; the prompt has 120, and 9 are to be", "prompt"),
+        ({"prompt": [5] * 128}, "may have 128 tokens; the prompt has 128, and 1 are to be added", "prompt"),
         ({"n": 20}, "8 answers at once", None),
     ],
 )
@@ -396,16 +399,16 @@ def test_a_failure_inside_is_told_and_the_next_request_is_answered(client: Clien
 
 
 def test_a_key_and_a_host_name_are_asked_for(chat_model: Any) -> None:
-    client = Client(Source(model=str(chat_model)), Access("secret", ("localhost",)))
+    client = Client(Source(model=str(chat_model)), Access("sécret", ("localhost",)))
     try:
         client.http.base_url = "http://localhost"  # type: ignore[assignment]
         body = {"model": "base", "prompt": "the", "max_tokens": 1}
-        for key in (None, "Bearer secre", "secre", "Bearer ", "Bearer sécret"):
+        for key in (None, "Bearer sécre", "secre", "Bearer ", "Bearer secret"):
             headers = {} if key is None else {"Authorization": key.encode()}
             refused(client.http.post("/v1/completions", json=body, headers=headers), 401, "API key is missing or wrong")
         refused(client.http.get("/metrics"), 401, "API key")
         assert client.http.get("/health").json() == {"status": "ok"}
-        right = {"Authorization": "Bearer secret"}
+        right = {"Authorization": "Bearer sécret".encode()}
         assert client.http.post("/v1/completions", json=body, headers=right).status_code == 200
         other = client.http.post("http://evil.example/v1/completions", json=body, headers=right)
         refused(other, 403, "does not go by the name 'evil.example'", code="forbidden")
@@ -443,3 +446,15 @@ def test_answers_that_outlast_the_server_are_told(chat_model: Any) -> None:
         client.close()
     refused(found[False], 503, "The server is stopping", code="stopping")
     assert events(found[True])[-1]["error"]["code"] == "stopping"
+
+
+def test_a_client_that_leaves_while_it_sends_is_gone() -> None:
+    """It is no failure of the server: nothing is logged, and the count is that of clients that left."""
+    events = iter([{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}])
+
+    async def receive() -> Any:
+        return next(events)
+
+    scope = {"type": "http", "headers": [(b"content-type", b"application/json")]}
+    with pytest.raises(GoneError):
+        asyncio.run(read_body(HttpRequest(scope, receive)))

@@ -122,7 +122,8 @@ def test_mistakes_of_the_command_line(
         taken.listen()
         port = str(taken.getsockname()[1])
         places = {"folder": tmp_path, "adapter": expert_folders["calm"], "port": port}
-        called = rsoup("serve", *(word.format(**places) for word in words))
+        anywhere = [] if {"--port", "--host"} & set(words) else ["--port", "0"]
+        called = rsoup("serve", *anywhere, *(word.format(**places) for word in words))
     assert_refused(called, message, hint)
 
 
@@ -137,3 +138,14 @@ def test_without_the_extra_the_command_says_what_to_install(rsoup: Command, monk
     monkeypatch.setattr(builtins, "__import__", missing)
     called = rsoup("serve", "x")
     assert_refused(called, "rsoup serve needs the package starlette", 'pip install "rewarded-soups[serve]"')
+
+
+def test_what_turns_a_whole_batch_to_other_positions_bounds_a_request(tmp_path: Path) -> None:
+    """Longrope turns every row beyond a length that the longest of them has."""
+    rope = {"rope_type": "longrope", "rope_theta": 10000.0, "short_factor": [1.0] * 4, "long_factor": [4.0] * 4}
+    rope["original_max_position_embeddings"] = 32
+    folder = build_tiny_model(tmp_path / "base", seed=0, rope_parameters=rope)
+    opened = open_run(Source(model=str(folder)))
+    assert opened.served.context == 32
+    assert "longrope" in opened.warnings[-1]
+    assert open_run(Source(model=str(build_tiny_model(tmp_path / "plain", seed=0)))).served.context == 128

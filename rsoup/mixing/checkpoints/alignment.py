@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from rsoup.adapters.names import canonical
 from rsoup.adapters.tensorfile import DTYPES, TensorInfo
 from rsoup.errors import ModelError
 from rsoup.mixing.base import INPUT_EMBEDDINGS, OUTPUT_EMBEDDINGS
@@ -78,6 +79,7 @@ def align(models: Sequence[Model], *, dtype: str | None = None, common_vocabular
 
     The first model gives the layout and the dtypes, unless ``dtype`` names one for all.
     """
+    models = [models[0], *(named_like(model, models[0]) for model in models[1:])]
     heads = [_Head(model) for model in models]
     names = [head.names for head in heads]
     warnings = [warning for head in heads for warning in head.warnings]
@@ -103,6 +105,24 @@ def align(models: Sequence[Model], *, dtype: str | None = None, common_vocabular
     if head is not None and heads[0].tied:
         shards[list(shards)[-1]].append(target(head))
     return Alignment(tuple((name, tuple(own)) for name, own in shards.items()), head is None, tuple(warnings))
+
+
+def named_like(model: Model, first: Model) -> Model:
+    """Return a model under the names that another has for its tensors, where they differ by what stands around them.
+
+    Checkpoints of a trunk alone leave its name out (the hub's GPT-2), and versions of transformers nest it otherwise.
+    """
+    lacking = sorted(model.base.where.keys() - first.base.where.keys())
+    spare = {canonical(name): name for name in first.base.where.keys() - model.base.where.keys()}
+    new = {name: spare[canonical(name)] for name in lacking if canonical(name) in spare}
+    if not new or len(set(new.values())) < len(new):
+        return model
+    shards = tuple(
+        replace(shard, tensors={new.get(name, name): info for name, info in shard.tensors.items()})
+        for shard in model.base.shards
+    )
+    where = {name: shard for shard in shards for name in shard.tensors}
+    return replace(model, base=replace(model.base, shards=shards, where=where))
 
 
 class _Head:

@@ -26,6 +26,11 @@ from rsoup.mixing.updates import cut_matrix, squared_norm
 _POSITIONS = ("wpe", "embed_positions", "position_embeddings", "token_type_embeddings")
 _EMBEDDINGS = (*INPUT_EMBEDDINGS, *OUTPUT_EMBEDDINGS, *_POSITIONS)
 _ROUTERS = ("gate", "router", "shared_expert_gate")
+_PARTS_OF_EXPERTS = {
+    "mlp.experts.0.gate_proj.weight": ("gate_proj", "up_proj", "down_proj"),
+    "block_sparse_moe.experts.0.w1.weight": ("w1", "w2", "w3"),
+}
+"""By a tensor that tells them: the names that PEFT, where experts are one tensor in memory, takes for theirs alone."""
 _TRUNKS = {"h": "transformer.h", "layers": "model.layers"}
 """How modules are called in memory whose checkpoint leaves the trunk's own name out."""
 _LAYER = "layer"
@@ -43,10 +48,11 @@ def cut_difference(
     """
     targets = [target for target in align([root, own], common_vocabulary=True).targets if not target.copied]
     has_experts = any(".experts." in target.name for target in targets)
+    parts = _parts_of_experts([target.name for target in targets])
     transposed = own.config.get("model_type") in CONV1D_MODELS
     by_kind: dict[str, list[Target]] = defaultdict(list)
     for target in targets:
-        by_kind[_kind(target, has_experts)].append(target)
+        by_kind[_kind(target, parts, has_experts=has_experts)].append(target)
     weights = by_kind.pop(_LAYER, [])
     largest = max((target.count for target in weights), default=1) * SINGLE.itemsize
     with Files() as files:
@@ -103,7 +109,11 @@ def _facts(found: Mapping[str, _Cut | None], left_out: Mapping[str, Sequence[flo
     }
 
 
-def _kind(target: Target, has_experts: bool) -> str:
+def _parts_of_experts(names: Sequence[str]) -> tuple[str, ...]:
+    return next((own for told, own in _PARTS_OF_EXPERTS.items() if any(name.endswith(told) for name in names)), ())
+
+
+def _kind(target: Target, parts_of_experts: Sequence[str], *, has_experts: bool) -> str:
     """Return what a tensor is: a layer that an adapter can update, or the kind that is left out."""
     parts = target.name.split(".")
     last = parts[-2] if len(parts) > 1 else ""
@@ -117,7 +127,8 @@ def _kind(target: Target, has_experts: bool) -> str:
         return "biases"
     if len(target.shape) < 2:
         return "norms and other vectors"
-    return _LAYER if parts[-1] == "weight" else "bare parameters"
+    named = "layers that are called as parts of experts" if last in parts_of_experts else _LAYER
+    return named if parts[-1] == "weight" else "bare parameters"
 
 
 def _module(tensor: str) -> str:

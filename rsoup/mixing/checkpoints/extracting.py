@@ -26,6 +26,11 @@ from rsoup.mixing.output import output_folder
 from rsoup.mixing.provenance import HUB_ID, PAPER, cell
 
 KIND = "extracted"
+_RENAMED_IN_MEMORY = (
+    *("axk2", "deepseek_v4", "glm5_next", "glm5_next_text", "hrm_text", "hy_v4", "inkling2_text", "inkling_text"),
+    *("lfm3", "nomic_bert"),
+)
+"""Models whose layers have other names in memory than in their files."""
 
 
 @dataclass(frozen=True)
@@ -103,11 +108,14 @@ def _check(rank: int, energy: float | None, seed: int, dtype: str) -> None:
 
 
 def _refuse_parts(model: Model) -> None:
+    why = "its modules are called otherwise in memory than in its files, so that PEFT would not find an adapter's"
     if isinstance(model.config.get("text_config"), dict):
         raise ModelError(
-            f"{model.source}: is made of parts (text_config); its modules are called otherwise in memory than in its "
-            "files, so that PEFT would not find those of an adapter.",
-            "Extract from the text model alone.",
+            f"{model.source}: is made of parts (text_config); {why}.", "Extract from the text model alone."
+        )
+    if model.config.get("model_type") in _RENAMED_IN_MEMORY:
+        raise ModelError(
+            f"{model.source}: is a {model.config['model_type']}; {why}.", "Mix the models themselves (rsoup mix A B)."
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +10,7 @@ from typing import Any, Literal
 
 from rsoup.adapters.config import CONFIG_FILE
 from rsoup.adapters.hub import find_folder
+from rsoup.adapters.kinds import refuse_other_folders
 from rsoup.adapters.tensorfile import TensorInfo
 from rsoup.errors import AdapterError, ModelError
 from rsoup.files import hash_weights
@@ -18,11 +18,6 @@ from rsoup.mixing.base import WANTED, BaseModel, read_base
 
 MODEL_FILE = "config.json"
 Kind = Literal["adapter", "model"]
-
-_ORIGINAL = "Give the original float16, bfloat16 or float32 model; quantise what comes out."
-_KINDS = {"gptq": "GPTQ", "awq": "AWQ", "bitsandbytes": "bitsandbytes", "fp8": "FP8", "mxfp4": "MXFP4"}
-_PACKED = {".qweight": "GPTQ or AWQ", ".absmax": "bitsandbytes", ".weight_packed": "compressed-tensors"}
-_NARROW = ("F8_", "F6_", "F4")
 
 
 @dataclass(frozen=True)
@@ -93,6 +88,7 @@ def are_models(sources: Sequence[str | Path]) -> bool:
     others = [source for source, kind in kinds.items() if kind != "model"]
     for source in others if models else ():
         if kinds[source] is None:
+            refuse_other_folders(Path(source))
             raise AdapterError(
                 f"{source}: holds neither an adapter ({CONFIG_FILE}) nor a model ({MODEL_FILE}).", "Check the path."
             )
@@ -110,37 +106,6 @@ def read_model(source: str | Path) -> Model:
     folder = find_folder(source, WANTED)
     if (folder / CONFIG_FILE).is_file() and not (folder / MODEL_FILE).is_file():
         raise ModelError(f"{source}: is an adapter, and a whole model is needed here.", "Give the folder of a model.")
-    _refuse_quantised_config(folder)
     base = read_base(folder)
-    _refuse_quantised_tensors(base)
     known = str(source).rstrip("/").rsplit("/", 1)[-1] if not Path(source).is_dir() else folder.resolve().name
     return Model(known, str(source), base)
-
-
-def _refuse_quantised_config(folder: Path) -> None:
-    """Refuse a configuration with a quantisation, by its name; what is no configuration is left to ``read_base``."""
-    try:
-        config = json.loads((folder / MODEL_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return
-    parts = [config, *(config.values() if isinstance(config, dict) else [])]
-    for part in parts:
-        for key in ("quantization_config", "compression_config"):
-            found = part.get(key) if isinstance(part, dict) else None
-            if found:
-                method = str(found.get("quant_method", "unnamed")) if isinstance(found, dict) else "unnamed"
-                raise _quantised(folder, f"{_KINDS.get(method, method)!s:.40}, {key}")
-
-
-def _refuse_quantised_tensors(base: BaseModel) -> None:
-    for tensor in base.where:
-        info = base.info(tensor)
-        packed = next((kind for suffix, kind in _PACKED.items() if tensor.endswith(suffix)), None)
-        if packed or info.dtype.startswith(_NARROW):
-            raise _quantised(base.folder, f"{packed or info.dtype}, tensor {tensor}")
-
-
-def _quantised(folder: Path, how: str) -> ModelError:
-    return ModelError(
-        f"{folder}: is quantised ({how}); its few bits cannot hold a mix, nor be read without its own code.", _ORIGINAL
-    )

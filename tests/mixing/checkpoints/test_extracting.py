@@ -149,7 +149,9 @@ def test_what_is_no_difference_is_refused(tmp_path: Path) -> None:
     base, _ = pair(tmp_path)
     broken = make_model(tmp_path / "broken", {**tensors(1), Q_PROJ: np.full((6, 5), np.nan, np.float32)})
     parts = make_model(tmp_path / "parts", 1, text_config={"hidden_size": 5})
-    for model, message in ((base, "does not differ"), (broken, "NaN"), (parts, "made of parts")):
+    renamed = make_model(tmp_path / "renamed", 1, model_type="lfm3")
+    cases = [(base, "does not differ"), (broken, "NaN"), (parts, "made of parts"), (renamed, "called otherwise")]
+    for model, message in cases:
         with pytest.raises(RsoupError, match=message):
             extract(model, base, tmp_path / "out", rank=2)
         assert not (tmp_path / "out").exists()
@@ -188,3 +190,29 @@ def test_peft_loads_it_and_computes_the_model_with_what_is_left_out_of_the_base(
             expected.get_submodule(module).weight.copy_(source.get_submodule(module).weight)
         ids = torch.tensor([[4, 5, 6, 7]])
         torch.testing.assert_close(loaded(ids).logits, expected(ids).logits, rtol=1e-3, atol=1e-4)
+
+
+def test_layers_that_peft_takes_for_parts_of_experts_stay_out(tmp_path: Path) -> None:
+    """A dense layer of such a model is called gate_proj as well; PEFT looks for it among the experts alone."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
+
+    def save(folder: Path, seed: int) -> Path:
+        torch.manual_seed(seed)
+        sizes = {"hidden_size": 16, "intermediate_size": 24, "moe_intermediate_size": 8, "head_dim": 4}
+        counts = {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "num_experts": 2}
+        config = Qwen3MoeConfig(vocab_size=32, **sizes, **counts, num_experts_per_tok=1, mlp_only_layers=[0])
+        Qwen3MoeForCausalLM(config).save_pretrained(folder)
+        return folder
+
+    base, other = save(tmp_path / "base", 0), save(tmp_path / "other", 1)
+    found = extract(other, base, tmp_path / "out", rank=64)
+    assert found.left_out["layers that are called as parts of experts"].tensors == 3
+    assert set(found.layers) == {f"model.layers.{n}.self_attn.{p}_proj" for n in (0, 1) for p in "qkvo"}
+    loaded = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), tmp_path / "out").merge_and_unload()
+    source = AutoModelForCausalLM.from_pretrained(other)
+    for module in found.layers:
+        torch.testing.assert_close(
+            loaded.get_submodule(module).weight, source.get_submodule(module).weight, atol=1e-5, rtol=1e-4
+        )

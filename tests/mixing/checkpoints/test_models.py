@@ -333,3 +333,24 @@ def test_templates_in_a_folder_are_carried_over_and_a_stale_index_is_not(tmp_pat
     assert (out / "additional_chat_templates" / "tools.jinja").read_text() == "with tools"
     assert not (out / "model.safetensors.index.json").exists()
     assert write_model(half(one, two), tmp_path / "out") == out
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_tensors_are_found_by_the_names_that_trunks_and_versions_give_them(first: int, tmp_path: Path) -> None:
+    """The hub's GPT-2 leaves transformer. out, a fine-tuned one has it; the first gives the mix its names."""
+    bare = {name.removeprefix("model."): value for name, value in tensors(0).items()}
+    models = [make_model(tmp_path / "bare", bare), make_model(tmp_path / "whole", 1)]
+    models = models if first == 0 else models[::-1]
+    new = load(write_model(half(*models), tmp_path / "out"))
+    assert new.keys() == load(models[0]).keys()
+    whole = {name.removeprefix("model."): value for name, value in load(tmp_path / "whole").items()}
+    for name, value in new.items():
+        plain = name.removeprefix("model.")
+        np.testing.assert_allclose(value, average(bare[plain], whole[plain]), atol=1e-6)
+
+
+def test_a_folder_of_llama_cpp_is_named(tmp_path: Path) -> None:
+    (tmp_path / "gguf").mkdir()
+    (tmp_path / "gguf" / "model.gguf").write_bytes(b"GGUF")
+    with pytest.raises(RsoupError, match="GGUF"):
+        are_models([make_model(tmp_path / "one", 0), tmp_path / "gguf"])
