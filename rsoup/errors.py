@@ -88,6 +88,11 @@ def first_line(problem: BaseException) -> str:
     return lines[0].rstrip(". ") if lines else type(problem).__name__
 
 
+def reason_of(problem: OSError) -> str:
+    """Return why a file could not be read or written: what the system says, or else the library that raised it."""
+    return problem.strerror or first_line(problem)
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return a hint that names the nearest known word, or all of them if none is near."""
     known = sorted(known)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rsoup.adapters.kinds import refuse_other_kinds, unknown_settings
-from rsoup.errors import AdapterError
+from rsoup.errors import AdapterError, reason_of
 
 CONFIG_FILE = "adapter_config.json"
 _MAX_BYTES = 4 << 20
@@ -158,7 +158,7 @@ def _read_object(path: Path) -> dict[str, Any]:
         raw = json.loads(path.read_text(encoding="utf-8"))
         json.dumps(raw, ensure_ascii=False).encode()  # fails on text that could not be written again
     except OSError as problem:
-        raise AdapterError(f"{path}: cannot be read ({problem.strerror}).", "Check the rights.") from problem
+        raise AdapterError(f"{path}: cannot be read ({reason_of(problem)}).", "Check the rights.") from problem
     except (ValueError, RecursionError) as problem:
         raise AdapterError(f"{path}: is not valid JSON ({problem}).", _FIX) from problem
     if not isinstance(raw, dict):

@@ -14,7 +14,7 @@ from rsoup.adapters.layers import FACTOR_NAMES, PREFIX, TOKEN_ROWS, Kind, Layer
 from rsoup.adapters.names import unwrapped
 from rsoup.adapters.stacks import experts, in_order, parameters_of, unwrap
 from rsoup.adapters.tensorfile import Array, all_finite, map_tensors, read_header
-from rsoup.errors import AdapterError, see
+from rsoup.errors import AdapterError, reason_of, see
 from rsoup.files import read_json, sha256_file
 
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -75,7 +75,7 @@ def _companions(folder: Path) -> dict[str, str]:
         return companions_of(folder)
     except OSError as problem:
         raise AdapterError(
-            f"{problem.filename or folder}: cannot be read ({problem.strerror}).", "Check the rights."
+            f"{problem.filename or folder}: cannot be read ({reason_of(problem)}).", "Check the rights."
         ) from problem
 
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from rsoup.errors import DataError, first_line
+from rsoup.errors import DataError, first_line, reason_of
 
 EXTRA = "cells without a column"
 """The column of a CSV file's row under which cells beyond the header's are kept."""
@@ -50,7 +50,7 @@ def _text(path: Path) -> Iterator[TextIO]:
     except OSError as problem:
         if problem.errno is None:  # of what decompresses, not of the system
             raise _broken(path, problem) from problem
-        raise DataError(f"{path}: cannot be read ({problem.strerror}).", "Check the rights of the file.") from problem
+        raise DataError(f"{path}: cannot be read ({reason_of(problem)}).", "Check the rights of the file.") from problem
 
 
 def _broken(path: Path, problem: Exception) -> DataError:
@@ -90,9 +90,10 @@ def _read_jsonl(path: Path) -> Iterator[Any]:
             if line.strip():
                 try:
                     yield json.loads(line)
-                except ValueError as problem:
+                except (ValueError, RecursionError) as problem:
                     raise DataError(
-                        f"{path}, line {number}: is not JSON ({problem}).", "Write one JSON object per line."
+                        f"{path}, line {number}: is not JSON ({first_line(problem)}).",
+                        "Write one JSON object per line.",
                     ) from problem
 
 
@@ -102,9 +103,11 @@ def _read_json(path: Path) -> Iterator[Any]:
         text = file.read()
     try:
         content = json.loads(text) if text.strip() else []
-    except ValueError as problem:
+    except (ValueError, RecursionError) as problem:
         if "Extra data" not in str(problem):
-            raise DataError(f"{path}: is not JSON ({problem}).", "Write a list of JSON objects.") from problem
+            raise DataError(
+                f"{path}: is not JSON ({first_line(problem)}).", "Write a list of JSON objects."
+            ) from problem
         yield from _read_jsonl(path)
         return
     yield from _rows_of(path, content)

@@ -59,9 +59,14 @@ def build_stock(folder: Path) -> Stock:
     build_tiny_model(stock.model, seed=0)
     recipe = write_recipe(folder / "recipe.yaml", recipe_content(folder, stock.model))
     experiment.run(resolve(load_recipe(recipe)), Silent())
-    other = Path(shutil.copytree(stock.model, stock.other)) / "model.safetensors"
-    save_file({name: tensor * 1.5 for name, tensor in load_file(other).items()}, other, {"format": "pt"})
+    make_other(stock)
     return stock
+
+
+def make_other(stock: Stock) -> None:
+    """Make a model from the base."""
+    weights = Path(shutil.copytree(stock.model, stock.other)) / "model.safetensors"
+    save_file({name: tensor * 1.5 for name, tensor in load_file(weights).items()}, weights, {"format": "pt"})
 
 
 @dataclass(frozen=True)
