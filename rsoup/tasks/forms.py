@@ -84,6 +84,10 @@ class _Raw(io.RawIOBase):
         return len(content)
 
 
+def _no_json(where: str, problem: Exception, hint: str) -> DataError:
+    return DataError(f"{where}: is not JSON ({first_line(problem)}).", hint)
+
+
 def _read_jsonl(path: Path) -> Iterator[Any]:
     with _text(path) as file:
         for number, line in enumerate(file, start=1):
@@ -91,10 +95,8 @@ def _read_jsonl(path: Path) -> Iterator[Any]:
                 try:
                     yield json.loads(line)
                 except (ValueError, RecursionError) as problem:
-                    raise DataError(
-                        f"{path}, line {number}: is not JSON ({first_line(problem)}).",
-                        "Write one JSON object per line.",
-                    ) from problem
+                    where = f"{path}, line {number}"
+                    raise _no_json(where, problem, "Write one JSON object per line.") from problem
 
 
 def _read_json(path: Path) -> Iterator[Any]:
@@ -105,9 +107,7 @@ def _read_json(path: Path) -> Iterator[Any]:
         content = json.loads(text) if text.strip() else []
     except (ValueError, RecursionError) as problem:
         if "Extra data" not in str(problem):
-            raise DataError(
-                f"{path}: is not JSON ({first_line(problem)}).", "Write a list of JSON objects."
-            ) from problem
+            raise _no_json(str(path), problem, "Write a list of JSON objects.") from problem
         yield from _read_jsonl(path)
         return
     yield from _rows_of(path, content)

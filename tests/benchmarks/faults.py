@@ -1,10 +1,11 @@
 """Disturb commands and feed them broken input, for as long as one likes; every fault is printed, one of each kind.
 
-    python tests/benchmarks/faults.py [--only kill fuzz ...] [--works run mix ...] [--count 200] [--inputs 10000] [--seed 0]
+    python tests/benchmarks/faults.py [--only kill fuzz ...] [--works run ...] [--count 200] [--inputs 10000] [--seed 0]
 
-``--count`` disturbances of each kind (kill, fill the disk, deny rights, corrupt files, change the recipe, give a command
-twice, stop it) are shared out over the commands; ``--inputs`` broken inputs over the readers. Each ends with the files
-of an undisturbed command, or with a refusal in two lines. As root it has a small disk and another user's rights to try.
+``--count`` disturbances of each kind (kill, fill the disk, deny rights, corrupt files, change the recipe, give a
+command twice, stop it) are shared out over the commands; ``--inputs`` broken inputs over the readers. Each ends with
+the files of an undisturbed command, or with a refusal in two lines. As root it has a small disk and the rights of
+another user to try.
 """
 
 from __future__ import annotations
