@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -33,6 +34,11 @@ _CARRIED = (
     *("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "target_parameters", "bias"),
     *("trainable_token_indices", "ensure_weight_tying"),
 )
+# Those that decide what the weights mean.
+_DECIDING = (
+    *("r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern", "fan_in_fan_out", "bias", "target_modules"),
+    *("target_parameters", "modules_to_save", "trainable_token_indices"),
+)
 _EVERY_LINEAR = "all-linear"
 _ENDS = ("lm_head", "embed_out", "embed_tokens", "wte", "shared", "word_embeddings", "embed_in")
 
@@ -55,6 +61,12 @@ class AdapterConfig:
     base_model: str | None
     raw: Mapping[str, Any]
     warnings: tuple[str, ...] = ()
+
+    @property
+    def sha256(self) -> str:
+        """A hash of what decides what the weights mean; where the base lies is not in it."""
+        told = {key: self.raw[key] for key in _DECIDING if self.raw.get(key)}
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
     def rank_of(self, module: str) -> int:
         """Return the rank that the configuration gives a module."""

@@ -108,6 +108,7 @@ def is_done(folder: Path, fingerprint: str) -> bool:
         raise AdapterError(
             f"{folder / WEIGHTS_FILE}: was changed after training.", "Delete the folder and train again."
         )
+    read_adapter(folder)  # refuses a configuration that was changed
     return True
 
 
