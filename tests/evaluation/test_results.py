@@ -252,6 +252,19 @@ def test_samples_that_do_not_fit_the_results_are_refused(path, case):
     assert words in refusal.value.message
 
 
+def test_a_changed_byte_of_a_samples_file_changes_nothing_that_is_read(path):
+    file, results = path.parent / "samples.parquet", read_results(path)
+    whole = file.read_bytes()
+    known, refused = repr(read_samples(path, results)), 0
+    for at in range(4, len(whole), 23):
+        file.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
+        try:
+            assert repr(read_samples(path, results)) == known
+        except ResultsError:
+            refused += 1
+    assert refused > 20
+
+
 def test_a_cut_samples_file_is_refused(path):
     file = path.parent / "samples.parquet"
     file.write_bytes(file.read_bytes()[:-20])
