@@ -14,13 +14,23 @@ from typing import Annotated
 import typer
 
 from rsoup import __version__
-from rsoup.cli import chatting, diagnosing, evaluating, info, mixing, reporting, serving, starting, training
+from rsoup.cli import (
+    INTERRUPTED,
+    chatting,
+    diagnosing,
+    evaluating,
+    info,
+    mixing,
+    reporting,
+    serving,
+    starting,
+    training,
+)
 from rsoup.cli.display import err, out, show_error
 from rsoup.cli.examples import epilog
 from rsoup.errors import MissingPackageError, RsoupError, first_line, reason_of, see
 from rsoup.stages.address import with_address
 
-INTERRUPTED = 130
 CONTINUING = ("run", "train", "morl", "eval")
 SPREAD = ("--adapters", "--models")
 """Options that take several values at once."""

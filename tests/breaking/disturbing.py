@@ -7,6 +7,7 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ import yaml
 
 from breaking.troubled import SIGNALS, Kind, Trouble, begin, check_end, touches
 from breaking.works import Stock, Work, differences
-from forking import Forked
+from forking import PATIENCE, Forked
 
 NOBODY = 65534
 AGED = 3600.0
@@ -329,8 +330,26 @@ def stop(yard: Yard, work: Work, rng: random.Random, seconds: float = 3.0) -> No
     assert not yard.left(), yard.left()
 
 
+def early(yard: Yard, work: Work, rng: random.Random) -> None:
+    """Interrupt a command while it is still being loaded."""
+    expected = yard.undisturbed(work)
+    work.lay(yard.stock, yard.place)
+    words = [sys.executable, "-m", "rsoup", *map(str, work.words(yard.stock, yard.place))]
+    number = rng.choice([signal.SIGINT, signal.SIGTERM])
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        time.sleep(rng.uniform(0.1, 2))
+        process.send_signal(number)
+        _, err = process.communicate(timeout=PATIENCE)
+    yard.note("early", f"ended by {process.returncode}")
+    begun = "rsoup" in err  # before that it is Python that is interrupted
+    assert "Traceback" not in err or not begun, err[-2000:]
+    assert process.returncode in (0, 130, -number), err[-2000:]
+    assert not yard.left(), yard.left()
+    yard.again(work, expected)
+
+
 DISTURBANCES: dict[str, Callable[[Yard, Work, random.Random], None]] = {
-    own.__name__: own for own in (kill, fill, deny, corrupt, change, twice, stop)
+    own.__name__: own for own in (kill, fill, deny, corrupt, change, twice, stop, early)
 }
 RECIPES = ("run", "train", "grpo")
 """Works of which a change of the recipe changes what is trained."""
