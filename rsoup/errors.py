@@ -11,13 +11,12 @@ class RsoupError(Exception):
     """The input was wrong; nothing was lost and nothing is left half-written.
 
     ``message`` says what is wrong and where, ``hint`` what to do next. The command line prints both
-    and exits with code 1.
+    and exits with code 1. Characters that a terminal would take for orders are spelled out.
     """
 
     def __init__(self, message: str, hint: str) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message, self.hint = printable(message), printable(hint)
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         return f"{self.message}\n{self.hint}"
@@ -75,6 +74,13 @@ class MissingPackageError(RsoupError):
 
     def __init__(self, package: str, needed_for: str, command: str) -> None:
         super().__init__(f"{needed_for} needs the package {package}, which is not installed.", f"Install it: {command}")
+
+
+def printable(text: str) -> str:
+    """Return text with what cannot be printed, but for line ends, as Python writes it: \\x1b."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 def see(anchor: str) -> str:

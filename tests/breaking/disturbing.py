@@ -15,11 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from breaking.troubled import SIGNALS, Kind, Trouble, begin, check_end, touches
 from breaking.works import Stock, Work, differences
 from forking import PATIENCE, Forked
+from rsoup.adapters import read_adapter
+from rsoup.errors import RsoupError
 
 NOBODY = 65534
 AGED = 3600.0
@@ -216,7 +219,11 @@ def corrupt(yard: Yard, work: Work, rng: random.Random) -> None:
     yard.note(f"corrupt {way}", "corrupt unfinished" if unfinished else "corrupt finished", f"ended by {code}")
     if code == 0:
         found = differences(expected.files, work.files(yard.place))
-        assert found in ([], [f"other: {name}"] if name.endswith(DESCRIBING) else []), (name, way, found)
+        if found == [f"other: {name}"] and not name.endswith(DESCRIBING):  # it is refused where it is read
+            with pytest.raises(RsoupError):
+                read_adapter(chosen.parent)
+        else:
+            assert found in ([], [f"other: {name}"]), (name, way, found)
         return
     assert any(part in " ".join(told) for part in (name, str(chosen.parent.name))), (name, told)
     if chosen.parent.is_dir():
@@ -224,7 +231,7 @@ def corrupt(yard: Yard, work: Work, rng: random.Random) -> None:
     yard.again(work, expected)
 
 
-DESCRIBING = ("README.md",)
+DESCRIBING = ("README.md", "metrics.jsonl")
 """Files that tell people something and decide nothing."""
 
 

@@ -15,8 +15,10 @@ from tiny import build_tiny_model, recipe_content, write_recipe
 
 CLOCKS = ("timing.json",)
 """Files of nothing but clock readings."""
-SECONDS = ("rsoup.json", "metrics.jsonl", "completions.json")
-"""Files with clock readings under ``seconds``, beside what has to be the same."""
+TIMED = ("rsoup.json", "metrics.jsonl", "completions.json")
+"""Files with clock readings beside what has to be the same."""
+READINGS = ("seconds", "read", "files", "base_files")
+"""What they are called: seconds, and the sizes, times and inodes that tell whether a model's files have changed."""
 HIDDEN = (".lock", ".locks")
 """What is there for locks, and empty."""
 
@@ -157,11 +159,11 @@ def _is_lock(path: Path, folder: Path) -> bool:
 def timeless(path: Path) -> bytes:
     """Return the bytes of a file without its clock readings."""
     content = path.read_bytes()
-    if path.name not in SECONDS:
+    if path.name not in TIMED:
         return content
     try:
         rows = [json.loads(line) for line in (content.splitlines() if path.suffix == ".jsonl" else [content])]
-        return json.dumps([{**row, "seconds": None} for row in rows]).encode()
+        return json.dumps([{**row, **dict.fromkeys(READINGS)} for row in rows]).encode()
     except (ValueError, TypeError):  # it is broken, and compared as it is
         return content
 
