@@ -109,13 +109,17 @@ def _in_time() -> Iterator[None]:
 
 
 def refused(read: Callable[[], Any]) -> bool:
-    """Tell whether reading is refused, in two lines."""
+    """Tell whether reading is refused, in two lines, or by the system, whose words the command line makes two of."""
     try:
         read()
     except RsoupError as problem:
         for line in (problem.message, problem.hint):
             if not line.strip() or not line.isprintable():
                 raise Fault(f"no line to print: {line[:200]!r}") from problem
+        return True
+    except OSError as problem:
+        if not (problem.filename and problem.strerror):
+            raise
         return True
     return False
 
