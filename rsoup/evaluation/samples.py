@@ -176,7 +176,7 @@ def _aligned(
 ) -> list[int]:
     """Return the rows of a point in the order of the prompts of the first point."""
     places = [place.get(prompt_ids[row], -1) for row in rows]
-    if sorted(places) != [number for number in range(len(place)) for _ in range(each)]:
+    if len(rows) != len(place) * each or sorted(places) != sorted([*range(len(place))] * each):
         raise ResultsError(f"{file}: point {point_id!r} does not complete the same prompts as the first point.", AGAIN)
     return [row for _, row in sorted(zip(places, rows, strict=True))]
 

@@ -47,7 +47,7 @@ from rsoup.recipe import Recipe
 from tiny import POSTS, recipe_content
 
 PATIENCE = 20
-"""Seconds that an input of a few kilobytes may take."""
+"""Seconds of the processor that an input of a few kilobytes may take."""
 
 
 class Fault(AssertionError):
@@ -99,13 +99,13 @@ def _in_time() -> Iterator[None]:
     def late(_number: int, _frame: FrameType | None) -> None:
         raise Fault(f"took more than {PATIENCE} s")
 
-    before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(PATIENCE)
+    before = signal.signal(signal.SIGPROF, late)
+    signal.setitimer(signal.ITIMER_PROF, PATIENCE)
     try:
         yield
     finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
 
 
 def refused(read: Callable[[], Any]) -> bool:

@@ -265,6 +265,12 @@ def test_a_changed_byte_of_a_samples_file_changes_nothing_that_is_read(path):
     assert refused > 20
 
 
+def test_more_samples_than_any_file_holds_are_refused_at_once(path):
+    edit(path, lambda content: content["generation"].update(samples_per_prompt=1 << 40))
+    with pytest.raises(ResultsError, match="does not complete the same prompts"):
+        read_samples(path, read_results(path))
+
+
 def test_a_cut_samples_file_is_refused(path):
     file = path.parent / "samples.parquet"
     file.write_bytes(file.read_bytes()[:-20])
