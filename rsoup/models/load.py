@@ -225,7 +225,9 @@ def load_tokenizer(name: str, revision: str | None) -> Any:
             "Copy the tokenizer of the model it was made from into the folder.",
         )
     with _explained(name, source):
-        return AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
+        tokenizer("a")  # some that load cannot encode
+        return tokenizer
 
 
 def load_weights(loader: Any, source: str, revision: str | None, *, given: Collection[str] = (), **options: Any) -> Any:

@@ -220,6 +220,8 @@ def corrupt(yard: Yard, work: Work, rng: random.Random) -> None:
     yard.note(f"corrupt {way}", "corrupt unfinished" if unfinished else "corrupt finished", f"ended by {code}")
     if code == 0:
         found = differences(expected.files, work.files(yard.place))
+        if name.endswith("metrics.jsonl"):  # a digit of what is told of a step is followed no further
+            found = [line for line in found if not line.endswith(("metrics.jsonl", "rsoup.json", "README.md"))]
         if found == [f"other: {name}"] and not name.endswith(DESCRIBING):  # it is refused where it is read
             with pytest.raises(RsoupError):
                 read_adapter(chosen.parent)

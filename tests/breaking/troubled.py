@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import resource
 import signal
 import sys
@@ -30,12 +31,14 @@ CODES = {"full": errno.ENOSPC, "denied": errno.EACCES}
 class Trouble:
     """What happens when a command touches the files in ``folder`` for the ``at``-th time, and, of errors, ever after.
 
-    ``largest`` is the size beyond which no file may grow, ``user`` whose rights the command has.
+    Only touches of what ``path``, a regular expression, is found in count. ``largest`` is the size beyond which no
+    file may grow, ``user`` whose rights the command has.
     """
 
     folder: Path
     kind: Kind = "none"
     at: int = 0
+    path: str = ""
     largest: int | None = None
     user: int | None = None
 
@@ -61,7 +64,8 @@ class _Hook:
         if event == "open" and not (isinstance(arguments[2], int) and arguments[2] & WRITES):
             return False
         relative = event in ("os.remove", "os.rmdir") and arguments[1] != -1
-        return relative or str(arguments[0]).startswith(self._folder)
+        place = str(arguments[0])
+        return (relative or place.startswith(self._folder)) and re.search(self._trouble.path, place) is not None
 
 
 def _in_trouble(trouble: Trouble, words: tuple[str, ...], told: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -145,3 +146,18 @@ def test_models_loaded_in_several_threads_leave_tied_weights_tied(tiny_model: Pa
     config = AutoConfig.from_pretrained(tied)
     model = AutoModelForCausalLM.from_config(config)
     assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+
+
+def test_a_tokenizer_that_loads_and_cannot_encode_is_refused(tmp_path: Path) -> None:
+    build_tiny_model(tmp_path / "m", seed=0)
+    path = tmp_path / "m/tokenizer.json"
+    content = json.loads(path.read_text())
+    content["model"]["unk_token"] = "<none>"
+    content["added_tokens"] = []
+    path.write_text(json.dumps(content))
+    with pytest.raises(ModelError, match="cannot be loaded: WordLevel error"):
+        load_tokenizer(str(tmp_path / "m"), None)
+    content["model"]["vocab"] = {"a": [1]}
+    path.write_text(json.dumps(content))
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        load_tokenizer(str(tmp_path / "m"), None)

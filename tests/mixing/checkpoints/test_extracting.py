@@ -188,3 +188,12 @@ def test_peft_loads_it_and_computes_the_model_with_what_is_left_out_of_the_base(
             expected.get_submodule(module).weight.copy_(source.get_submodule(module).weight)
         ids = torch.tensor([[4, 5, 6, 7]])
         torch.testing.assert_close(loaded(ids).logits, expected(ids).logits, rtol=1e-3, atol=1e-4)
+
+
+def test_a_difference_without_end_is_refused_in_what_is_left_out_too(tmp_path: Path) -> None:
+    content = tensors(1)
+    content[EMBEDDINGS][0, 0] = np.inf
+    base, own = make_model(tmp_path / "base", 0), make_model(tmp_path / "own", content)
+    with pytest.raises(ModelError, match=r"embed_tokens\.weight differs by NaN or infinity"):
+        extract(own, base, tmp_path / "out", rank=1)
+    assert not (tmp_path / "out").exists()
