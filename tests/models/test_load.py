@@ -7,6 +7,7 @@ import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -148,16 +149,18 @@ def test_models_loaded_in_several_threads_leave_tied_weights_tied(tiny_model: Pa
     assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
 
 
-def test_a_tokenizer_that_loads_and_cannot_encode_is_refused(tmp_path: Path) -> None:
-    build_tiny_model(tmp_path / "m", seed=0)
-    path = tmp_path / "m/tokenizer.json"
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("tokenizer_config.json", lambda content: content.update(model_max_length="128")),
+        ("tokenizer.json", lambda content: content["model"].update(vocab={"a": [1]})),
+    ],
+    ids=["loads and cannot encode", "does not load"],
+)
+def test_a_damaged_tokenizer_is_refused(tmp_path: Path, tiny_model: Path, file: str, change: Any) -> None:
+    path = Path(shutil.copytree(tiny_model, tmp_path / "m")) / file
     content = json.loads(path.read_text())
-    content["model"]["unk_token"] = "<none>"
-    content["added_tokens"] = []
-    path.write_text(json.dumps(content))
-    with pytest.raises(ModelError, match="cannot be loaded: WordLevel error"):
-        load_tokenizer(str(tmp_path / "m"), None)
-    content["model"]["vocab"] = {"a": [1]}
+    change(content)
     path.write_text(json.dumps(content))
     with pytest.raises(ModelError, match="cannot be loaded"):
         load_tokenizer(str(tmp_path / "m"), None)
