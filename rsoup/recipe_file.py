@@ -15,7 +15,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from rsoup.errors import RecipeError, did_you_mean
+from rsoup.errors import RecipeError, did_you_mean, first_line, reason_of
 from rsoup.recipe import Recipe, RewardSection
 from rsoup.rewards import complete_reward
 
@@ -49,13 +49,19 @@ _Loader.add_implicit_resolver(
 )
 
 
+_UNREADABLE = (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError)
+"""What the parser raises: of values that are no date, no number or no truth value as they are said to be, anything."""
+
+
 def _parse_yaml(text: str, where: str) -> Any:
     try:
         return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as problem:
+    except RecursionError as problem:
+        raise RecipeError(f"{where}: not valid YAML: it is nested too deeply.", "Check the brackets.") from problem
+    except _UNREADABLE as problem:
         mark = getattr(problem, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
-        what = getattr(problem, "problem", None) or "it cannot be parsed"
+        what = getattr(problem, "problem", None) or f"it cannot be parsed ({first_line(problem)})"
         raise RecipeError(f"{where}{line}: not valid YAML: {what}.", "Mend the line and try again.") from problem
 
 
@@ -193,7 +199,7 @@ def recipe_content(
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as problem:
-            reason = problem.strerror if isinstance(problem, OSError) else "it is not UTF-8 text"
+            reason = reason_of(problem) if isinstance(problem, OSError) else "it is not UTF-8 text"
             raise RecipeError(
                 f"{path}: the recipe cannot be read ({reason}).",
                 "Check the path; rsoup recipes lists the bundled ones.",

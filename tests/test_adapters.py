@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
 from mixing.making import DTYPES, SHAPES, make_adapter
+from rsoup import mixing
 from rsoup.adapters import read_adapter
 from rsoup.adapters.tensorfile import map_tensors, read_header, write_tensors
 from rsoup.errors import AdapterError
@@ -347,6 +348,20 @@ def test_a_pipe_or_a_device_is_not_read(tmp_path: Path) -> None:
 def test_a_provenance_that_does_not_fit_is_refused(provenance: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(AdapterError, match=message):
         read_adapter(make_adapter(tmp_path / "a", provenance=provenance))
+
+
+def test_a_configuration_that_was_changed_since_is_refused_but_not_for_where_its_base_lies(tmp_path: Path) -> None:
+    soup = mixing.mix([make_adapter(tmp_path / "a")], [1.0])
+    path = mixing.write(soup, tmp_path / "soup")
+    config = json.loads((path / CONFIG).read_text())
+    (path / CONFIG).write_text(json.dumps({**config, "base_model_name_or_path": "elsewhere"}))
+    assert read_adapter(path).config.base_model == "elsewhere"
+    (path / CONFIG).write_text(json.dumps({**config, "lora_alpha": config["lora_alpha"] + 1}))
+    with pytest.raises(AdapterError, match="was written for another adapter_config") as caught:
+        read_adapter(path)
+    assert "on purpose" in caught.value.hint
+    with pytest.raises(AdapterError, match="already there"):
+        mixing.write(soup, path)
 
 
 def test_paths_and_hub_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

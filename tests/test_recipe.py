@@ -322,3 +322,25 @@ def test_a_seed_on_the_command_line_replaces_those_of_the_recipe(tmp_path: Path)
     path.write_text(dump_recipe(several(seeds=[0, 1])))
     assert load_recipe(path, flags={"seed": 1}).by_seed()[0].folder == Path("runs/t")
     assert [own.seed for own in load_recipe(path, flags={"seeds": [7, 8]}).by_seed()] == [7, 8]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "2023-99-99",
+        "!!int x",
+        "!!int ''",
+        "!!float _",
+        "!!bool x",
+        "!!timestamp x",
+        "!!binary é",
+        "[" * 2000,
+        "&a [*a]",
+    ],
+)
+def test_a_value_that_yaml_cannot_read_is_refused(tmp_path: Path, value: str) -> None:
+    path = write(tmp_path / "r.yaml", yaml.safe_dump(MINIMAL) + f"seed: {value}\n")
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(path)
+    assert "r.yaml" in caught.value.message
+    assert caught.value.hint

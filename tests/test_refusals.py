@@ -11,6 +11,7 @@ import pytest
 
 from command import Command, assert_refused
 from rsoup.adapters.reading import WEIGHTS_FILE
+from rsoup.errors import RsoupError
 from rsoup.files import sha256_file
 from tiny import recipe_content, tree, write_recipe
 
@@ -136,3 +137,9 @@ def test_different_starts_are_mixed_only_when_allowed(
     assert not (tmp_path / "out").exists()
     assert rsoup(*words, "--allow-different-starts").lines == [str(tmp_path / "out")]
     assert (tmp_path / "out" / WEIGHTS_FILE).is_file()
+
+
+def test_what_a_terminal_would_take_for_orders_is_spelled_out() -> None:
+    problem = RsoupError("a\x1b[2J\ud800 é", "b\x07")
+    assert (problem.message, problem.hint) == ("a\\x1b[2J\\ud800 é", "b\\x07")
+    assert str(problem) == "a\\x1b[2J\\ud800 é\nb\\x07"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rsoup.adapters.kinds import refuse_other_folders, refuse_other_kinds, unknown_settings
-from rsoup.errors import AdapterError
+from rsoup.errors import AdapterError, reason_of
 
 CONFIG_FILE = "adapter_config.json"
 _MAX_BYTES = 4 << 20
@@ -33,6 +34,11 @@ _CARRIED = (
     *("modules_to_save", "lora_dropout", "r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern"),
     *("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "target_parameters", "bias"),
     *("trainable_token_indices", "ensure_weight_tying"),
+)
+# Those that decide what the weights mean.
+_DECIDING = (
+    *("r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern", "fan_in_fan_out", "bias", "target_modules"),
+    *("target_parameters", "modules_to_save", "trainable_token_indices"),
 )
 _EVERY_LINEAR = "all-linear"
 _ENDS = ("lm_head", "embed_out", "embed_tokens", "wte", "shared", "word_embeddings", "embed_in")
@@ -56,6 +62,12 @@ class AdapterConfig:
     base_model: str | None
     raw: Mapping[str, Any]
     warnings: tuple[str, ...] = ()
+
+    @property
+    def sha256(self) -> str:
+        """A hash of what decides what the weights mean; where the base lies is not in it."""
+        told = {key: self.raw[key] for key in _DECIDING if self.raw.get(key)}
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
     def rank_of(self, module: str) -> int:
         """Return the rank that the configuration gives a module."""
@@ -177,7 +189,7 @@ def _read_object(path: Path) -> dict[str, Any]:
         raw = json.loads(path.read_text(encoding="utf-8"))
         json.dumps(raw, ensure_ascii=False).encode()  # fails on text that could not be written again
     except OSError as problem:
-        raise AdapterError(f"{path}: cannot be read ({problem.strerror}).", "Check the rights.") from problem
+        raise AdapterError(f"{path}: cannot be read ({reason_of(problem)}).", "Check the rights.") from problem
     except (ValueError, RecursionError) as problem:
         raise AdapterError(f"{path}: is not valid JSON ({problem}).", _FIX) from problem
     if not isinstance(raw, dict):

@@ -14,7 +14,7 @@ from rsoup.adapters.layers import FACTOR_NAMES, PREFIX, TOKEN_ROWS, Kind, Layer
 from rsoup.adapters.names import unwrapped
 from rsoup.adapters.stacks import experts, in_order, parameters_of, unwrap
 from rsoup.adapters.tensorfile import Array, all_finite, map_tensors, read_header
-from rsoup.errors import AdapterError, see
+from rsoup.errors import AdapterError, reason_of, see
 from rsoup.files import read_json, sha256_file
 
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -55,7 +55,7 @@ def read_adapter(source: str | Path) -> Adapter:
     tensors = _strip_prefix(path, map_tensors(read_header(path)))
     layers, saved, copies = _sort_tensors(path, tensors, config)
     sha256 = sha256_file(path)
-    provenance = _read_provenance(folder, sha256)
+    provenance = _read_provenance(folder, sha256, config)
     return Adapter(
         name=provenance.name if provenance else folder.resolve().name,
         path=folder,
@@ -75,7 +75,7 @@ def _companions(folder: Path) -> dict[str, str]:
         return companions_of(folder)
     except OSError as problem:
         raise AdapterError(
-            f"{problem.filename or folder}: cannot be read ({problem.strerror}).", "Check the rights."
+            f"{problem.filename or folder}: cannot be read ({reason_of(problem)}).", "Check the rights."
         ) from problem
 
 
@@ -253,7 +253,7 @@ def _layer(path: Path, module: str, found: dict[str, Array], config: AdapterConf
     return Layer(kind, down, up, config.scale_of(module))
 
 
-def _read_provenance(folder: Path, sha256: str) -> Provenance | None:
+def _read_provenance(folder: Path, sha256: str, config: AdapterConfig) -> Provenance | None:
     path = folder / PROVENANCE_FILE
     if not path.exists():
         return None
@@ -271,14 +271,16 @@ def _read_provenance(folder: Path, sha256: str) -> Provenance | None:
     for key, value in fields.items():
         if not ((isinstance(value, str) and value.isprintable()) or (value is None and key not in ("kind", "name"))):
             raise AdapterError(f"{path}: {key} is {value!r:.80}; expected a string.", "Train or mix the adapter again.")
-    _check_own_sha256(path, raw, sha256)
+    _check_own(path, raw, sha256, WEIGHTS_FILE, "sha256")
+    _check_own(path, raw, config.sha256, CONFIG_FILE, "config_sha256")
     kind, name, base_name, base_sha256, init_sha256 = fields.values()
     return Provenance(str(kind), str(name), base_name, base_sha256, init_sha256, raw)
 
 
-def _check_own_sha256(path: Path, raw: dict[str, Any], sha256: str) -> None:
-    if raw.get("sha256") not in (None, sha256):
+def _check_own(path: Path, raw: dict[str, Any], sha256: str, file: str, key: str) -> None:
+    """Raise AdapterError if a file is another one than the provenance was written for."""
+    if raw.get(key) not in (None, sha256):
         raise AdapterError(
-            f"{path}: was written for another {WEIGHTS_FILE} (sha256 {raw['sha256']!r:.20}, here {sha256[:16]}).",
-            f"Copy the folder again; if you changed the weights on purpose, delete {PROVENANCE_FILE}.",
+            f"{path}: was written for another {file} ({key} {raw[key]!r:.20}, here {sha256[:16]}).",
+            f"Copy the folder again; if you changed the file on purpose, delete {PROVENANCE_FILE}.",
         )

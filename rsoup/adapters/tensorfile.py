@@ -16,7 +16,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from rsoup.errors import AdapterError
+from rsoup.errors import AdapterError, reason_of
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -82,7 +82,7 @@ def read_header(path: Path) -> Header:
             text = file.read(length)
     except OSError as problem:
         raise AdapterError(
-            f"{path}: cannot be read ({problem.strerror}).", "Check the path and its rights."
+            f"{path}: cannot be read ({reason_of(problem)}).", "Check the path and its rights."
         ) from problem
     entries = _parse(path, text)
     metadata = _metadata(path, entries.pop("__metadata__", {}))

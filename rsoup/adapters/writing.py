@@ -20,5 +20,5 @@ def write_adapter(
     sha256 = write_tensors(folder / WEIGHTS_FILE, adapter.tensors(), {"format": "pt", **metadata})
     write_json(folder / CONFIG_FILE, dict(adapter.config.raw))
     write_text(folder / "README.md", card)
-    write_json(folder / PROVENANCE_FILE, {**provenance, "sha256": sha256})
+    write_json(folder / PROVENANCE_FILE, {**provenance, "sha256": sha256, "config_sha256": adapter.config.sha256})
     return sha256

@@ -14,13 +14,23 @@ from typing import Annotated
 import typer
 
 from rsoup import __version__
-from rsoup.cli import chatting, diagnosing, evaluating, info, mixing, reporting, serving, starting, training
+from rsoup.cli import (
+    INTERRUPTED,
+    chatting,
+    diagnosing,
+    evaluating,
+    info,
+    mixing,
+    reporting,
+    serving,
+    starting,
+    training,
+)
 from rsoup.cli.display import err, out, show_error
 from rsoup.cli.examples import epilog
-from rsoup.errors import MissingPackageError, RsoupError, first_line, see
+from rsoup.errors import MissingPackageError, RsoupError, first_line, reason_of, see
 from rsoup.stages.address import with_address
 
-INTERRUPTED = 130
 CONTINUING = ("run", "train", "morl", "eval")
 SPREAD = ("--adapters", "--models")
 """Options that take several values at once."""
@@ -101,7 +111,8 @@ def main() -> None:
     except OSError as problem:
         show_error(
             RsoupError(
-                f"{problem.filename or 'A file'}: {problem.strerror}.", "Check the path, the rights and the free space."
+                f"{problem.filename or 'A file'}: {reason_of(problem)}.",
+                "Check the path, the rights and the free space.",
             )
         )
         sys.exit(1)

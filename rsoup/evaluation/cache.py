@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from rsoup.errors import ResultsError
 from rsoup.evaluation.records import Record
-from rsoup.files import read_json, write_json
+from rsoup.files import read_json, sha256_json, write_json
 from rsoup.locks import locked
 
 SCHEMA = 2
@@ -62,7 +62,7 @@ class Kept:
         """Return how long the completions took."""
         try:
             return float(read_json(self._path("completions"), schema=SCHEMA, what="", error=ResultsError)["seconds"])
-        except (ResultsError, KeyError):
+        except (ResultsError, KeyError, TypeError, ValueError):
             return 0.0
 
     def scores(self, reward: str) -> dict[str, float | None]:
@@ -90,12 +90,15 @@ class Kept:
             return {}
         try:
             content = read_json(self._path(name), schema=SCHEMA, what="a measured point", error=ResultsError)
+            if content.get("sha256", sha256_json(content["rows"])) != sha256_json(content["rows"]):
+                return {}
             return kind.validate_python(content["rows"], strict=False)
         except (ResultsError, KeyError, ValidationError):
             return {}
 
     def _write(self, name: str, rows: Mapping[str, Any], **facts: float) -> None:
-        write_json(self._path(name), {"schema": SCHEMA, **facts, "rows": dict(rows)})
+        content = {"schema": SCHEMA, **facts, "sha256": sha256_json(rows), "rows": dict(rows)}
+        write_json(self._path(name), content)
 
 
 def kept(folder: Path, key: str) -> Kept:

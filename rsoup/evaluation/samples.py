@@ -129,7 +129,7 @@ def write_samples(path: Path, samples: Samples, rewards: tuple[str, ...]) -> Non
         own = [value for value in one_type(values) for _ in range(each)] * len(points)
         columns[f"{COLUMN}{name}"] = pa.array(own)
     with whole_file(path) as partial:
-        pq.write_table(pa.table(columns), partial, compression="zstd")
+        pq.write_table(pa.table(columns), partial, compression="zstd", write_page_checksum=True)
 
 
 def _column(parts: list[NDArray[Any]], kind: Any) -> Any:
@@ -139,7 +139,7 @@ def _column(parts: list[NDArray[Any]], kind: Any) -> Any:
 def _read_table(file: Path, rewards: tuple[str, ...]) -> dict[str, Any]:
     """Return the columns of a samples file: texts as lists, numbers as arrays."""
     try:
-        return _columns(file, pq.read_table(file), rewards)
+        return _columns(file, pq.read_table(file, page_checksum_verification=True), rewards)
     except FileNotFoundError as problem:
         raise ResultsError(f"{file}: the samples of the results are missing.", AGAIN) from problem
     except (pa.ArrowException, OSError, UnicodeError) as problem:
@@ -176,7 +176,7 @@ def _aligned(
 ) -> list[int]:
     """Return the rows of a point in the order of the prompts of the first point."""
     places = [place.get(prompt_ids[row], -1) for row in rows]
-    if sorted(places) != [number for number in range(len(place)) for _ in range(each)]:
+    if len(rows) != len(place) * each or sorted(places) != sorted([*range(len(place))] * each):
         raise ResultsError(f"{file}: point {point_id!r} does not complete the same prompts as the first point.", AGAIN)
     return [row for _, row in sorted(zip(places, rows, strict=True))]
 

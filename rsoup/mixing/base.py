@@ -11,7 +11,7 @@ from typing import Any
 from rsoup.adapters.companions import TEMPLATE_FOLDER
 from rsoup.adapters.hub import find_folder
 from rsoup.adapters.tensorfile import Header, TensorInfo, read_header
-from rsoup.errors import ModelError
+from rsoup.errors import ModelError, reason_of
 from rsoup.mixing.placing import OTHER_BASE, Layout
 from rsoup.mixing.quantised import held_by, told_by
 
@@ -154,7 +154,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
         json.dumps(content, ensure_ascii=False).encode()  # fails on text that could not be written again
     except OSError as problem:
-        raise ModelError(f"{path}: cannot be read ({problem.strerror}).", "Check the rights.") from problem
+        raise ModelError(f"{path}: cannot be read ({reason_of(problem)}).", "Check the rights.") from problem
     except (ValueError, RecursionError) as problem:
         raise ModelError(f"{path}: is not valid JSON ({problem}).", _DAMAGED) from problem
     if not isinstance(content, dict):

@@ -7,7 +7,7 @@ import json
 import math
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +142,8 @@ def _held(folder: Path, soup: Soup, model: BaseModel) -> dict[str, Any] | None:
     except (RsoupError, OSError):
         return None
     facts: dict[str, Any] | None = found.get(FACTS) if same and found.get("fingerprint") == fingerprint(soup) else None
-    return facts
+    whole = isinstance(facts, dict) and {*facts, "folder"} == {own.name for own in fields(Merge)}
+    return facts if whole else None
 
 
 def _stamps(model: BaseModel, folder: Path, written: Iterable[str]) -> dict[str, dict[str, list[int]]]:

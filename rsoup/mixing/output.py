@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rsoup.adapters.config import CONFIG_FILE
 from rsoup.adapters.reading import PROVENANCE_FILE
-from rsoup.errors import AdapterError
+from rsoup.errors import AdapterError, reason_of
 from rsoup.files import whole_folder
 
 GRID_FILE = "grid.json"
@@ -25,7 +25,7 @@ def output_folder(folder: Path, inputs: Iterable[Path | None], *, overwrite: boo
     except OSError as problem:
         where = f" at {problem.filename}" if problem.filename else ""
         raise AdapterError(
-            f"{folder}: could not be written ({problem.strerror or problem}{where}); nothing was left there.",
+            f"{folder}: could not be written ({reason_of(problem)}{where}); nothing was left there.",
             "Check the free space and the rights, or give another -o.",
         ) from problem
 

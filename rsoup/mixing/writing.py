@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rsoup.adapters import Adapter, write_adapter
-from rsoup.adapters.reading import PROVENANCE_FILE, WEIGHTS_FILE
+from rsoup.adapters import Adapter, read_adapter, write_adapter
+from rsoup.adapters.reading import PROVENANCE_FILE
 from rsoup.errors import RsoupError
-from rsoup.files import read_json, sha256_file, write_json
+from rsoup.files import write_json
 from rsoup.mixing.companions import copy_companions
 from rsoup.mixing.output import GRID_FILE, output_folder
 from rsoup.mixing.provenance import fingerprint, header_metadata, model_card, provenance
@@ -122,10 +122,12 @@ def _holds(folder: Path, soup: Soup) -> bool:
     if not (folder / PROVENANCE_FILE).is_file() or any(parent.sha256 is None for parent in soup.parents):
         return False
     try:
-        found = read_json(folder / PROVENANCE_FILE, schema=1, what="an adapter's provenance", error=RsoupError)
-        same = found.get("fingerprint") == fingerprint(soup)
-        same = same and all((folder / name).is_file() for name in soup.companions)
-        return same and found.get("sha256") == sha256_file(folder / WEIGHTS_FILE)
+        found = read_adapter(folder)
+        told = found.provenance.raw if found.provenance is not None else {}
+        beside = {name: own for parent in soup.parents for name, own in parent.companions.items()}
+        same = told.get("fingerprint") == fingerprint(soup)
+        same = same and found.companions == {name: beside.get(name) for name in soup.companions}
+        return same and told.get("sha256") == found.sha256 and told.get("config_sha256") == found.config.sha256
     except (RsoupError, OSError):
         return False
 

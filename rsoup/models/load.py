@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
@@ -26,16 +25,13 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from rsoup.adapters.reading import PROVENANCE_FILE
-from rsoup.errors import MissingPackageError, ModelError, RecipeError, did_you_mean, first_line
+from rsoup.errors import MissingPackageError, ModelError, RecipeError, RsoupError, did_you_mean, first_line
 from rsoup.files import sha256_file, sha256_json, weights_sha256
 from rsoup.hub import commit_of, folder_or_hub_id, hub_trouble
 from rsoup.models.bundled import BUNDLED, bundled_folder
 from rsoup.models.language_model import LanguageModel, decoder_of
 from rsoup.models.probe import probe
 from rsoup.models.processes import this_process
-
-UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError)
-"""What transformers raises for a folder or a hub id that is not the model it should be."""
 
 TOKENIZER_FILES = ("token*", "vocab*", "tekken*", "*.model")
 
@@ -240,7 +236,9 @@ def load_tokenizer(name: str, revision: str | None) -> Any:
             "Copy the tokenizer of the model it was made from into the folder.",
         )
     with _explained(name, source):
-        return AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
+        tokenizer("a")  # some that load cannot encode
+        return tokenizer
 
 
 def load_weights(
@@ -280,7 +278,9 @@ def _explained(name: str, source: str) -> Iterator[None]:
     """Turn what transformers raises within the block into a ModelError."""
     try:
         yield
-    except UNREADABLE as problem:
+    except RsoupError:
+        raise
+    except Exception as problem:  # of a damaged file, transformers and tokenizers raise anything
         reason = first_line(problem)
         where = (
             "Check the folder" if Path(source).is_dir() else "Check the name, the network, and your access on the hub"

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from rsoup.errors import ResultsError
+from rsoup.errors import ResultsError, reason_of
 from rsoup.evaluation.results import Record
 from rsoup.pareto.indicators import scaled
 from rsoup.pareto.looking import Preferred, preferred
@@ -44,7 +44,7 @@ def read_clicks(path: Path) -> Clicks:
     try:
         return Clicks.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except OSError as problem:
-        raise ResultsError(f"--choices {path}: cannot be read ({problem.strerror}).", "Check the path.") from problem
+        raise ResultsError(f"--choices {path}: cannot be read ({reason_of(problem)}).", "Check the path.") from problem
     except ValidationError as problem:
         error = problem.errors(include_url=False)[0]
         where = ".".join(map(str, error["loc"]))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rsoup import mixing
-from rsoup.errors import ResultsError
+from rsoup.errors import ResultsError, reason_of
 from rsoup.files import temporary_folder, write_json, write_text
 from rsoup.report.analysis import analyse
 from rsoup.report.export import chosen_soups
@@ -41,7 +41,7 @@ def make_report(inputs: Sequence[Path], out: Path, options: Options, export: Pat
         _write(report, page, out)
     except OSError as problem:
         raise ResultsError(
-            f"{out}: cannot be written ({problem.strerror}).", "Give another folder with -o."
+            f"{out}: cannot be written ({reason_of(problem)}).", "Give another folder with -o."
         ) from problem
     for folder, soup in soups.items():
         mixing.write(soup, folder)

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rsoup.errors import RecipeError, RewardError, did_you_mean
+from rsoup.errors import RecipeError, RewardError, did_you_mean, reason_of
+from rsoup.files import sha256_file
 from rsoup.recipe import NAME_PATTERN, TEMPLATE_WORDS, RewardSection
 from rsoup.rewards.code import code_sha256
 from rsoup.rewards.judges import judge_identity
@@ -283,7 +284,7 @@ def read_schema(name: str, path: str) -> dict[str, Any]:
         schema = json.loads(Path(path).expanduser().read_text(encoding="utf-8"))
     except OSError as problem:
         raise RewardError(
-            f"The reward {name}: {path} cannot be read ({problem.strerror}).", "Check schema."
+            f"The reward {name}: {path} cannot be read ({reason_of(problem)}).", "Check schema."
         ) from problem
     except ValueError as problem:
         raise RewardError(f"The reward {name}: {path} is not JSON ({problem}).", "Mend the schema.") from problem

@@ -11,9 +11,9 @@ import torch
 from peft import PeftModel, get_peft_model_state_dict, load_peft_weights
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-from rsoup.errors import RewardError, first_line
+from rsoup.errors import RewardError, RsoupError, first_line
 from rsoup.hub import hub_trouble
-from rsoup.models.load import DTYPES, TOKENIZER_FILES, UNREADABLE, load_weights, pick_device
+from rsoup.models.load import DTYPES, TOKENIZER_FILES, load_weights, pick_device
 from rsoup.recipe import RewardSection
 from rsoup.rewards import judge_dtype
 from rsoup.rewards.resident import Resident
@@ -62,7 +62,9 @@ def _load(what: str, source: ModelSource, dtype: str, *, trust: bool) -> Residen
             model = load_weights(loader, source.location, source.revision, whole=SCORING, **weights)
         else:
             model = _load_adapter(source, source.base, config, weights)
-    except UNREADABLE as problem:
+    except RsoupError:
+        raise
+    except Exception as problem:  # of a damaged file, transformers and tokenizers raise anything
         told = _explain(what, problem, config, trust=trust)
         raise RewardError(*(hub_trouble(problem, what, "reward model") or told)) from problem
     return Resident(f"The reward model {source.location}", model.to(pick_device()).eval(), tokenizer)
@@ -77,7 +79,7 @@ def _load_tokenizer(what: str, source: ModelSource, options: Mapping[str, Any]) 
         raise RewardError(f"{what}: the folder has no tokenizer.", "Copy that of the model it was made from into it.")
     try:
         return AutoTokenizer.from_pretrained(source.location, revision=source.revision, **options)
-    except UNREADABLE:
+    except Exception:
         if folder is None and source.base is not None:
             return _load_tokenizer(what, source.base, options)
         raise
@@ -134,7 +136,7 @@ def _load_adapter(adapter: ModelSource, base: ModelSource, config: Any, options:
         warnings.simplefilter("always")
         try:
             adapted = PeftModel.from_pretrained(model, adapter.location, revision=adapter.revision)
-        except UNREADABLE as problem:
+        except Exception as problem:
             raise ValueError(f"the adapter does not fit its base model {base.location}: {problem}") from problem
     lacking = [str(note.message) for note in told if "missing adapter keys" in str(note.message)]
     if lacking:

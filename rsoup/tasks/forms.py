@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from rsoup.errors import DataError, first_line
+from rsoup.errors import DataError, first_line, reason_of
 
 EXTRA = "cells without a column"
 """The column of a CSV file's row under which cells beyond the header's are kept."""
@@ -51,7 +51,7 @@ def _text(path: Path) -> Iterator[TextIO]:
     except OSError as problem:
         if problem.errno is None:  # of what decompresses, not of the system
             raise _broken(path, problem) from problem
-        raise DataError(f"{path}: cannot be read ({problem.strerror}).", "Check the rights of the file.") from problem
+        raise DataError(f"{path}: cannot be read ({reason_of(problem)}).", "Check the rights of the file.") from problem
 
 
 def _broken(path: Path, problem: Exception) -> DataError:
@@ -85,20 +85,23 @@ class _Raw(io.RawIOBase):
         return len(content)
 
 
+def _no_json(where: str, problem: Exception, hint: str) -> DataError:
+    return DataError(f"{where}: is not JSON ({first_line(problem)}).", hint)
+
+
 def _read_jsonl(path: Path) -> Iterator[Any]:
     with _text(path) as file:
         for number, line in enumerate(file, start=1):
             if line.strip():
                 try:
                     yield json.loads(line)
-                except ValueError as problem:
+                except (ValueError, RecursionError) as problem:
                     if "\0" in line:
                         raise DataError(
                             f"{path}: is not UTF-8 text (zeros are in it).", "Save it as UTF-8."
                         ) from problem
-                    raise DataError(
-                        f"{path}, line {number}: is not JSON ({problem}).", "Write one JSON object per line."
-                    ) from problem
+                    where = f"{path}, line {number}"
+                    raise _no_json(where, problem, "Write one JSON object per line.") from problem
 
 
 def _read_json(path: Path) -> Iterator[Any]:
@@ -107,9 +110,9 @@ def _read_json(path: Path) -> Iterator[Any]:
         text = file.read()
     try:
         content = json.loads(text) if text.strip() else []
-    except ValueError as problem:
+    except (ValueError, RecursionError) as problem:
         if "Extra data" not in str(problem):
-            raise DataError(f"{path}: is not JSON ({problem}).", "Write a list of JSON objects.") from problem
+            raise _no_json(str(path), problem, "Write a list of JSON objects.") from problem
         yield from _read_jsonl(path)
         return
     yield from _rows_of(path, content)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -64,8 +65,9 @@ class Checkpoint:
 
     def save(self, folder: Path) -> None:
         """Write one file, and remove the oldest ones."""
+        told = self.state.to_json()
         with whole_file(folder / f"step-{self.state.step:06d}.safetensors") as partial:
-            save_file(dict(self.tensors), partial, metadata={"state": self.state.to_json()})
+            save_file(dict(self.tensors), partial, metadata={"state": told, "sha256": _sha256(told, self.tensors)})
         for old in list_checkpoints(folder)[:-KEPT]:
             old.unlink()
 
@@ -75,38 +77,53 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*.safetensors"))
 
 
-def read_state(path: Path) -> TrainingState:
-    """Return the numbers of a checkpoint."""
+def _sha256(state: str, tensors: Mapping[str, Tensor]) -> str:
+    """Return a hash of all that a checkpoint holds."""
+    digest = hashlib.sha256(state.encode())
+    for name in sorted(tensors):
+        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Return what a file holds; AdapterError if it is not what was written."""
+    with path.open("rb"):  # the system says why it cannot be read
+        pass
     try:
         with safe_open(path, framework="pt") as file:
-            return TrainingState.from_json(file.metadata()["state"])
-    except (SafetensorError, KeyError, TypeError, ValueError) as problem:
+            told = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+        if told.get("sha256", "") not in ("", _sha256(told["state"], tensors)):
+            raise ValueError("its content has another hash than it says")
+        return Checkpoint(TrainingState.from_json(told["state"]), tensors)
+    except (SafetensorError, AttributeError, KeyError, TypeError, ValueError) as problem:
         raise AdapterError(
-            f"{path}: is not a checkpoint that this version of rsoup reads.", "Delete it; training then starts over."
+            f"{path}: is damaged, or not a checkpoint that this version of rsoup reads.",
+            "Delete it; training then goes on from the checkpoint before it, or starts over.",
         ) from problem
+
+
+def read_state(path: Path) -> TrainingState:
+    """Return the numbers of a checkpoint."""
+    return read_checkpoint(path).state
 
 
 def load_checkpoint(path: Path, policy: Policy, optimizer: torch.optim.Optimizer) -> TrainingState:
     """Set the policy, the value head and the optimiser to a checkpoint and return its numbers."""
-    state = read_state(path)
-    factors: dict[str, Tensor] = {}
-    head: dict[str, Tensor] = {}
+    checkpoint = read_checkpoint(path)
+    parts: dict[str, dict[str, Tensor]] = {"factor": {}, "value_head": {}, "optimizer": {}}
+    for name, tensor in checkpoint.tensors.items():
+        kind, _, rest = name.partition("/")
+        parts[kind][rest] = tensor
     slots: dict[int, dict[str, Tensor]] = {}
-    with safe_open(path, framework="pt") as file:
-        for name in file.keys():  # noqa: SIM118 - a safetensors file is no mapping
-            kind, _, rest = name.partition("/")
-            tensor = file.get_tensor(name)
-            if kind == "factor":
-                factors[rest] = tensor
-            elif kind == "value_head":
-                head[rest] = tensor
-            else:
-                index, _, slot = rest.partition("/")
-                slots.setdefault(int(index), {})[slot] = tensor
-    policy.load_factors(factors, str(path))
-    policy.value_head.load_state_dict(head)
+    for name, tensor in parts["optimizer"].items():
+        index, _, slot = name.partition("/")
+        slots.setdefault(int(index), {})[slot] = tensor
+    policy.load_factors(parts["factor"], str(path))
+    policy.value_head.load_state_dict(parts["value_head"])
     optimizer.load_state_dict({**optimizer.state_dict(), "state": slots})
-    return state
+    return checkpoint.state
 
 
 class Keep(Protocol):

@@ -138,7 +138,7 @@ class Making:
                 self.progress.say(f"warning: {own} applied to no completion of the training: it taught {name} nothing.")
         if self.team.leads:
             self.notes.write(adapter_folder(recipe, name), state)
-            shutil.rmtree(checkpoint_folder(recipe, name))
+            shutil.rmtree(checkpoint_folder(recipe, name), ignore_errors=True)  # or another command has
         self.team.wait()
 
     def _sampling(self) -> dict[str, Any]:

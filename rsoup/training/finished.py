@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -88,10 +89,19 @@ def _rows_read(resolved: Resolved, used: Iterable[str]) -> dict[str, str]:
 def is_trained(resolved: Resolved, name: str, weights: Mapping[str, float]) -> bool:
     """Tell whether an adapter is finished; AdapterError if it, or a part of it, was made from other inputs."""
     fingerprint = training_fingerprint(resolved, weights)
+    checkpoints = checkpoint_folder(resolved.recipe, name)
     if is_done(adapter_folder(resolved.recipe, name), fingerprint):
+        _clear_up(checkpoints, fingerprint)
         return True
-    _check_unfinished(checkpoint_folder(resolved.recipe, name), fingerprint)
+    _check_unfinished(checkpoints, fingerprint)
     return False
+
+
+def _clear_up(checkpoints: Path, fingerprint: str) -> None:
+    """Remove the checkpoints of a finished training, which a kill just after its end has left."""
+    with suppress(AdapterError):
+        _check_unfinished(checkpoints, fingerprint)
+        shutil.rmtree(checkpoints, ignore_errors=True)
 
 
 def is_done(folder: Path, fingerprint: str) -> bool:
@@ -108,6 +118,7 @@ def is_done(folder: Path, fingerprint: str) -> bool:
         raise AdapterError(
             f"{folder / WEIGHTS_FILE}: was changed after training.", "Delete the folder and train again."
         )
+    read_adapter(folder)  # refuses a configuration that was changed
     return True
 
 

@@ -114,8 +114,8 @@ async def rounds(
             state = _advanced(state, seen, training, seconds)
             log({"step": state.step, **seen.metrics, **figures, "seconds": round(state.seconds, 3)})
             due = state.step % training.checkpoint_every == 0 or state.step == training.steps
+            after_step(state)  # before the checkpoint: a step that is done is whole
             keep(Checkpoint.of(state, policy, optimizer), save=due)
-            after_step(state)
             progress.advance(note(seen.metrics, seen.tokens / seconds))
             if (state.step - 1) % SHOW_EVERY == 0:
                 progress.say(shown(state.step, rollout.texts[0], rollout.scores))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from rsoup.errors import FailedSampleError, RewardError
+from rsoup.errors import AdapterError, FailedSampleError, RewardError
 from rsoup.files import write_json, write_text
 from rsoup.rewards.logs import Log
 from rsoup.rewards.scoring import mean_of
@@ -81,7 +81,9 @@ def logging(folder: Path, steps: int, team: Team) -> Iterator[Callable[[Mapping[
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / METRICS_FILE
     if path.is_file():  # lines of steps after the last checkpoint: they are made again
-        write_text(path, "".join(path.read_text(encoding="utf-8").splitlines(keepends=True)[:steps]))
+        lines = path.read_bytes().splitlines(keepends=True)[:steps]
+        _check_lines(path, lines)
+        write_text(path, b"".join(lines).decode())
     with path.open("a", encoding="utf-8") as file:
 
         def log(line: Mapping[str, Any]) -> None:
@@ -94,6 +96,21 @@ def logging(folder: Path, steps: int, team: Team) -> Iterator[Callable[[Mapping[
             team.log({name: value for name, value in numbers if isinstance(value, (int, float))}, line["step"])
 
         yield log
+
+
+def _check_lines(path: Path, lines: Sequence[bytes]) -> None:
+    """Raise AdapterError if a line is not what a step has written."""
+    for number, line in enumerate(lines, start=1):
+        try:
+            content = json.loads(line.decode())
+            if content["step"] == number and content["scores"].keys() and content["sampled"] + 0.0 >= 0:
+                float(content["completion_tokens"])
+                continue
+        except (ValueError, LookupError, TypeError, AttributeError):
+            pass
+        raise AdapterError(
+            f"{path}, line {number}: is damaged.", f"Delete {path.parent}; its training then starts over."
+        )
 
 
 def note(metrics: Mapping[str, Any], speed: float) -> str:

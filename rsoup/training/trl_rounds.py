@@ -189,8 +189,8 @@ class Rounds(TrainerCallback):
         total = round(self.state.seconds, 3)
         self.log({"step": step, **metrics, "kl_coef": self.state.kl_coef, **figures, "seconds": total})
         due = step % self.training.checkpoint_every == 0 or step == self.training.steps
+        self.after_step(self.state)  # before the checkpoint: a step that is done is whole
         self.keep(Checkpoint.of(self.state, self.policy, self.optimizer), save=due)
-        self.after_step(self.state)
         samples = self.training.prompts_per_step * self.training.completions_per_prompt
         self.progress.advance(note(metrics, metrics["completion_tokens"] * samples / seconds))
         if (step - 1) % SHOW_EVERY == 0 and self.judge.heard is not None:

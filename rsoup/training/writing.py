@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from rsoup import __version__
 from rsoup.adapters import Adapter
+from rsoup.adapters.config import read_config
 from rsoup.adapters.reading import PROVENANCE_FILE, WEIGHTS_FILE
 from rsoup.files import sha256_file, whole_folder, write_json, write_text
 from rsoup.models.language_model import LanguageModel
@@ -91,4 +92,5 @@ def write_adapter(folder: Path, policy: Policy, told: dict[str, Any], card: str,
             shutil.copy(checkpoints / METRICS_FILE, partial)
         sha256 = sha256_file(partial / WEIGHTS_FILE)
         write_text(partial / "README.md", card)
-        write_json(partial / PROVENANCE_FILE, {"init_sha256": sha256, **told, "sha256": sha256})
+        hashes = {"sha256": sha256, "config_sha256": read_config(partial).sha256}
+        write_json(partial / PROVENANCE_FILE, {"init_sha256": sha256, **told, **hashes})

@@ -110,6 +110,20 @@ def test_one_changed_byte_of_an_adapter_invalidates_exactly_its_points(
     assert set(more.completed) == affected == {"b", "soup-0.50-0.50-0.00", "soup-0.00-0.50-0.50"}
 
 
+@pytest.mark.parametrize("name", ["completions", "scores"])
+def test_a_kept_file_with_one_changed_character_is_made_again(
+    name: str, content: dict[str, Any], experts: list[Path], tmp_path: Path
+) -> None:
+    sweep(content, experts[:2], tmp_path / "eval")
+    whole = files(tmp_path / "eval")
+    path = next((tmp_path / "eval/points").glob(f"*/{name}*.json"))
+    kept = path.read_text()
+    at = next(at for at, letter in enumerate(kept) if at > kept.index('"rows"') and letter.isdigit())
+    path.write_text(kept[:at] + str((int(kept[at]) + 1) % 10) + kept[at + 1 :])
+    sweep(content, experts[:2], tmp_path / "eval")
+    assert files(tmp_path / "eval") == whole
+
+
 def test_a_point_that_another_sweep_is_at_is_waited_for(tmp_path: Path) -> None:
     kept = Kept(tmp_path / "points" / "key")
 

@@ -252,6 +252,26 @@ def test_samples_that_do_not_fit_the_results_are_refused(path, case):
     assert words in refusal.value.message
 
 
+def test_a_changed_byte_of_a_samples_files_values_changes_nothing_that_is_read(path):
+    file, results = path.parent / "samples.parquet", read_results(path)
+    whole = file.read_bytes()
+    names = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")  # where the description of the columns begins
+    known, refused = repr(read_samples(path, results)), 0
+    for at in range(4, names, 17):
+        file.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
+        try:
+            assert repr(read_samples(path, results)) == known
+        except ResultsError:
+            refused += 1
+    assert refused > 20
+
+
+def test_more_samples_than_any_file_holds_are_refused_at_once(path):
+    edit(path, lambda content: content["generation"].update(samples_per_prompt=1 << 40))
+    with pytest.raises(ResultsError, match="does not complete the same prompts"):
+        read_samples(path, read_results(path))
+
+
 def test_a_cut_samples_file_is_refused(path):
     file = path.parent / "samples.parquet"
     file.write_bytes(file.read_bytes()[:-20])

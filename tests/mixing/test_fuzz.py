@@ -5,12 +5,10 @@ RSOUP_FUZZ sets the number of mutations per test: RSOUP_FUZZ=5000 pytest tests/m
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import random
 import shutil
-import struct
 import tracemalloc
 from collections.abc import Callable
 from functools import partial
@@ -21,6 +19,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from breaking.mutating import mutate_safetensors, mutate_text
 from rsoup import mixing
 from rsoup.errors import RsoupError
 
@@ -31,89 +30,6 @@ from .test_naming import rng_matrix
 
 MUTATIONS = int(os.environ.get("RSOUP_FUZZ", "60"))
 MEMORY = 2 << 20  # far above what these files of a few kilobytes need, far below what they may announce
-
-HOSTILE: list[Any] = [
-    *(None, True, False, 0, -1, 1, 3, 2**31, 2**63, 2**64, 10**30, -(10**18), 0.5, 1e308, float("nan"), float("inf")),
-    *(
-        "",
-        "F32",
-        "BF16",
-        "I64",
-        "F8_E4M3",
-        "../../etc/passwd",
-        "/dev/zero",
-        "a" * 5000,
-        "\x00",
-        "\ud800",
-        "(a+)+$",
-        "(",
-    ),
-    *([], [[]], [0], [-1, 5], [2**62, 2**62], ["q_proj"], {}, {"a": {"b": []}}, {"q_proj": "x"}, {"": 1}, {".*": 2}),
-]
-
-
-def mutate_json(content: Any, rng: random.Random) -> Any:
-    """Change, remove, double or rename one value somewhere in a JSON document."""
-    content = copy.deepcopy(content)
-    places: list[tuple[Any, Any]] = []
-
-    def walk(node: Any) -> None:
-        items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
-        for key, value in list(items):
-            places.append((node, key))
-            walk(value)
-
-    walk(content)
-    node, key = rng.choice(places)
-    action = rng.randrange(4)
-    if action == 0:
-        del node[key]
-    elif action == 1 and isinstance(node, dict):
-        node[rng.choice(["x", "base_model.model.x.lora_A.weight", "use_dora", "bias", "\x1b[0m"])] = node.pop(key)
-    elif action == 2 and isinstance(node[key], int):
-        node[key] += rng.choice([-1, 1, 4, 1 << 20, -(1 << 40), 1 << 62])
-    else:
-        node[key] = rng.choice(HOSTILE)
-    return content
-
-
-def mutate_bytes(content: bytes, rng: random.Random) -> bytes:
-    """Flip, cut, insert, double or overwrite bytes."""
-    data, at = bytearray(content), rng.randrange(len(content))
-    action = rng.randrange(6)
-    if action == 0:
-        data[at] ^= 1 << rng.randrange(8)
-    elif action == 1:
-        del data[at:]
-    elif action == 2:
-        data[at:at] = rng.randbytes(rng.randrange(1, 20))
-    elif action == 3:
-        del data[at : at + rng.randrange(1, 40)]
-    elif action == 4:
-        data[at : at + 8] = struct.pack("<d", rng.choice([float("nan"), float("inf"), 1e300]))
-    else:
-        data[: rng.randrange(1, 9)] = rng.randbytes(8)
-    return bytes(data)
-
-
-def mutate_safetensors(content: bytes, rng: random.Random) -> bytes:
-    """Change the bytes anywhere, or the JSON of the header; keys may come twice."""
-    if rng.random() < 0.4:
-        return mutate_bytes(content, rng)
-    length = struct.unpack("<Q", content[:8])[0]
-    header = mutate_json(json.loads(content[8 : 8 + length]), rng)
-    text = json.dumps(header).encode("utf-8", "surrogatepass")
-    if rng.random() < 0.1 and text.endswith(b"}}"):
-        text = text[:-1] + b"," + text[1:]
-    padding = b" " * rng.choice([0, 0, -len(text) % 8, 64])
-    return struct.pack("<Q", len(text + padding)) + text + padding + content[8 + length :]
-
-
-def mutate_text(content: bytes, rng: random.Random) -> bytes:
-    """Change the bytes or the values of a JSON file."""
-    if rng.random() < 0.3:
-        return mutate_bytes(content, rng)
-    return json.dumps(mutate_json(json.loads(content), rng)).encode("utf-8", "surrogatepass")
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -145,3 +147,20 @@ def test_models_loaded_in_several_threads_leave_tied_weights_tied(tiny_model: Pa
     config = AutoConfig.from_pretrained(tied)
     model = AutoModelForCausalLM.from_config(config)
     assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("tokenizer_config.json", lambda content: content.update(model_max_length="128")),
+        ("tokenizer.json", lambda content: content["model"].update(vocab={"a": [1]})),
+    ],
+    ids=["loads and cannot encode", "does not load"],
+)
+def test_a_damaged_tokenizer_is_refused(tmp_path: Path, tiny_model: Path, file: str, change: Any) -> None:
+    path = Path(shutil.copytree(tiny_model, tmp_path / "m")) / file
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        load_tokenizer(str(tmp_path / "m"), None)

@@ -257,3 +257,12 @@ def test_a_provenance_that_says_nothing_leaves_a_model_a_model(tmp_path, odd):
     (folder / "rsoup.json").write_text(odd)
     write(tmp_path / "evals", "adapter", config={"model_args": f"pretrained={BASE},peft={folder}"})
     assert [model.kind for model in read_inputs([tmp_path / "evals"], {}, {}).models] == ["model"]
+
+
+@pytest.mark.parametrize("error", [float("inf"), 10**400, -0.1])
+def test_a_standard_error_that_is_none_is_refused(tmp_path, error):
+    results = {"gsm8k": {"exact_match,none": 0.5, "exact_match_stderr,none": error}}
+    for name in ("a", "b"):
+        write(tmp_path, name, results=results)
+    with pytest.raises(ResultsError, match="the standard error of"):
+        read_inputs([tmp_path], {}, {})

@@ -409,3 +409,10 @@ def test_a_dialogue_in_one_text_becomes_turns_for_a_chat_template(tmp_path: Path
     (turns,) = read_rows(Task("t", source, eval_data=source, chat=True), "train").rows
     assert (text.post, text.reference, text.messages) == (talk.strip(), "Yes.", None)
     assert (turns.post, turns.reference, turns.messages) == ("Hot?", "Yes.", ({"role": "user", "content": "Hot?"},))
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
+def test_rows_nested_beyond_reading_are_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text(f'{{"post": {"[" * 100_000}')
+    with pytest.raises(DataError, match="is not JSON"):
+        rows_of(str(tmp_path / name))

@@ -219,11 +219,15 @@ def test_a_damaged_checkpoint_is_named_with_what_to_do(tmp_path: Path, tiny_mode
     with pytest.raises(KeyboardInterrupt):
         train_brief(countdown_recipe(tmp_path, tiny_model, left=2))
     last = sorted((tmp_path / "run/checkpoints/brief").glob("step-*"))[-1]
-    last.write_bytes(b"damaged")
-    with pytest.raises(AdapterError) as caught:
-        train_brief(countdown_recipe(tmp_path, tiny_model, left=100))
-    assert str(last) in caught.value.message
-    assert caught.value.hint.startswith("Delete it")
+    whole = last.read_bytes()
+    kl_coef = whole.index(b"kl_coef") + len('kl_coef\\": 0.')
+    a_digit, a_weight, a_name = ({at: whole[at] ^ 1} for at in (kl_coef, len(whole) - 1, whole.index(b"optimizer/0")))
+    for changes in (a_digit, a_weight, a_name, dict.fromkeys(range(len(whole) - 500, len(whole)), 0)):
+        last.write_bytes(bytes(changes.get(at, byte) for at, byte in enumerate(whole)))
+        with pytest.raises(AdapterError, match="is damaged") as caught:
+            train_brief(countdown_recipe(tmp_path, tiny_model, left=100))
+        assert str(last) in caught.value.message
+        assert caught.value.hint.startswith("Delete it")
     last.unlink()
     assert len(metrics(train_brief(countdown_recipe(tmp_path, tiny_model, left=100)))) == 3
 

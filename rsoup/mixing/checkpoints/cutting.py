@@ -81,9 +81,7 @@ class _Cut(NamedTuple):
 def _cut(files: Files, target: Target, transposed: bool, options: Options, dtype: np.dtype[Any]) -> _Cut | None:
     """Return the difference of a layer, cut; None if there is none."""
     matrix = _difference(files, target)
-    total = squared_norm(matrix)
-    if not math.isfinite(total):
-        raise ModelError(f"{target.name} differs by NaN or infinity.", "Check both models for such values.")
+    total = _finite(target, squared_norm(matrix))
     if not total:
         return None
     update = cut_matrix(matrix.T if transposed else matrix, options.rank or 1, options.energy, options.seed)
@@ -155,4 +153,10 @@ def _squared(files: Files, target: Target) -> float:
         base, own = files.inputs(target, number)
         delta = own.astype(np.float64) - base
         total += float(delta @ delta)
-    return total
+    return _finite(target, total)
+
+
+def _finite(target: Target, squared: float) -> float:
+    if not math.isfinite(squared):
+        raise ModelError(f"{target.name} differs by NaN or infinity.", "Check both models for such values.")
+    return squared

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from rsoup import __version__
-from rsoup.adapters import Adapter, AdapterConfig, Layer, write_adapter
+from rsoup.adapters import Adapter, AdapterConfig, Layer, read_adapter, write_adapter
 from rsoup.adapters.config import CONFIG_FILE, parse_config
-from rsoup.adapters.reading import PROVENANCE_FILE, WEIGHTS_FILE
+from rsoup.adapters.reading import PROVENANCE_FILE
 from rsoup.adapters.tensorfile import DTYPES
 from rsoup.errors import AdapterError, ModelError, RsoupError, did_you_mean
-from rsoup.files import read_json, sha256_file, sha256_json
+from rsoup.files import sha256_json
 from rsoup.mixing.base import CONV1D_MODELS
 from rsoup.mixing.checkpoints.cutting import cut_difference
 from rsoup.mixing.checkpoints.differences import compare_models
@@ -81,9 +81,8 @@ def extract(
     _refuse_parts(own)
     settings = {"rank": rank, "energy": energy, "seed": seed, "dtype": dtype}
     warnings = tuple(compare_models(root, [], own))
-    held = _held(folder, own, root, settings)
-    if held:
-        return _told(folder, held, warnings)
+    if held := _held(folder, own, root, settings, warnings):
+        return held
     with output_folder(folder, [own.path, root.path], overwrite=overwrite) as partial:
         layers, facts = cut_difference(own, root, Options(rank, energy, None, seed), DTYPES[dtype])
         adapter = Adapter("extracted", None, _config(root, layers, facts["still"]), layers)
@@ -162,18 +161,20 @@ def _fingerprint(own: Model, root: Model, hashes: Mapping[str, str], settings: M
     return sha256_json([__version__, KIND, hashes[own.source], hashes[root.source], dict(settings)])
 
 
-def _held(folder: Path, own: Model, root: Model, settings: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the facts of the extraction that a folder holds, if it is this one and whole."""
+def _held(
+    folder: Path, own: Model, root: Model, settings: Mapping[str, Any], warnings: tuple[str, ...]
+) -> Extraction | None:
+    """Return the extraction that a folder holds, if it is this one and whole."""
     if not (folder / PROVENANCE_FILE).is_file():
         return None
     try:
-        found = read_json(folder / PROVENANCE_FILE, schema=1, what="an adapter's provenance", error=RsoupError)
-        if found.get("kind") != KIND or found.get("sha256") != sha256_file(folder / WEIGHTS_FILE):
+        adapter = read_adapter(folder)
+        found = adapter.provenance.raw if adapter.provenance is not None else {}
+        if found.get("kind") != KIND or found.get("sha256") != adapter.sha256:
             return None
         same = found.get("fingerprint") == _fingerprint(own, root, known_hashes(found, [own, root]), settings)
-        facts: dict[str, Any] | None = found.get("extraction") if same else None
-        return facts
-    except (RsoupError, OSError):
+        return _told(folder, found["extraction"], warnings) if same else None
+    except (RsoupError, OSError, LookupError, TypeError, AttributeError):
         return None
 
 

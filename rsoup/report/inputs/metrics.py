@@ -10,6 +10,7 @@ from typing import Any
 
 from rsoup.errors import ResultsError
 from rsoup.recipe import Direction
+from rsoup.report.inputs.plain import LARGEST
 
 LOWER = {"perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte", "ter", "brier_score"}
 """Metrics of lm-eval of which lower is better, for files that do not say it."""
@@ -63,8 +64,9 @@ def _task(path: Path, name: str, row: Mapping[str, Any], content: Mapping[str, A
         values[label] = score
         error = _number(row.get(f"{metric}_stderr{comma}{after}"))
         if error is not None and not math.isnan(error):
-            if error < 0:
-                raise ResultsError(f"{path}: the standard error of {label} is {error:g}.", "It cannot be negative.")
+            if not 0 <= error <= LARGEST:
+                hint = "It cannot be negative, nor without end."
+                raise ResultsError(f"{path}: the standard error of {label} is {error:g}.", hint)
             errors[label] = error
         ways[label] = _way(_mapping(content, "higher_is_better").get(name), metric)
     samples = _mapping(content, "n-samples").get(name)
@@ -102,4 +104,6 @@ def _mapping(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 def _number(value: Any) -> float | None:
     """Return a number; None for words such as N/A."""
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return None
+    return float(value) if abs(value) <= LARGEST or math.isnan(value) else math.copysign(math.inf, value)

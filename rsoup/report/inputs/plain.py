@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rsoup.errors import ResultsError, did_you_mean
+from rsoup.errors import ResultsError, did_you_mean, reason_of
 from rsoup.evaluation.results import Kind
 from rsoup.pareto.direction import signs_of, turned
 from rsoup.pareto.dominance import Floats
@@ -292,6 +292,6 @@ def require_path(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except OSError as problem:
-        raise ResultsError(f"{path}: cannot be read ({problem.strerror}).", "Check the path.") from problem
+        raise ResultsError(f"{path}: cannot be read ({reason_of(problem)}).", "Check the path.") from problem
     except UnicodeDecodeError as problem:
         raise ResultsError(f"{path}: is not UTF-8 text.", "Give results.json, a CSV or a printed block.") from problem

@@ -105,7 +105,7 @@ def _about_missing(rewards: Sequence[str], known: Sequence[int], prompts: int) -
 def _located(adapter: str, results: Path) -> str:
     """Return an adapter's path seen from here; results note it relative to their own folder."""
     folder = results_file(results).parent
-    return os.path.normpath(folder / adapter) if (folder / adapter).is_dir() else adapter
+    return os.path.normpath(folder / adapter) if os.path.isdir(folder / adapter) else adapter  # noqa: PTH112 - of any text
 
 
 def _model(runs: Sequence[Results], row: int, figures: Figures) -> Model:

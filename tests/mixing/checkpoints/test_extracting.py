@@ -216,3 +216,12 @@ def test_layers_that_peft_takes_for_parts_of_experts_stay_out(tmp_path: Path) ->
         torch.testing.assert_close(
             loaded.get_submodule(module).weight, source.get_submodule(module).weight, atol=1e-5, rtol=1e-4
         )
+
+
+def test_a_difference_without_end_is_refused_in_what_is_left_out_too(tmp_path: Path) -> None:
+    content = tensors(1)
+    content[EMBEDDINGS][0, 0] = np.inf
+    base, own = make_model(tmp_path / "base", 0), make_model(tmp_path / "own", content)
+    with pytest.raises(ModelError, match=r"embed_tokens\.weight differs by NaN or infinity"):
+        extract(own, base, tmp_path / "out", rank=1)
+    assert not (tmp_path / "out").exists()
