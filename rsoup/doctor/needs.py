@@ -66,7 +66,7 @@ BESIDE = {"bitsandbytes": "model.quantization", "vllm": "--engine vllm", "vllm-c
 """Packages that no extra brings, and what asks for them."""
 
 MODULES = {
-    "lm-eval": "lm_eval.evaluator",
+    "lm-eval": "lm_eval:simple_evaluate",
     "math-verify": "math_verify",
     "peft": "peft:LoraConfig",
     "prometheus-client": "prometheus_client",
