@@ -85,7 +85,7 @@ def placed(found: Found) -> Found:
         if _placed(entry.cfg, folder) != entry.cfg:
             index[name] = replace(entry, yaml_path=None, cfg=_placed(load_yaml(entry.yaml_path), folder))
     path = Path(found.entry).expanduser()
-    if not path.is_file():
+    if isinstance(found.specs[0], str):
         return found
     return replace(found, specs=(_placed(load_yaml(path), path.resolve().parent),))
 
@@ -124,12 +124,14 @@ def _in_file(entry: str, path: Path) -> Found:
         raise RecipeError(f"{WHERE}: {entry}: is no task: it has no key task.", "Give a task's YAML file.")
     if "group" not in config:
         return Found(entry, (config,), TaskManager(include_defaults=False))
+    name, members = config["group"], [own for own in config.get("task") or () if isinstance(own, str)]
     with quiet():
-        beside = TaskManager(include_path=path.parent, include_defaults=False)
-        members = [own if isinstance(own, str) else own.get("task") for own in config.get("task") or ()]
-        if all(own in beside.task_index for own in members):
-            return Found(entry, (config,), beside)
-        return Found(entry, (config,), TaskManager(include_path=path.parent))
+        manager = TaskManager(include_path=path.parent, include_defaults=False)
+        if not all(own in manager.task_index for own in members):
+            manager = TaskManager(include_path=path.parent)
+    own = manager.task_index[name]
+    manager.task_index[name] = replace(own, yaml_path=path.resolve(), cfg=config)  # of two in the folder this one
+    return Found(entry, (name,), manager)
 
 
 def _definition(path: Path) -> dict[str, Any]:

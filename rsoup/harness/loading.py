@@ -89,6 +89,13 @@ def _load(entry: str, settings: LmEvalSection, tokenizer: Any) -> Iterator[Bench
         for task in tasks.values():
             _set(task, settings)
         tops = _tops(tasks, groups)
+    for name, task in tasks.items():
+        metrics = getattr(task, "_metric_fn_list", {}) if task.get_config("process_results") is None else {}
+        if unknown := [str(metric) for metric, function in metrics.items() if function is None]:
+            raise RecipeError(
+                f"{WHERE}: {entry}: lm-eval has no metric {unknown[0]!r}, which {name} names, and cannot load one.",
+                "Correct the task's metric_list; metrics of the package evaluate come from the hub.",
+            )
     if not tops:
         raise RecipeError(f"{WHERE}: {entry}: holds no task.", "Name a task of it.")
     for name in tops:

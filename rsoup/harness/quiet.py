@@ -8,7 +8,6 @@ import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from functools import partialmethod
 from typing import Any
 
 from tqdm import tqdm
@@ -42,10 +41,14 @@ def quiet(say: Callable[[str], None] | None = None) -> Iterator[None]:
     """Let nothing of lm-eval reach the terminal within the block; ``say`` is told what documents were cut."""
     bar: Any = tqdm
     shown, heard = bar.__init__, _Heard()
+
+    def hidden(self: Any, *values: Any, **settings: Any) -> None:
+        shown(self, *values, **{**settings, "disable": True})
+
     loggers = [logging.getLogger(name) for name in LOGGERS]
     before = [(logger.handlers[:], logger.propagate) for logger in loggers]
     try:
-        bar.__init__ = partialmethod(shown, disable=True)
+        bar.__init__ = hidden
         for logger in loggers:
             logger.handlers, logger.propagate = [heard], False
         with redirect_stdout(io.StringIO()), warnings.catch_warnings():

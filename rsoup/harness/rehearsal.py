@@ -16,8 +16,13 @@ class Rehearsal(LM):
 
     def __init__(self, tokenizer: Any) -> None:
         super().__init__()
-        self.tokenizer, self.tokenizer_name = tokenizer, ""
+        self.tokenizer = tokenizer
         self.chat_template_args: dict[str, Any] = {}
+
+    @property
+    def tokenizer_name(self) -> str:
+        """What lm-eval calls the tokenizer in keys of a cache that is not used."""
+        return ""
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
         """Find each continuation less likely than the one before."""

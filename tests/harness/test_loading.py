@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,7 @@ def test_what_is_no_task_is_refused(folder: Path, entry: str, message: str, hint
             "which way facts.own,none is better",
             "higher_is_better",
         ),
-        ({"metric_list": [{"metric": "nothing", "aggregation": "mean"}]}, "facts", "YAML"),
+        ({"metric_list": [{"metric": "nothing", "aggregation": "mean"}]}, "no metric 'nothing'", "metric_list"),
         ({"output_type": "generates"}, "invalid output_type", "YAML"),
         ({"doc_to_text": "{{question"}, "lm-eval cannot load it", "YAML"),
         ({"dataset_kwargs": {"data_files": {"test": "absent.jsonl"}}}, "absent.jsonl", "begin at the working folder"),
@@ -142,7 +143,10 @@ def test_what_is_no_task_is_refused(folder: Path, entry: str, message: str, hint
         ),
     ],
 )
-def test_what_cannot_be_measured_is_refused(folder: Path, changes: dict[str, Any], message: str, hint: str) -> None:
+def test_what_cannot_be_measured_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], message: str, hint: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "evaluate", None)  # which would look for metrics on the hub, several times
     (folder / "broken.py").write_text("def score(doc, results):\n    return 1 / 0\n")
     (folder / "own.py").write_text("def score(doc, results):\n    return {'own': 1.0}\n")
     if "own" in str(changes.get("metric_list")):
