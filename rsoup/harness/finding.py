@@ -46,8 +46,9 @@ class Found:
                     yield from self._definitions(name)
                 return
             spec = entry.cfg
-        yield spec
-        members = spec.get("task")
+        definition: Mapping[str, Any] = spec
+        yield definition
+        members = definition.get("task")
         for member in members if isinstance(members, list) else ():
             named = member if isinstance(member, str) else member.get("task", member.get("group"))
             if not isinstance(member, str):

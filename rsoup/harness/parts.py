@@ -44,13 +44,13 @@ def _parts(items: Sequence[Any], value: float, aggregation: Aggregation) -> Floa
         return np.array([float(item) for item in items])
     if aggregation is known.perplexity:  # exp of minus the mean
         values = np.array([float(item) for item in items])
-        return value * (1 + values.mean() - values)
+        return np.asarray(value * (1 + values.mean() - values))
     if aggregation in (known.weighted_perplexity, known.bits_per_byte):  # of a ratio of sums
         tops, bottoms = np.array(items, dtype=np.float64).T
         shares = (tops - bottoms * (tops.sum() / bottoms.sum())) / bottoms.mean()
-        return value - shares * (value if aggregation is known.weighted_perplexity else 1 / math.log(2))
+        return np.asarray(value - shares * (value if aggregation is known.weighted_perplexity else 1 / math.log(2)))
     if aggregation is known.median or len(items) > (MOST_OF_LONG if aggregation in LONG else MOST):
         return None
     count = len(items)
     without = np.array([float(aggregation([*items[:left], *items[left + 1 :]])) for left in range(count)])
-    return value + (count - 1) * (without.mean() - without)
+    return np.asarray(value + (count - 1) * (without.mean() - without))

@@ -18,6 +18,7 @@ from lm_eval.utils import set_torch_seed
 from rsoup.harness.metrics import Task, read_tasks
 from rsoup.harness.outcome import Document, Figure, Outcome
 from rsoup.harness.parts import parts_of
+from rsoup.harness.resampling import in_this_process
 from rsoup.recipe import LmEvalSection
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def answered(
     """Return lm-eval's results, with its random numbers as its own command sets them."""
     for task in tasks.values():
         task.set_fewshot_seed(seed=OTHER_SEED)
-    with _seeded():
+    with _seeded(), in_this_process():
         found: dict[str, Any] = evaluate(
             lm=model,
             task_dict={"tasks": dict(tasks), "groups": dict(groups), "group_map": {}},

@@ -99,8 +99,11 @@ def _about_intervals(evidence: Evidence) -> str:
     seeds, prompts = evidence.settings.seeds, evidence.settings.prompts
     documents = [f"{count} documents of {name}" for name, count in evidence.measured.documents.items()]
     if seeds == 1:
-        told = " and ".join([f"prompts ({prompts})", *documents])
+        told = _listed([f"prompts ({prompts})", *documents])
         return f"Intervals cover the choice of {told}, not the training seed: there is one."
-    about = ", ".join([f"{seeds} seeds", *([f"{prompts} prompts"] if prompts > 1 else []), *documents])
-    about = " and ".join(about.rsplit(", ", 1))
+    about = _listed([f"{seeds} seeds", *([f"{prompts} prompts"] if prompts > 1 else []), *documents])
     return f"Intervals cover {about}" + ("; with so few seeds they are rough." if seeds < 5 else ".")
+
+
+def _listed(parts: list[str]) -> str:
+    return " and ".join(", ".join(parts).rsplit(", ", 1))

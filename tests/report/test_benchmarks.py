@@ -133,7 +133,7 @@ def test_what_is_no_benchmark_or_takes_the_name_of_one_is_refused(
 def test_the_report_says_what_intervals_cover(rsoup: Command, path: Path, tmp_path: Path) -> None:
     called = rsoup("pareto", path, "-o", tmp_path / "report", "--fail-if", "quiz<0.2", "--bootstrap", 200)
     assert called.code == 0, called.err
-    assert "prompts (24) and 60 documents of quiz and 30 documents of tales" in called.err
+    assert "prompts (24), 60 documents of quiz and 30 documents of tales" in called.err
     assert "tales ↓" in called.out
     content: dict[str, Any] = json.loads((tmp_path / "report" / "pareto.json").read_text())
     assert content["directions"] == {

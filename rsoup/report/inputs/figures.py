@@ -154,7 +154,7 @@ def in_blocks(values: Floats, most: int) -> Floats:
     found = np.zeros((values.shape[0], most, *values.shape[2:]))
     for row in range(count):
         found[:, row % most] += (values[:, row] - middle[:, 0]) * (most / count)
-    return found + middle
+    return np.asarray(found + middle)
 
 
 def choose_figures(path: Path, run: Results, objectives: Mapping[str, str], minimize: Collection[str]) -> Figures:
