@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import lm_eval.tasks
 import yaml
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml
@@ -16,6 +18,8 @@ from rsoup.errors import RecipeError, did_you_mean, first_line
 from rsoup.harness.quiet import quiet
 
 WHERE = "evaluation.benchmarks"
+OWN = Path(lm_eval.tasks.__file__).parent
+"""Where lm-eval has its own tasks."""
 DATA = ("data_files", "data_dir")
 """Settings of a data set that may be paths."""
 
@@ -68,7 +72,7 @@ def find(entry: str) -> Found:
         return _in_file(entry, path)
     if path.suffix in (".yaml", ".yml") or entry.startswith((".", "/", "~")):
         raise RecipeError(f"{WHERE}: {entry}: there is no such file or folder.", "Check the path.")
-    manager = _registered()
+    manager = _defined_together(entry) or _registered()
     if entry not in manager.task_index:
         near = did_you_mean(entry, manager.all_tasks)
         hint = near if near.startswith("Did") else "lm-eval ls tasks lists those it knows; a path names your own."
@@ -79,7 +83,7 @@ def find(entry: str) -> Found:
 def placed(found: Found) -> Found:
     """Return what was found with functions, and with the places of data beside the tasks' own files."""
     index, own = found.manager.task_index, found.manager.include_path
-    for name, entry in index.items() if own is not None else ():
+    for name, entry in index.items() if own is not None and not Path(own).is_relative_to(OWN) else ():
         if entry.cfg is None or not entry.yaml_path.resolve().is_relative_to(Path(own).resolve()):
             continue
         folder = entry.yaml_path.resolve().parent
@@ -89,6 +93,30 @@ def placed(found: Found) -> Found:
     if isinstance(found.specs[0], str):
         return found
     return replace(found, specs=(_placed(load_yaml(path), path.resolve().parent),))
+
+
+@cache
+def _defined_together(name: str) -> TaskManager | None:
+    """Return the tasks of the one folder of lm-eval's that defines a task or a group and all of its members.
+
+    None if there is no such folder: the names of all tasks take a while to read.
+    """
+    pattern = re.compile(rb"^(?:task|group): *[\"']?" + re.escape(name.encode()) + rb"[\"']? *(?:#.*)?$", re.MULTILINE)
+    files = [file for file in OWN.rglob("*.yaml") if pattern.search(file.read_bytes())]
+    if len(files) != 1:
+        return None
+    with quiet():
+        manager = TaskManager(include_path=files[0].parent, include_defaults=False)
+    return manager if _has_all(manager, name) else None
+
+
+def _has_all(manager: TaskManager, name: str) -> bool:
+    entry = manager.task_index.get(name)
+    if entry is None or entry.cfg is None:
+        return False
+    members = entry.cfg.get("task")
+    names = [own if isinstance(own, str) else own.get("task") for own in (members if isinstance(members, list) else [])]
+    return all(isinstance(own, str) and own != name and _has_all(manager, own) for own in names)
 
 
 @cache

@@ -193,3 +193,16 @@ def test_the_same_task_twice_and_a_template_that_is_not_there_are_refused() -> N
         load(TEXTS, FOLDER)
     with pytest.raises(RsoupError, match="no chat template"):
         load(FACTS, apply_chat_template=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "hint"),
+    [
+        ("arc_easy", "the data of arc_easy: is not on this machine, and offline mode is on", "HF_HUB_OFFLINE"),
+        ("humaneval", "humaneval runs code that the model wrote", "confirm_run_unsafe_code"),
+    ],
+)
+def test_tasks_of_lm_eval_are_found_by_name(name: str, message: str, hint: str) -> None:
+    with pytest.raises(RsoupError, match=message) as refusal:
+        load(name)
+    assert hint in refusal.value.hint
