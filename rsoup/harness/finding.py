@@ -40,17 +40,12 @@ class Found:
             yield from self._definitions(spec)
 
     def _definitions(self, spec: Spec) -> Iterator[Mapping[str, Any]]:
-        index = self.manager.task_index
-        if isinstance(spec, str):
-            entry = index.get(spec)
-            if entry is None:
-                return
-            if entry.cfg is None:  # a tag
-                for name in sorted(entry.tags):
-                    yield from self._definitions(name)
-                return
-            spec = entry.cfg
-        definition: Mapping[str, Any] = spec
+        entry = self.manager.task_index.get(spec) if isinstance(spec, str) else None
+        definition: Mapping[str, Any] | None = spec if isinstance(spec, dict) else entry and entry.cfg
+        if definition is None:
+            for name in sorted(entry.tags if entry is not None else ()):
+                yield from self._definitions(name)
+            return
         yield definition
         members = definition.get("task")
         for member in members if isinstance(members, list) else ():
