@@ -36,15 +36,20 @@ class Found:
 
     def definitions(self) -> Iterator[Mapping[str, Any]]:
         """Yield the definitions of all tasks and groups, functions by their names: none of their code has run."""
+        seen: set[str] = set()
         for spec in self.specs:
-            yield from self._definitions(spec)
+            yield from self._definitions(spec, seen)
 
-    def _definitions(self, spec: Spec) -> Iterator[Mapping[str, Any]]:
+    def _definitions(self, spec: Spec, seen: set[str]) -> Iterator[Mapping[str, Any]]:
+        if isinstance(spec, str):
+            if spec in seen:
+                return
+            seen.add(spec)
         entry = self.manager.task_index.get(spec) if isinstance(spec, str) else None
         definition: Mapping[str, Any] | None = spec if isinstance(spec, dict) else entry and entry.cfg
         if definition is None:
             for name in sorted(entry.tags if entry is not None else ()):
-                yield from self._definitions(name)
+                yield from self._definitions(name, seen)
             return
         yield definition
         members = definition.get("task")
@@ -53,9 +58,9 @@ class Found:
             if not isinstance(member, str):
                 yield member
             if isinstance(named, str):
-                yield from self._definitions(named)
+                yield from self._definitions(named, seen)
             elif isinstance(member, dict):
-                yield from self._definitions(member)
+                yield from self._definitions(member, seen)
 
 
 def find(entry: str) -> Found:

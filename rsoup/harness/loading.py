@@ -12,10 +12,10 @@ from lm_eval.api.group import Group
 from lm_eval.evaluator_utils import get_sample_size
 from lm_eval.models.utils import normalize_gen_kwargs
 
-from rsoup.errors import MissingPackageError, ModelError, RecipeError, RsoupError, first_line, see
+from rsoup.errors import MissingPackageError, ModelError, RecipeError, ResultsError, RsoupError, first_line, see
 from rsoup.harness.finding import WHERE, Found, find, placed
 from rsoup.harness.identity import identity_of
-from rsoup.harness.metrics import read_tasks
+from rsoup.harness.metrics import Task, read_tasks
 from rsoup.harness.quiet import quiet
 from rsoup.harness.rehearsal import Rehearsal
 from rsoup.harness.running import answered
@@ -120,7 +120,7 @@ def _benchmark(
     with _explained(entry, "a trial answer cannot be scored"), quiet():
         documents = {key: _count(task, settings) for key, task in own.items()}
         content = answered(own, inner, Rehearsal(tokenizer), settings, limit=2, draws=0)
-        read = read_tasks(Path(entry), content)
+        read = _read(content)
         chat = getattr(tokenizer, "chat_template", None)
         sha256 = identity_of(own, inner.values(), documents, settings, chat)
     first = [name, *(key for key in inner if key != name), *(key for key in own if key != name)]
@@ -190,6 +190,14 @@ def _count(task: Any, settings: LmEvalSection) -> int:
     total = len(task.eval_docs)
     limit = get_sample_size(task, settings.limit)
     return total if limit is None else min(total, limit)
+
+
+def _read(content: Mapping[str, Any]) -> dict[str, Task]:
+    """Return the metrics in results of lm-eval, by task and group; nothing where none is a number."""
+    try:
+        return read_tasks(Path("lm-eval"), content)
+    except ResultsError:
+        return {}
 
 
 @contextmanager

@@ -129,6 +129,7 @@ def test_what_is_no_task_is_refused(folder: Path, entry: str, message: str, hint
             "higher_is_better",
         ),
         ({"metric_list": [{"metric": "nothing", "aggregation": "mean"}]}, "no metric 'nothing'", "metric_list"),
+        ({"process_results": "!function nothing.score"}, "no metric that is a number", "such a metric"),
         ({"output_type": "generates"}, "invalid output_type", "YAML"),
         ({"doc_to_text": "{{question"}, "lm-eval cannot load it", "YAML"),
         ({"dataset_kwargs": {"data_files": {"test": "absent.jsonl"}}}, "absent.jsonl", "begin at the working folder"),
@@ -148,6 +149,7 @@ def test_what_cannot_be_measured_is_refused(
 ) -> None:
     monkeypatch.setitem(sys.modules, "evaluate", None)  # which would look for metrics on the hub, several times
     (folder / "broken.py").write_text("def score(doc, results):\n    return 1 / 0\n")
+    (folder / "nothing.py").write_text("def score(doc, results):\n    return {}\n")
     (folder / "own.py").write_text("def score(doc, results):\n    return {'own': 1.0}\n")
     if "own" in str(changes.get("metric_list")):
         changes = {**changes, "process_results": "!function own.score"}
@@ -206,3 +208,10 @@ def test_tasks_of_lm_eval_are_found_by_name(name: str, message: str, hint: str) 
     with pytest.raises(RsoupError, match=message) as refusal:
         load(name)
     assert hint in refusal.value.hint
+
+
+def test_a_group_that_holds_itself_is_refused(folder: Path) -> None:
+    path = folder / "round.yaml"
+    path.write_text(yaml.safe_dump({"group": "round", "task": ["facts", "round"]}))
+    with pytest.raises(RsoupError, match="lm-eval cannot load it"):
+        load(path)
