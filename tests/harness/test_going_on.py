@@ -75,7 +75,7 @@ def slowly(recipe: Path, out: Path, experts: list[Path]) -> None:
         def advance(self, note: str = "") -> None:
             if " " in note:
                 print(note, file=sys.stderr, flush=True)
-                time.sleep(0.05)
+                time.sleep(0.03)
 
     evaluate(resolved, experts, out, Telling())
 
@@ -86,7 +86,7 @@ def test_a_kill_amid_a_benchmark_loses_a_batch_and_changes_nothing(
     sweep(content, experts[:2], tmp_path / "whole")
     recipe = write_recipe(tmp_path / "r.yaml", content)
     with Forked(slowly, recipe, tmp_path / "eval", experts[:2]) as process:
-        process.wait_for(lambda own: own.err.count("\n") >= 21)
+        process.wait_for(lambda own: own.err.count("\n") >= 13)
         process.send_signal(signal.SIGKILL)
         process.ended()
     kept = list((tmp_path / "eval" / "points").glob("*/answers-*.json"))
@@ -94,7 +94,7 @@ def test_a_kill_amid_a_benchmark_loses_a_batch_and_changes_nothing(
     more = Recording()
     sweep(content, experts[:2], tmp_path / "eval", more)
     assert files(tmp_path / "eval") == files(tmp_path / "whole")
-    assert 0 < len(of_benchmarks(more)) < 4 * 2 * 8 - 15
+    assert 0 < len(of_benchmarks(more)) < 4 * 2 * 8 - 8
 
 
 def test_answers_count_once_their_batch_is_whole(tmp_path: Path) -> None:

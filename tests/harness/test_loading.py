@@ -13,6 +13,7 @@ import yaml
 pytest.importorskip("lm_eval", reason="lm-eval is not installed: pip install '.[bench]'")
 
 from rsoup.errors import MissingPackageError, RsoupError
+from rsoup.harness.finding import find
 from rsoup.harness.loading import Benchmark, load_benchmarks
 from rsoup.recipe import LmEvalSection
 from tiny import build_tokenizer
@@ -210,8 +211,7 @@ def test_tasks_of_lm_eval_are_found_by_name(name: str, message: str, hint: str) 
     assert hint in refusal.value.hint
 
 
-def test_a_group_that_holds_itself_is_refused(folder: Path) -> None:
+def test_a_group_that_holds_itself_is_looked_through_once(folder: Path) -> None:
     path = folder / "round.yaml"
     path.write_text(yaml.safe_dump({"group": "round", "task": ["facts", "round"]}))
-    with pytest.raises(RsoupError, match="lm-eval cannot load it"):
-        load(path)
+    assert [own.get("group", own["task"]) for own in find(str(path)).definitions()] == ["round", "facts"]

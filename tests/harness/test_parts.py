@@ -17,7 +17,6 @@ from rsoup.harness.parts import parts_of
 
 PAIRS = [(-3.0, 4.0), (-9.0, 5.0), (-2.0, 6.0), (-8.0, 3.0), (-5.0, 7.0), (-6.5, 2.0)]
 LIKELIHOODS = [-1.0, -2.5, -0.5, -4.0, -3.0, -1.5]
-GUESSES = [(1, 1), (0, 1), (1, 0), (1, 1), (0, 0), (1, 1), (0, 0), (1, 1)]
 
 
 def slopes(items: Sequence[Any], aggregation: Callable[[Sequence[Any]], float]) -> np.ndarray:
@@ -75,12 +74,17 @@ def test_what_is_no_mean_has_the_jackknifes_pseudo_values() -> None:
 
 
 def test_the_spread_of_parts_is_the_standard_error_of_a_bootstrap() -> None:
+    """Of a correlation, which is no mean."""
     generator = np.random.default_rng(0)
-    items = [GUESSES[place] for place in generator.integers(0, len(GUESSES), 120)]
-    value = metrics.matthews_corrcoef(items)
-    parts = parts_of(items, value, metrics.matthews_corrcoef)
+    first = generator.normal(size=120)
+    pairs = np.stack([first, first + generator.normal(size=120)], axis=1)
+
+    def correlation(items: Sequence[Any]) -> float:
+        return float(np.corrcoef(np.array(items).T)[0, 1])
+
+    parts = parts_of(list(pairs), correlation(pairs), correlation)
     assert parts is not None
-    draws = [metrics.matthews_corrcoef([items[row] for row in generator.integers(0, 120, 120)]) for _ in range(300)]
+    draws = [correlation(pairs[generator.integers(0, 120, 120)]) for _ in range(1000)]
     assert parts.std(ddof=1) / math.sqrt(120) == pytest.approx(np.std(draws), rel=0.15)
 
 

@@ -42,7 +42,7 @@ def test_benchmarks_stand_beside_the_rewards_in_their_own_directions(path: Path)
 
 def test_errors_and_intervals_are_over_documents(path: Path) -> None:
     """As wide as a bootstrap over the documents of the task alone is, whatever else there is."""
-    report = analyse(read_inputs([path], {}, {}), Options(draws=4000))
+    report = analyse(read_inputs([path], {}, {}), Options(draws=2000))
     results = read_results(path)
     samples = read_samples(path, results)
     for name, label in (("quiz", QUIZ), ("tales", TALES)):
@@ -50,11 +50,11 @@ def test_errors_and_intervals_are_over_documents(path: Path) -> None:
             values = samples.benchmarks[name].parts[point.id][label]
             own = point.scores[name]
             assert own.stderr == pytest.approx(results.point(point.id).benchmarks[label].stderr)
-            draws = draw_means(values[None, :, None, None], 4000, 1)[:, 0, 0]
+            draws = draw_means(values[None, :, None, None], 2000, 1)[:, 0, 0]
             low, high = interval(draws, np.array(values.mean()), len(values) - 1)
             assert own.interval is not None
-            assert own.interval[1] - own.interval[0] == pytest.approx(high - low, rel=0.12)
-    alone = analyse(read_inputs([path], {"positive": "positive", "faithful": "faithful"}, {}), Options(draws=4000))
+            assert own.interval[1] - own.interval[0] == pytest.approx(high - low, rel=0.15)
+    alone = analyse(read_inputs([path], {"positive": "positive", "faithful": "faithful"}, {}), Options(draws=100))
     for one, other in zip(report.points, alone.points, strict=True):
         assert one.scores["positive"].stderr == pytest.approx(other.scores["positive"].stderr)
 
