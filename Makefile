@@ -19,7 +19,7 @@ install: .venv/installed
 	touch $@
 
 .venv/for-tests: .venv/installed
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[judge,ray,verifiable]"
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[bench,judge,ray,verifiable]"
 	touch $@
 
 quickstart: install

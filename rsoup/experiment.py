@@ -59,7 +59,7 @@ def run_all(
             check_sampling(own.recipe.training, Team().size)
             own.check()
         else:  # the rewards, which may be large, are checked by a worker
-            _ = own.training_examples, own.held_out_examples
+            _ = own.training_examples, own.held_out_examples, own.benchmarks
         if not overwrite:
             check_trained(own, trainings_of(own.recipe))
     team = Team() if crew is None else None

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rsoup.errors import ModelError, RewardError, see
+from rsoup.errors import ModelError, RecipeError, RewardError, see
 from rsoup.files import sha256_json
+from rsoup.harness import require_lm_eval
 from rsoup.models.language_model import LanguageModel
 from rsoup.models.load import (
     context_length,
@@ -30,6 +31,9 @@ from rsoup.rewards.samples import sample_of
 from rsoup.rewards.scoring import Scorer, applies_to_any, make_scorer
 from rsoup.tasks import Task, resolve_task
 from rsoup.tasks.loading import Examples, Split, load_examples, posts_sha256, read_rows
+
+if TYPE_CHECKING:
+    from rsoup.harness.loading import Benchmark
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,8 @@ class Resolved:
     rewards: Mapping[str, Reward]
     start: str | None = None
     """The adapter that training continues (model.start), where it lies on this machine."""
+    benchmarks_here: tuple[str, ...] = ()
+    """The recipe's benchmarks, where they lie on this machine."""
 
     @cached_property
     def training_examples(self) -> Examples:
@@ -110,6 +116,24 @@ class Resolved:
     def held_out_examples(self) -> Examples:
         """The prompts of the evaluation, each with room for the new tokens."""
         return self._examples("test", self.recipe.evaluation.max_new_tokens, "evaluation.max_new_tokens")
+
+    @cached_property
+    def benchmarks(self) -> tuple[Benchmark, ...]:
+        """The benchmarks of the evaluation, each rehearsed once; RsoupError for one that cannot be measured."""
+        if not self.benchmarks_here:
+            return ()
+        require_lm_eval()
+        from rsoup.harness.loading import load_benchmarks
+
+        found = load_benchmarks(
+            self.benchmarks_here, self.recipe.evaluation.lm_eval, self.base.tokenizer, self.base.context
+        )
+        taken = next((own.name for own in found if own.name in self.rewards), None)
+        if taken is not None:
+            raise RecipeError(
+                f"evaluation.benchmarks: {taken} is the name of a reward too.", "Give the reward another name."
+            )
+        return found
 
     @cached_property
     def training_rows_sha256(self) -> str:
@@ -131,7 +155,7 @@ class Resolved:
         if not self.recipe.models:  # which are mixed as they are
             self.check_applying(self.rewards, self.training_examples)
         self.check_applying(self.rewards, self.held_out_examples)
-        _ = self.scorers
+        _ = self.scorers, self.benchmarks
 
     def check_applying(self, names: Iterable[str], examples: Examples) -> None:
         """Refuse rewards of the registry that read more of a row than its post and apply to none of some rows."""
@@ -197,16 +221,17 @@ def resolve(recipe: Recipe, places: Mapping[str, str] | None = None) -> Resolved
         reward: Reward(reward, section, reward_identity(reward, section) | _told(recipe.rewards[reward]))
         for reward, section in here.rewards.items()
     }
-    return Resolved(recipe, base, task, rewards, here.model.start)
+    return Resolved(recipe, base, task, rewards, here.model.start, tuple(here.evaluation.benchmarks))
 
 
 def named_paths(recipe: Recipe) -> list[str]:
-    """Return what a recipe says that may be a path: its base, start and data, and the files of its rewards."""
+    """Return what a recipe says that may be a path: its base, start and data, the files of its rewards, benchmarks."""
     rewards = recipe.rewards.values()
     files = [section.function.rpartition(":")[0] for section in rewards if section.function]
     words = [recipe.model.base, recipe.model.start, recipe.task.data, recipe.task.eval_data]
     words += [section.judge.model for section in rewards if section.judge and section.judge.base_url is None]
     words += [section.model for section in rewards] + [file for file in files if file.endswith(".py")]
+    words += recipe.evaluation.benchmarks
     return list(dict.fromkeys(word for word in words if word))
 
 
@@ -231,6 +256,9 @@ def moved(recipe: Recipe, places: Mapping[str, str]) -> Recipe:
         "model": place(recipe.model, "base", "start"),
         "task": place(recipe.task, "data", "eval_data"),
         "rewards": {name: place_reward(section) for name, section in recipe.rewards.items()},
+        "evaluation": recipe.evaluation.model_copy(
+            update={"benchmarks": [places.get(own, own) for own in recipe.evaluation.benchmarks]}
+        ),
     }
     return recipe.model_copy(update=sections)
 

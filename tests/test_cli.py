@@ -29,7 +29,8 @@ try:
     main()
 except SystemExit as end:
     assert not end.code, end.code
-print([name for name in ("torch", "transformers", "peft", "datasets") if name in sys.modules], file=sys.stderr)
+heavy = ("torch", "transformers", "peft", "datasets", "lm_eval")
+print([name for name in heavy if name in sys.modules], file=sys.stderr)
 """
 
 

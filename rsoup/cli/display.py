@@ -131,13 +131,17 @@ def results_table(results: Results, timing: Mapping[str, float]) -> Table:
     extras = {"tokens": ("completion_tokens", 1), "KL": ("kl", 2)}
     extras = {title: own for title, own in extras.items() if any(own[0] in point.extras for point in results.points)}
     table.add_column("lambda" if line else "point")
-    ways = {name: f"{name} {_arrow(name in results.minimized)}" for name in results.rewards if results.minimized}
-    for title in [*(ways.values() or results.rewards), *extras, *(["ms/token"] if costs else [])]:
+    lowered = results.minimized | {name for name, own in results.benchmarks.items() if own.lowered}
+    heads = [
+        f"{name} {_arrow(name in lowered)}" if lowered else name for name in (*results.rewards, *results.benchmarks)
+    ]
+    for title in [*heads, *extras, *(["ms/token"] if costs else [])]:
         table.add_column(title, justify="right")
     if line:
         table.add_column("model", overflow="fold")
     for point in results.points:
         cells = [_score(point.scores[reward]) for reward in results.rewards]
+        cells += [_score(point.benchmarks[own.main]) for own in results.benchmarks.values()]
         cells += [f"{point.extras[name]:.{n}f}" if name in point.extras else "" for name, n in extras.values()]
         cells += [f"{timing.get(point.id, 0.0):.1f}"] if costs else []
         first = "" if point.lam is None else f"{point.lam:.2f}"

@@ -195,6 +195,16 @@ def evaluate(
             "--samples", metavar="K", help="Completions of each prompt.", show_default=False, rich_help_panel=HOW
         ),
     ] = None,
+    benchmarks: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--benchmark",
+            metavar="TASK",
+            help="Also a task of lm-eval: its name, its YAML file, or a folder of these; repeat for more.",
+            show_default=False,
+            rich_help_panel=HOW,
+        ),
+    ] = None,
     engine: Annotated[
         str | None,
         typer.Option(
@@ -238,6 +248,7 @@ def evaluate(
         "evaluation.prompts": prompts,
         "evaluation.temperature": temperature,
         "evaluation.samples": samples,
+        "evaluation.benchmarks": benchmarks or None,
         "evaluation.engine": engine,
     }
     data_alone = data is not None and task is None and recipe is None

@@ -58,6 +58,7 @@ EXTRAS = {
     "serve": Extra(
         "rsoup serve, rsoup chat", {"prometheus-client": ">=0.21", "starlette": ">=0.46", "uvicorn": ">=0.34"}
     ),
+    "bench": Extra("evaluation.benchmarks: tasks of lm-eval", {"lm-eval": ">=0.4.13,<0.5"}),
     "ray": Extra("--ray: stages side by side", {"ray": ">=2.50"}),
 }
 
@@ -65,6 +66,7 @@ BESIDE = {"bitsandbytes": "model.quantization", "vllm": "--engine vllm", "vllm-c
 """Packages that no extra brings, and what asks for them."""
 
 MODULES = {
+    "lm-eval": "lm_eval:simple_evaluate",
     "math-verify": "math_verify",
     "peft": "peft:LoraConfig",
     "prometheus-client": "prometheus_client",

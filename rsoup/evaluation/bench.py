@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from rsoup.adapters import Adapter
+from rsoup.evaluation.benchmarking import Benchmarking, Place
 from rsoup.evaluation.cache import SCHEMA, Completion, Kept, kept
 from rsoup.evaluation.generation import Resident
 from rsoup.evaluation.ingredients import adapters_in
@@ -23,9 +24,10 @@ from rsoup.evaluation.scoring import score_or_recall
 from rsoup.evaluation.sharing import Sharing, may_share
 from rsoup.evaluation.vllm import Vllm
 from rsoup.files import sha256_json
+from rsoup.harness.outcome import Outcome
 from rsoup.mixing.checkpoints import Mixture
 from rsoup.models.language_model import LanguageModel
-from rsoup.models.load import pick_device, pick_dtype
+from rsoup.models.load import model_source, pick_device, pick_dtype
 from rsoup.progress import Progress
 from rsoup.recipe import Recipe
 from rsoup.resolve import Resolved
@@ -41,6 +43,7 @@ class Measured:
     scores: Mapping[str, Floats]  # reward name -> (completions,)
     per_prompt: int
     seconds: float
+    outcomes: Mapping[str, Outcome] = field(default_factory=dict)  # benchmark -> what it said
 
     def mean(self, reward: str) -> float:
         """Return the mean score on a reward, over the completions that it applies to."""
@@ -108,6 +111,10 @@ class Bench:
         self._vllm: Vllm | None = None
         self._sharing: Sharing | None = None
         self._rows = {example.id: _identity(example) for example in examples}
+        benchmarks = resolved.benchmarks
+        self._benchmarking = Benchmarking(benchmarks, recipe.evaluation.lm_eval, self.kept_outcomes, self._place)
+        self.identity = tuple(own.sha256 for own in benchmarks)
+        """What decides what benchmarks say."""
 
     def measure(self, points: Sequence[PlannedPoint]) -> dict[PlannedPoint, Measured]:
         """Return what was measured at each point, now or earlier; points that another sweep is at come last."""
@@ -128,7 +135,8 @@ class Bench:
                         if mine or wait:
                             done[point] = self._measure(point, missing[point])
         self.progress.finish()
-        return {point: done[point] for point in points}
+        outcomes = self._benchmarking.measure(points, self.progress)
+        return {point: replace(done[point], outcomes=outcomes[point]) for point in points}
 
     def ask_judges_first(self) -> None:
         """Raise RewardError for a judge that cannot be asked, before anything is generated for it."""
@@ -137,10 +145,10 @@ class Bench:
             _ = [reward.scorer for reward in judges]
 
     def lacks(self, point: PlannedPoint) -> bool:
-        """Tell whether a completion or a score of a point is not there yet."""
+        """Tell whether a completion, a score or a benchmark of a point is not there yet."""
         keeping = self.kept(point)
         rows = keeping.completions()
-        if self._missing(rows):
+        if self._missing(rows) or self._benchmarking.lacks(point):
             return True
         keys = {sample.key() for _, sample in self._samples(rows)}
         return any(not keys <= keeping.scores(reward.sha256).keys() for reward in self._rewards.values())
@@ -277,6 +285,26 @@ class Bench:
         start = self.start.sha256 if self.start is not None else None
         model = [self._base.sha256, self._base.settings_sha256, start]
         return kept(self._out, sha256_json([SCHEMA, self.plan.identity(point), model, generation, seed])[:32])
+
+    def folders(self, point: PlannedPoint) -> list[Kept]:
+        """Return all that is kept of a point's model: completions, and what benchmarks say if there are any."""
+        return [self.kept(point), *([self.kept_outcomes(point)] if self.identity else [])]
+
+    def kept_outcomes(self, point: PlannedPoint) -> Kept:
+        """Return where a point's model keeps what benchmarks say of it, however prompts are completed."""
+        model = [self._base.sha256, self._base.settings_sha256, self.dtype]
+        return kept(self._out, sha256_json(["benchmarks", self.plan.identity(point), model])[:32])
+
+    def _place(self) -> Place:
+        self._load()
+        resident, base = self._resident, self._base
+        assert resident is not None
+        return Place(
+            resident.model,
+            model_source(base.place or base.name),
+            base.section.revision,
+            lambda point: resident.subject(self.plan.mixed(point)).change,
+        )
 
 
 def _identity(example: Example) -> str:

@@ -1,4 +1,4 @@
-"""What has been measured so far, found again by its content: a folder per model, a file of completions, one per reward.
+"""What has been measured so far, found again by its content: a folder per model with files of completions and scores.
 
 Sweeps may share the folder, one after another or at the same time: a file is whole or absent, none is ever changed by
 two at once, and a model that another sweep is working on is waited for instead of being measured twice.
@@ -15,8 +15,10 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from rsoup.errors import ResultsError
+from rsoup.evaluation.answers import Answers
 from rsoup.evaluation.records import Record
 from rsoup.files import read_json, sha256_json, write_json
+from rsoup.harness.outcome import Outcome
 from rsoup.locks import locked
 
 SCHEMA = 2
@@ -40,6 +42,8 @@ class Completion(Record):
 
 _COMPLETIONS = TypeAdapter(dict[str, list[Completion]])
 _SCORES = TypeAdapter(dict[str, float | None])
+_OUTCOME = TypeAdapter(Outcome)
+_ROWS = TypeAdapter(dict[str, Any])
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,22 @@ class Kept:
     def keep_scores(self, reward: str, rows: Mapping[str, float | None]) -> None:
         """Keep the scores of a reward."""
         self._write(f"scores-{reward[:24]}", rows)
+
+    def outcome(self, benchmark: str) -> Outcome | None:
+        """Return what a benchmark (its identity) said, None if it was not measured."""
+        try:
+            found: Outcome = _OUTCOME.validate_python(self._read(f"benchmark-{benchmark[:24]}", _ROWS), strict=False)
+        except ValidationError:
+            return None
+        return found
+
+    def keep_outcome(self, benchmark: str, outcome: Outcome) -> None:
+        """Keep what a benchmark said."""
+        self._write(f"benchmark-{benchmark[:24]}", _OUTCOME.dump_python(outcome, mode="json"))
+
+    def answers(self, version: str) -> Answers:
+        """Return what was answered to requests of a version of lm-eval."""
+        return Answers(self._path(f"answers-{version}"))
 
     @contextmanager
     def held(self, *, wait: bool) -> Iterator[bool]:

@@ -44,6 +44,8 @@ class Point(Record):
     lam: Annotated[FiniteFloat | None, Field(alias="lambda")]
     scores: dict[str, Score]
     extras: dict[str, FiniteFloat] = {}
+    benchmarks: dict[str, Score] = {}
+    """What benchmarks say, by labels such as ``gsm8k.exact_match,strict-match``; ``n`` counts documents."""
 
 
 class Cost(Record):
@@ -100,6 +102,28 @@ class Prompts(Record):
     """Held-out rows whose prompts are too long for the task or for the model."""
 
 
+class Benchmark(Record):
+    """How a benchmark was measured; it counts by the metric ``main``, and ``directions`` has all of its metrics."""
+
+    main: str
+    directions: dict[str, Direction | None]
+    documents: Annotated[int, Field(ge=1)]
+    num_fewshot: int | None
+    version: str
+    sha256: str
+
+    @property
+    def lowered(self) -> bool:
+        """Whether lower is better by the main metric."""
+        return self.directions[self.main] == "minimize"
+
+    @model_validator(mode="after")
+    def _main_is_one(self) -> Benchmark:
+        if self.main not in self.directions:
+            raise ValueError(f"benchmarks: {self.main!r} is not one of {', '.join(self.directions)}")
+        return self
+
+
 class Results(Record):
     """Everything results.json holds; scores are keyed by reward name."""
 
@@ -118,6 +142,8 @@ class Results(Record):
     points: Annotated[tuple[Point, ...], Strict(False), Field(min_length=1)]
     fronts: dict[str, Front] = {}
     """Fronts beside the soups', by name; the key is left out of the file where there are none."""
+    benchmarks: dict[str, Benchmark] = {}
+    """Benchmarks by name; this key, and the points' own, are left out of the file where there are none."""
     samples: str | None = SAMPLES_NAME
     seconds: FiniteFloat | None = None
     versions: dict[str, str] = {}
@@ -129,8 +155,25 @@ class Results(Record):
 
     def as_json(self) -> dict[str, Any]:
         """Return what results.json holds."""
-        empty = {name for name in ("directions", "fronts") if not getattr(self, name)}
+        empty: dict[str, Any] = {
+            name: True for name in ("directions", "fronts", "benchmarks") if not getattr(self, name)
+        }
+        if not self.benchmarks:
+            empty["points"] = {"__all__": {"benchmarks"}}
         return self.model_dump(mode="json", by_alias=True, exclude=empty)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The metrics of benchmarks by label, and by shorter names that tell one alone; ``gsm8k`` is its main one."""
+        found: dict[str, str] = {}
+        several: set[str] = set()
+        for label in (label for own in self.benchmarks.values() for label in own.directions):
+            short = label.partition(",")[0]
+            several |= {short} & found.keys()
+            found[short] = label
+        found = {short: label for short, label in found.items() if short not in several}
+        mains = {name: own.main for name, own in self.benchmarks.items()}
+        return found | {label: label for own in self.benchmarks.values() for label in own.directions} | mains
 
     @model_validator(mode="after")
     def _agree(self) -> Results:
@@ -177,6 +220,12 @@ def _check_point(point: Point, results: Results) -> None:
     for name in point.scores:
         if name not in results.rewards:
             raise ValueError(f"{where}: the reward {name!r} is not one of {', '.join(results.rewards)}")
+    for name, own in results.benchmarks.items():
+        if own.main not in point.benchmarks:
+            raise ValueError(f"{where}: the benchmark {name!r} is missing")
+    for label in point.benchmarks:
+        if not any(label in own.directions for own in results.benchmarks.values()):
+            raise ValueError(f"{where}: {label!r} is no metric of a benchmark of this file")
     for name in point.weights:
         if name not in results.adapters:
             raise ValueError(f"{where}: the weight {name!r} belongs to no adapter of this file")

@@ -8,12 +8,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from rsoup.errors import ResultsError
+from rsoup.evaluation.documents import Documents
 from rsoup.evaluation.records import (
     SAMPLES_NAME,
     SCHEMA,
     Adapter,
     AdapterKind,
     Base,
+    Benchmark,
     Cost,
     Floats,
     Front,
@@ -37,7 +39,9 @@ __all__ = [
     "Adapter",
     "AdapterKind",
     "Base",
+    "Benchmark",
     "Cost",
+    "Documents",
     "Floats",
     "Front",
     "Generation",

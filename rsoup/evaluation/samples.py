@@ -1,4 +1,4 @@
-"""samples.parquet: every completion with every score."""
+"""samples.parquet: every completion with every score, and the documents of benchmarks."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from rsoup.errors import ResultsError, first_line
+from rsoup.evaluation.documents import Documents, parted, read_documents, table_of
 from rsoup.evaluation.records import Floats, Point, Results, Score, summarise
 from rsoup.files import whole_file
 from rsoup.tasks.plain import one_type
@@ -80,11 +81,14 @@ class Samples:
     prompts: tuple[str, ...]
     points: Mapping[str, PointSamples]
     columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    benchmarks: Mapping[str, Documents] = field(default_factory=dict)
 
 
 def read_samples_file(file: Path, results: Results) -> Samples:
     """Read the samples of ``results``, one entry per prompt, and check that they agree with each other."""
-    table = _read_table(file, results.rewards)
+    whole = _read_table(file)
+    of_prompts, of_documents = parted(whole)
+    table = _columns(file, of_prompts, results.rewards)
     rows: dict[str, list[int]] = {point.id: [] for point in results.points}
     for row, point_id in enumerate(table["point"]):
         if point_id not in rows:
@@ -100,7 +104,8 @@ def read_samples_file(file: Path, results: Results) -> Samples:
     where = {table["prompt_id"][row]: row for row in rows[results.points[0].id]}
     own = pa.array([where[prompt_id] for prompt_id in first])
     columns = {name: values.take(own).to_pylist() for name, values in table[COLUMN].items()}
-    samples = Samples(tuple(first), tuple(first.values()), points, columns)
+    benchmarks = {name: read_documents(own) for name, own in of_documents.items()}
+    samples = Samples(tuple(first), tuple(first.values()), points, columns, benchmarks)
     check_samples(file, results, samples)
     return samples
 
@@ -128,18 +133,19 @@ def write_samples(path: Path, samples: Samples, rewards: tuple[str, ...]) -> Non
     for name, values in samples.columns.items():
         own = [value for value in one_type(values) for _ in range(each)] * len(points)
         columns[f"{COLUMN}{name}"] = pa.array(own)
+    tables = [pa.table(columns), *(table_of(name, own) for name, own in samples.benchmarks.items())]
     with whole_file(path) as partial:
-        pq.write_table(pa.table(columns), partial, compression="zstd", write_page_checksum=True)
+        whole = pa.concat_tables(tables, promote_options="default")
+        pq.write_table(whole, partial, compression="zstd", write_page_checksum=True)
 
 
 def _column(parts: list[NDArray[Any]], kind: Any) -> Any:
     return pa.array(np.concatenate(parts), kind)
 
 
-def _read_table(file: Path, rewards: tuple[str, ...]) -> dict[str, Any]:
-    """Return the columns of a samples file: texts as lists, numbers as arrays."""
+def _read_table(file: Path) -> pa.Table:
     try:
-        return _columns(file, pq.read_table(file, page_checksum_verification=True), rewards)
+        return pq.read_table(file, page_checksum_verification=True)
     except FileNotFoundError as problem:
         raise ResultsError(f"{file}: the samples of the results are missing.", AGAIN) from problem
     except (pa.ArrowException, OSError, UnicodeError) as problem:
@@ -147,6 +153,7 @@ def _read_table(file: Path, rewards: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _columns(file: Path, table: pa.Table, rewards: tuple[str, ...]) -> dict[str, Any]:
+    """Return the columns of completions: texts as lists, numbers as arrays."""
     types = {name: pa.string() for name in ("point", "prompt_id", "prompt", "completion")}
     types |= {f"score:{name}": pa.float64() for name in rewards}
     types |= {"tokens": pa.int32(), "ended_by_eos": pa.bool_()}
@@ -204,19 +211,28 @@ def check_samples(file: Path, results: Results, samples: Samples) -> None:
         if any(len(column) != results.prompts.count for column in columns):
             _refuse(file, f"point {point.id!r} does not hold one sample for each prompt")
         for name in results.rewards:
-            _check_mean(file, point, name, own.scores[name])
+            _check_mean(file, f"point {point.id!r}, reward {name!r}", own.scores[name], point.scores[name].mean)
+        for name in results.benchmarks:
+            _check_parts(file, point, name, samples.benchmarks.get(name))
 
 
-def _check_mean(file: Path, point: Point, name: str, values: Floats) -> None:
-    where = f"point {point.id!r}, reward {name!r}"
+def _check_parts(file: Path, point: Point, name: str, documents: Documents | None) -> None:
+    if documents is None or point.id not in documents.parts or not documents.alike:
+        _refuse(file, f"point {point.id!r} does not have the documents of the benchmark {name}")
+    for label, parts in documents.parts[point.id].items():
+        if label in point.benchmarks:
+            _check_mean(file, f"point {point.id!r}, {label}", parts, point.benchmarks[label].mean)
+
+
+def _check_mean(file: Path, where: str, values: Floats, told: float) -> None:
     bad = np.flatnonzero(np.isinf(values))
     if bad.size:
         _refuse(file, f"{where}: the score of prompt {bad[0]} is {values[bad[0]]}, not a number")
     if np.isnan(values).all():
         _refuse(file, f"{where}: no prompt has a score")
     mean = float(np.nanmean(values))
-    if not math.isclose(mean, point.scores[name].mean, rel_tol=1e-6, abs_tol=1e-9):
-        _refuse(file, f"{where}: the samples have the mean {mean:.6g}, the results say {point.scores[name].mean:.6g}")
+    if not math.isclose(mean, told, rel_tol=1e-6, abs_tol=1e-9):
+        _refuse(file, f"{where}: the samples have the mean {mean:.6g}, the results say {told:.6g}")
 
 
 def _refuse(file: Path, what: str) -> NoReturn:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import ValidationError
@@ -14,6 +15,7 @@ from rsoup import __version__, resolve
 from rsoup.adapters import Adapter as TrainedAdapter
 from rsoup.errors import AdapterError, RecipeError
 from rsoup.evaluation.bench import Bench, Elsewhere, Measured
+from rsoup.evaluation.documents import documents_of
 from rsoup.evaluation.ingredients import Ingredient, adapters_in, kind_of
 from rsoup.evaluation.lending import borrowed
 from rsoup.evaluation.measures import distinct, perplexity
@@ -24,6 +26,7 @@ from rsoup.evaluation.results import (
     RESULTS,
     Adapter,
     Base,
+    Benchmark,
     Cost,
     Front,
     Generation,
@@ -31,6 +34,7 @@ from rsoup.evaluation.results import (
     Prompts,
     Results,
     Samples,
+    Score,
     write_results,
 )
 from rsoup.evaluation.start import start_of
@@ -46,6 +50,9 @@ from rsoup.resolve import Resolved
 from rsoup.rewards.judges.usage import counted, snapshot, used_since
 from rsoup.tasks.loading import Example, Examples
 from rsoup.tasks.plain import columns_of
+
+if TYPE_CHECKING:
+    from rsoup.harness.loading import Benchmark as LoadedBenchmark
 
 
 def evaluate(
@@ -92,6 +99,7 @@ def evaluate(
     for warning in (*plan.warnings, *_trained_otherwise(plan, recipe)):
         progress.say(f"warning: {warning}")
     _check_base(plan, resolved.base)
+    benchmarks = resolved.benchmarks
     held_out = resolved.held_out_examples
     examples = prompts_of(resolved)
     for left in held_out.remarks("held-out"):
@@ -124,13 +132,18 @@ def evaluate(
         method=plan.method,
         points=tuple(_point(point, own, thinks=thinks) for point, own in measured.items()),
         fronts={name: Front(points=ids) for name, ids in plan.fronts.items()},
-        versions={"rsoup": __version__, **{name: version(name) for name in ("torch", "transformers")}},
+        benchmarks={own.name: _benchmark(own) for own in benchmarks},
+        versions={"rsoup": __version__, **{name: version(name) for name in _packages(recipe)}},
     )
     samples = Samples(
         tuple(example.id for example in examples),
         tuple(example.post for example in examples),
         {point.id: own.samples() for point, own in measured.items()},
         columns_of([example.columns for example in examples]),
+        {
+            own.name: documents_of({point.id: found.outcomes[own.name] for point, found in measured.items()})
+            for own in benchmarks
+        },
     )
     for remark in _not_applying(results):
         progress.say(remark)
@@ -233,6 +246,22 @@ def _check_base(plan: Plan, base: resolve.Base) -> None:
             )
 
 
+def _packages(recipe: Recipe) -> list[str]:
+    """Return the packages whose versions an evaluation notes."""
+    return ["torch", "transformers", *(["lm-eval"] if recipe.evaluation.benchmarks else [])]
+
+
+def _benchmark(benchmark: LoadedBenchmark) -> Benchmark:
+    return Benchmark(
+        main=benchmark.main,
+        directions=dict(benchmark.ways),
+        documents=benchmark.count,
+        num_fewshot=benchmark.num_fewshot,
+        version=benchmark.version,
+        sha256=benchmark.sha256,
+    )
+
+
 def _point(point: PlannedPoint, measured: Measured, *, thinks: bool) -> Point:
     samples, tokens = measured.samples(), [own.tokens for own in measured.completions]
     extras = {
@@ -250,8 +279,15 @@ def _point(point: PlannedPoint, measured: Measured, *, thinks: bool) -> Point:
         extras["unfinished_thoughts"] = measured.unfinished
     if point.kind in ("ensemble", "mod"):
         extras["passes_per_token"] = float(len(point.used))
+    figures = {label: own for outcome in measured.outcomes.values() for label, own in outcome.figures.items()}
     return Point(
-        id=point.id, kind=point.kind, weights=point.weights, lam=point.lam, scores=samples.summary(), extras=extras
+        id=point.id,
+        kind=point.kind,
+        weights=point.weights,
+        lam=point.lam,
+        scores=samples.summary(),
+        extras=extras,
+        benchmarks={label: Score(mean=own.value, stderr=own.stderr, n=own.n) for label, own in figures.items()},
     )
 
 

@@ -11,6 +11,7 @@ from rsoup.files import read_json, write_json
 
 if TYPE_CHECKING:
     from rsoup.evaluation.bench import Measured
+    from rsoup.harness.outcome import Outcome
     from rsoup.rewards.judges.usage import Usage
 
 TIMING = "timing.json"
@@ -22,7 +23,8 @@ def write_timing(
 ) -> None:
     """Note what each point's completions took, measures included, and the seconds of the adapters' ``trainings``.
 
-    What judges at endpoints were asked is added to what they had been asked for this folder before.
+    Benchmarks have seconds of their own, by point and name. What judges at endpoints were asked is added to what they
+    had been asked for this folder before.
     """
     points = {}
     for name, own in measured.items():
@@ -31,8 +33,15 @@ def write_timing(
     asked = {**_judges(out)}
     for name, usage in judges.items():
         asked[name] = {key: asked.get(name, {}).get(key, 0) + count for key, count in vars(usage).items()}
-    content = {"schema": SCHEMA, "points": points, "trainings": dict(trainings)}
-    write_json(out / TIMING, {**content, **({"judges": asked} if asked else {})})
+    content: dict[str, Any] = {"schema": SCHEMA, "points": points, "trainings": dict(trainings)}
+    benchmarks = {name: seconds_of(own.outcomes) for name, own in measured.items() if own.outcomes}
+    content |= {name: part for name, part in (("benchmarks", benchmarks), ("judges", asked)) if part}
+    write_json(out / TIMING, content)
+
+
+def seconds_of(outcomes: Mapping[str, Outcome]) -> dict[str, float]:
+    """Return what each benchmark took."""
+    return {name: own.seconds for name, own in outcomes.items()}
 
 
 def _judges(out: Path) -> dict[str, dict[str, int]]:

@@ -30,12 +30,22 @@ def filled(samples: Floats) -> Floats:
         return samples
     weights = there / known  # (prompts, rewards)
     means = np.einsum("spmr,pr->smr", np.where(there[:, None], samples, 0.0), weights)[:, None]
-    growth = np.array([_growth(len(there), int(count)) for count in known])
+    growth = np.array([_growth(len(there), int(count)) for count in known]) * widening(samples)
     result: Floats = np.where(there[:, None], means + growth * (samples - means), means)
     return result
 
 
+def widening(samples: Floats) -> Floats:
+    """Return (rewards,): by what ``filled`` makes deviations wider than standard errors ask, for Student's sake."""
+    there = complete_prompts(samples)
+    prompts = len(there)
+    return np.array([_wider(int(count), prompts) for count in there.sum(axis=0)])
+
+
+def _wider(known: int, prompts: int) -> float:
+    return float(stretch(known - 1) / stretch(prompts - 1)) if known < prompts else 1.0
+
+
 def _growth(prompts: int, known: int) -> float:
     """Return what keeps the variance of a mean of ``known`` prompts, once the rest of all ``prompts`` has that mean."""
-    wider = float(stretch(known - 1) / stretch(prompts - 1)) if known < prompts else 1.0
-    return math.sqrt(prompts * (prompts - 1) / (known * (known - 1))) * wider
+    return math.sqrt(prompts * (prompts - 1) / (known * (known - 1)))

@@ -20,7 +20,7 @@ from rsoup.recipe.base import (
     ResponseRule,
     Section,
 )
-from rsoup.recipe.evaluation import EvaluationSection, FrontSection
+from rsoup.recipe.evaluation import EvaluationSection, FrontSection, LmEvalSection
 from rsoup.recipe.model import LoraSection, ModelSection
 from rsoup.recipe.reward import Rewards, RewardSection
 from rsoup.recipe.task import TaskSection
@@ -34,6 +34,7 @@ __all__ = [
     "EvaluationSection",
     "FrontSection",
     "GenerationSection",
+    "LmEvalSection",
     "LoraSection",
     "ModelSection",
     "PPOSection",

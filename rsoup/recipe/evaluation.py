@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -60,6 +60,25 @@ class FrontSection(Section):
         return self
 
 
+class LmEvalSection(Section):
+    """How benchmarks are measured, in the words of lm-eval's own options."""
+
+    num_fewshot: Annotated[int, Field(ge=0)] | None = None
+    """Examples before each question; none: as many as the task says. Tasks that say 0 keep it, as in lm-eval."""
+    limit: Count | Annotated[float, Field(gt=0, lt=1)] | None = None
+    """The first so many documents of each task, or a share of them; none: all."""
+    batch_size: Count | Literal["auto"] = "auto"
+    """Requests answered at once; auto finds it from the memory. Halved when memory runs out."""
+    apply_chat_template: bool = False
+    """Ask through the model's chat template, examples as turns."""
+    system_instruction: str | None = None
+    """A text before each question, or the system message."""
+    gen_kwargs: dict[str, Any] = {}
+    """Settings of generation in the place of the tasks', such as {max_gen_toks: 64}."""
+    confirm_run_unsafe_code: bool = False
+    """Measure tasks that run code which the model wrote, with your rights."""
+
+
 class EvaluationSection(Section):
     """The sweep over mixes."""
 
@@ -85,6 +104,10 @@ class EvaluationSection(Section):
     """At the weights of each soup, also: ensemble (average of the experts' predictions), mod (of their logits)."""
     fronts: dict[Annotated[str, Field(pattern=NAME_PATTERN)], FrontSection] = {}
     """Further fronts by name, each measured beside the soups and reported at its cost."""
+    benchmarks: list[Annotated[str, Field(min_length=1)]] = []
+    """Tasks of lm-eval that each point is measured on: names, YAML files, or folders of these."""
+    lm_eval: LmEvalSection = LmEvalSection()
+    """How benchmarks are measured."""
     method: Literal["factors", "cat", "linear", "slerp", "task_arithmetic", "ties", "dare"] | None = None
     """How ingredients are mixed (see ``rsoup mix``): adapters by factors (the default) or cat, whole models by linear
     (the default), slerp, task_arithmetic, ties or dare."""
@@ -121,8 +144,24 @@ class EvaluationSection(Section):
             raise ValueError("together: vllm gives all rows of a batch the same weights\nUse engine transformers.")
         if len(set(self.compare)) < len(self.compare):
             raise ValueError("compare lists a baseline twice")
+        _check_benchmarks(self)
         _check_names(self.fronts)
         return self
+
+
+def _check_benchmarks(section: EvaluationSection) -> None:
+    if len(set(section.benchmarks)) < len(section.benchmarks):
+        raise ValueError("benchmarks lists a task twice")
+    if section.benchmarks and section.engine == "vllm":
+        raise ValueError(
+            "benchmarks are measured on the model that transformers holds in memory, which engine vllm does not load\n"
+            "Use engine transformers, or measure without benchmarks."
+        )
+    if section.benchmarks and section.compare:
+        raise ValueError(
+            "compare mixes what several models predict, and benchmarks are measured on one model\n"
+            "Leave compare out, or measure without benchmarks."
+        )
 
 
 def _check_names(fronts: Mapping[str, FrontSection]) -> None:

@@ -97,7 +97,13 @@ def _about_intervals(evidence: Evidence) -> str:
         told = "" if evidence.measured.stderr is None else " The standard errors are those of the input."
         return f"The input holds means without single scores: this report has no intervals.{told}"
     seeds, prompts = evidence.settings.seeds, evidence.settings.prompts
+    documents = [f"{count} documents of {name}" for name, count in evidence.measured.documents.items()]
     if seeds == 1:
-        return f"Intervals cover the choice of prompts ({prompts}), not the training seed: there is one."
-    about = f"{seeds} seeds" if prompts == 1 else f"{seeds} seeds and {prompts} prompts"
+        told = _listed([f"prompts ({prompts})", *documents])
+        return f"Intervals cover the choice of {told}, not the training seed: there is one."
+    about = _listed([f"{seeds} seeds", *([f"{prompts} prompts"] if prompts > 1 else []), *documents])
     return f"Intervals cover {about}" + ("; with so few seeds they are rough." if seeds < 5 else ".")
+
+
+def _listed(parts: list[str]) -> str:
+    return " and ".join(", ".join(parts).rsplit(", ", 1))

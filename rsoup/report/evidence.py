@@ -66,7 +66,10 @@ class Evidence:
         if reward in self.measured.bare:
             return Estimate(value=value)
         interval = None if gain.interval is None else turned_interval(gain.interval, sign)
-        return Estimate(value=value, stderr=gain.stderr, interval=interval)
+        stderr, widened = gain.stderr, self.measured.widened
+        if stderr is not None and widened is not None:
+            stderr /= float(widened[self.measured.rewards.index(reward)])
+        return Estimate(value=value, stderr=stderr, interval=interval)
 
     def estimate(
         self, statistic: Callable[[Floats], Floats], *, within: tuple[float, float] = (-np.inf, np.inf)
@@ -78,8 +81,8 @@ class Evidence:
         value = float(statistic(self.measured.scores[None])[0])
         if self.draws is None:
             return Estimate(value=value)
-        assert self.settings is not None
-        drawn, shape = statistic(self.draws), (self.settings.seeds, self.settings.prompts)
+        assert self.measured.samples is not None
+        drawn, shape = statistic(self.draws), self.measured.samples.shape[:2]
         freedom = float(max(shape) - 1)
         if self.levels is not None:
             of_seeds, of_prompts, of_both = (statistic(draws) for draws in self.levels)
@@ -160,7 +163,8 @@ def gather(measured: Measured, draws: int, seed: int) -> Evidence:
     """Draw the bootstrap once for everything a report says."""
     if measured.samples is None or measured.samples.shape[0] * measured.samples.shape[1] < 2:
         return Evidence(measured, None, None)
-    seeds, prompts = measured.samples.shape[:2]
+    seeds, rows = measured.samples.shape[:2]
+    prompts = rows if measured.prompts is None else measured.prompts
     settings = Bootstrap(draws=draws, seed=seed, level=LEVEL, prompts=prompts, seeds=seeds)
     drawn = draw_means(measured.samples, draws, seed)
     levels = draw_levels(measured.samples, draws, seed, LEVEL_DRAWS) if seeds > 1 else None

@@ -73,6 +73,9 @@ class Measured:
     fronts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # name -> ids of a front beside the soups'
     spent: Mapping[str, Spent] = field(default_factory=dict)  # adapter name -> what its training took, if known
     bare: frozenset[str] = frozenset()  # rewards known by their means alone, beside others with single scores
+    widened: Floats | None = None  # (rewards,): by what samples spread wider than standard errors ask (pareto.missing)
+    prompts: int | None = None  # rows of samples that are prompts, if not all are
+    documents: Mapping[str, int] = field(default_factory=dict)  # benchmark -> its documents, rows of samples too
 
     @property
     def signs(self) -> Floats:

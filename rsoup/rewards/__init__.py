@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from rsoup.errors import RecipeError, RewardError, did_you_mean, reason_of
-from rsoup.files import sha256_file
 from rsoup.recipe import NAME_PATTERN, TEMPLATE_WORDS, RewardSection
 from rsoup.rewards.code import code_sha256
 from rsoup.rewards.judges import judge_identity

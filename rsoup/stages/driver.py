@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from rsoup.stages.graph import Stage, trainings_of
 from rsoup.stages.inputs import Input, inputs_of
 from rsoup.stages.parcels import Files, pack, unpack
 from rsoup.stages.told import News
-from rsoup.stages.workshop import Order, PointOrder
+from rsoup.stages.workshop import Order, PointOrder, identity_of
 from rsoup.training.checkpoint import KEPT, list_checkpoints
 from rsoup.training.expert import is_there
 from rsoup.training.finished import clear, is_done, is_trained, start_fingerprint, training_fingerprint
@@ -140,19 +140,23 @@ class Measurer:
         elsewhere = _Elsewhere(self, stage, hand, self.dtype(hand))
         own = replace(plan, adapters={name: plan.adapters[name] for name in point.used})
         bench = Bench(self.resolved, own, prompts_of(self.resolved), start, self._out, Silent(), elsewhere)
-        keeping = bench.kept(point)
-        with keeping.held(wait=True):
+        folders = [keeping.folder for keeping in bench.folders(point)]
+        root = folders[0].parent
+        with ExitStack() as locks:
+            for keeping in bench.folders(point):
+                locks.enter_context(keeping.held(wait=True))
             if not bench.lacks(point):
                 return
-            kept = pack(keeping.folder, ".")
-            order = PointOrder(self.resolved.recipe, keeping.folder.name, replace(own, adapters={}), point, kept)
+            kept = pack(root, *(folder.name for folder in folders))
+            identity = identity_of(bench, point)
+            order = PointOrder(self.resolved.recipe, identity, replace(own, adapters={}), point, kept)
             adapters = [self._send(hand, adapter) for adapter in adapters_in(own.adapters).values()]
             arguments = (order, self._send(hand, start) if start is not None else None, *adapters)
 
             def keep(news: News) -> None:
-                unpack(news.files, keeping.folder)
+                unpack(news.files, root)
 
-            unpack(ordered(stage, hand, "measure", arguments, self._board, keep), keeping.folder)
+            unpack(ordered(stage, hand, "measure", arguments, self._board, keep), root)
 
     def _plan_of(self, point: PlannedPoint) -> Plan:
         """Return a plan of a point alone, whose adapters are there, and the start for what has none."""

@@ -163,7 +163,9 @@ def check_trained(resolved: Resolved, trainings: Sequence[Training]) -> None:
 
 
 def _prompts(runs: Sequence[Resolved]) -> int:
-    return min(min(own.recipe.evaluation.prompts, len(own.held_out_examples.rows)) for own in runs)
+    """Return how much a point is: its prompts, and the documents of benchmarks."""
+    documents = sum(benchmark.count for benchmark in runs[0].benchmarks)
+    return documents + min(min(own.recipe.evaluation.prompts, len(own.held_out_examples.rows)) for own in runs)
 
 
 def _dispatch(

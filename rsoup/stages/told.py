@@ -29,7 +29,7 @@ class Told:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._said: list[str] = []
-        self._total, self._done, self._note = 0, 0, ""
+        self._total, self._done, self._ended, self._note = 0, 0, 0, ""
         self._stop = False
 
     def stop(self) -> None:
@@ -48,10 +48,10 @@ class Told:
             return News(self._total, self._done, self._note, said, files)
 
     def start(self, stage: str, total: int, done: int = 0) -> None:
-        """Note how much there is to do."""
+        """Note how much there is to do, after what has been done in parts before."""
         del stage
         with self._lock:
-            self._total, self._done = total, done
+            self._total, self._done = self._ended + total, self._ended + done
 
     def advance(self, note: str = "") -> None:
         """Note a unit."""
@@ -67,7 +67,9 @@ class Told:
             self._done += count
 
     def finish(self) -> None:
-        """Note nothing: the stage's result says it."""
+        """Let the next part begin where this one has ended."""
+        with self._lock:
+            self._ended = self._total
 
     def show(self, stage: str, total: int, done: int, note: str = "") -> None:
         """Note how far it is."""

@@ -184,21 +184,28 @@ class Workshop:
             bench = Bench(resolved, plan, prompts_of(resolved), start, self.folder / "eval", self._told)
             self._bench = bench
         bench.plan, bench.progress = plan, self._told
-        folder = bench.kept(order.point).folder
-        if folder.name != order.identity:
+        if identity_of(bench, order.point) != order.identity:
             raise _other_world(order.point.id)
-        shutil.rmtree(folder, ignore_errors=True)
-        unpack(order.kept, folder)
-        self._changes = Changes(folder, ".")
+        folders = [keeping.folder for keeping in bench.folders(order.point)]
+        root, names = folders[0].parent, [folder.name for folder in folders]
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
+        unpack(order.kept, root)
+        self._changes = Changes(root, *names)
         with counted(self._told.say):
             bench.measure([order.point])
-        return pack(folder, ".")
+        return pack(root, *names)
 
     def _in_words(self, text: str) -> str:
         """Return a text with the words of whoever gave the order for the places on this machine."""
         for place, word in self._words.items():
             text = text.replace(place, word)
         return text
+
+
+def identity_of(bench: Bench, point: PlannedPoint) -> str:
+    """Return what a worker and whoever orders a point have to see alike: the model, how it is asked, benchmarks."""
+    return "/".join([*(keeping.folder.name for keeping in bench.folders(point)), *bench.identity])
 
 
 def explained(problem: Exception) -> RsoupError:

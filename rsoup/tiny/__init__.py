@@ -14,7 +14,7 @@ from rsoup.tasks import resolve_task
 from rsoup.tiny.models import build_adapter, build_judge, build_policy
 from rsoup.tiny.rows import write_rows
 
-STEPS, PROMPTS, GROUP, TOKENS, RANK, SEEDS = 2, 8, 2, 6, 4, 2
+STEPS, PROMPTS, GROUP, TOKENS, RANK, SEEDS, DOCUMENTS = 2, 8, 2, 6, 4, 2, 4
 LEARNING_RATE = 1e-2
 """Large enough for the experts of two steps to differ."""
 
@@ -102,11 +102,13 @@ def _short(recipe: Recipe) -> dict[str, Any]:
         "samples": min(evaluation.samples, 2),
         "fronts": {name: _small_front(front) for name, front in evaluation.fronts.items()},
     }
+    few_documents = evaluation.lm_eval.model_copy(update={"limit": DOCUMENTS})
     return {
         "training": training.model_copy(update=few),
         "generation": generation.model_copy(update={"max_new_tokens": TOKENS, "min_new_tokens": shortest}),
         "evaluation": evaluation.model_copy(
             update={"prompts": PROMPTS, "lambdas": 3, "max_new_tokens": TOKENS, "batch_size": PROMPTS, **measured}
+            | {"lm_eval": few_documents}
         ),
     }
 

@@ -113,7 +113,12 @@ def test_a_package_that_cannot_be_loaded_is_exit_code_1(rsoup: Command, modules:
     """torch stands first on the path as a file that lacks a library, and the other large packages as empty files."""
     for name in ("accelerate", "datasets", "matplotlib", "pyarrow", "ray", "reasoning_gym", "scipy", "moocore"):
         (modules / f"{name}.py").write_text("")
-    for name, attribute in (("peft", "LoraConfig"), ("transformers", "AutoModelForCausalLM"), ("trl", "GRPOTrainer")):
+    for name, attribute in (
+        ("lm_eval", "simple_evaluate"),
+        ("peft", "LoraConfig"),
+        ("transformers", "AutoModelForCausalLM"),
+        ("trl", "GRPOTrainer"),
+    ):
         (modules / f"{name}.py").write_text(f"{attribute} = 1\n")
     (modules / "torch.py").write_text(
         "raise OSError('/home/zoe/lib/libcudart.so.12: cannot open shared object file')\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,15 @@ import numpy as np
 from rsoup.evaluation.results import (
     Adapter,
     Base,
+    Benchmark,
+    Documents,
     Generation,
     Point,
     PointSamples,
     Prompts,
     Results,
     Samples,
+    summarise,
     write_results,
 )
 from rsoup.pareto.choice import simplex_lattice
@@ -49,11 +53,13 @@ def write_line(
     lambdas: int = 6,
     minimized: tuple[str, ...] = (),
     measures: bool = False,
+    documents: int = 0,
 ) -> Path:
     """Write an evaluation of two experts, their soups, one MORL run and the base; return the path of its results.
 
     Scores of the ``minimized`` rewards are the opposite of what they would be. With ``measures`` there are the KL, the
-    length and the perplexity of completions too.
+    length and the perplexity of completions too. With so many ``documents`` there is a benchmark of accuracies, and one
+    of half as many, a perplexity.
     """
     generator = np.random.default_rng(seed)
     means = {"base": BASE} | {_name(lam): mean for lam, mean in _line(lambdas).items()} | {"morl-0.50-0.50": MORL}
@@ -104,9 +110,60 @@ def write_line(
         seconds=95.1,
         versions={"rsoup": "0.1.0", "torch": "2.13.0"},
     )
+    if documents:
+        results, samples = _with_benchmarks(results, samples, documents, seed)
     path = folder / "eval" / "results.json"
     write_results(path, results, samples)
     return path
+
+
+def _with_benchmarks(results: Results, samples: Samples, count: int, seed: int) -> tuple[Results, Samples]:
+    """Add the benchmark quiz, whose documents are right or wrong, and tales, of parts in a perplexity."""
+    generator = np.random.default_rng([seed, 7])
+    ability = {point.id: 0.4 + 0.3 * (point.lam or 0.0) for point in results.points}
+    hardness = generator.random(count)
+    right = {name: (hardness < own).astype(np.float64) for name, own in ability.items()}
+    norms = {name: (hardness < own + 0.1).astype(np.float64) for name, own in ability.items()}
+    lengths = {name: 9 + own + generator.normal(0, 2, count // 2) for name, own in ability.items()}
+    quiz = {name: {"quiz.acc,none": right[name], "quiz.acc_norm,none": norms[name]} for name in ability}
+    tales = {name: {"tales.word_perplexity,none": own} for name, own in lengths.items()}
+    benchmarks = {
+        name: Documents(
+            tuple(f"{name}/{row}" for row in range(rows)),
+            tuple(f"question {row}" for row in range(rows)),
+            {point: tuple(f"answer of {point}" for _ in range(rows)) for point in ability},
+            parts,
+        )
+        for name, rows, parts in (("quiz", count, quiz), ("tales", count // 2, tales))
+    }
+    told = {
+        "quiz": {"quiz.acc,none": "maximize", "quiz.acc_norm,none": "maximize"},
+        "tales": {"tales.word_perplexity,none": "minimize"},
+    }
+    points = tuple(
+        point.model_copy(
+            update={
+                "benchmarks": {
+                    label: summarise(values)
+                    for own in benchmarks.values()
+                    for label, values in own.parts[point.id].items()
+                }
+            }
+        )
+        for point in results.points
+    )
+    about = {
+        name: Benchmark(
+            main=next(iter(ways)),
+            directions=ways,
+            documents=len(benchmarks[name].ids),
+            num_fewshot=0,
+            version="1.0",
+            sha256="cd" * 32,
+        )
+        for name, ways in told.items()
+    }
+    return results.model_copy(update={"points": points, "benchmarks": about}), replace(samples, benchmarks=benchmarks)
 
 
 def write_triangle(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from accelerate import PartialState
 
+from harness.small_tasks import FACTS, WORDS
 from rsoup import experiment
 from rsoup.errors import RecipeError
 from rsoup.models.load import load_language_model
@@ -36,6 +38,8 @@ def of_ppo(folder: Path, model: Path, placement: str) -> Resolved:
     made["training"] |= {"gradient_checkpointing": True, "prompts_per_pass": 1}
     made["generation"] |= {"min_new_tokens": 1}
     made["evaluation"] |= {"with_base": True, "prompts": len(POSTS)}
+    if importlib.util.find_spec("lm_eval") is not None:
+        made["evaluation"] |= {"benchmarks": [FACTS, WORDS], "lm_eval": {"limit": 6}}
     return resolve(parse_recipe(made, "test"))
 
 

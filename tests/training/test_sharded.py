@@ -81,6 +81,8 @@ def test_an_evaluation_says_of_a_split_base_what_it_says_of_a_whole_one(done: Pa
         for key in ("kl", "base_perplexity", "completion_tokens"):
             if key in point["extras"]:
                 assert twin["extras"][key] == pytest.approx(point["extras"][key], rel=1e-3, abs=1e-5)
+        for label, score in point.get("benchmarks", {}).items():
+            assert twin["benchmarks"][label]["mean"] == pytest.approx(score["mean"]), label
 
 
 def test_each_process_holds_half_of_the_layers_and_all_of_the_rest(done: Path) -> None:

@@ -15,8 +15,8 @@ from typing import Any
 from rsoup.errors import ResultsError, did_you_mean
 from rsoup.evaluation.results import results_file
 from rsoup.files import sha256_file
+from rsoup.harness.metrics import Task, read_tasks
 from rsoup.recipe import Direction
-from rsoup.report.inputs.metrics import Task, read_tasks
 from rsoup.report.inputs.origins import Origin, origins_of, told_origins
 from rsoup.report.inputs.plain import PlainPoint, is_number, labels_of, lowered, measured_from
 from rsoup.report.measured import Measured, Source

@@ -13,7 +13,7 @@ from rsoup.errors import ResultsError
 from rsoup.evaluation.results import Results, read_results, read_samples, results_file
 from rsoup.evaluation.timing import read_trainings
 from rsoup.files import sha256_file
-from rsoup.pareto.missing import complete_prompts, filled
+from rsoup.pareto.missing import complete_prompts, filled, widening
 from rsoup.report.inputs.figures import Figures, choose_figures, with_measures
 from rsoup.report.inputs.plain import LARGEST
 from rsoup.report.measured import Measured, Model, Source, Spent
@@ -54,12 +54,16 @@ def read_runs(paths: list[Path], objectives: Mapping[str, str], minimize: Collec
     counts = np.array([[figures.count(runs, model.id, name) for name in figures.names] for model in models])
     samples, known = figures.samples(first, texts, means) if texts else (None, figures.names)
     notes = figures.notes
+    widened = None
     if samples is not None and np.isnan(samples).any():
         there = complete_prompts(samples).sum(axis=0)  # (rewards,)
         _refuse_too_few(paths[0], figures.names, there.tolist())
-        notes = (*notes, *_about_missing(figures.names, there.tolist(), samples.shape[1]))
+        of_prompts = [figures.unit(name) == "" for name in figures.names]
+        notes = (*notes, *_about_missing(figures.names, there.tolist(), first.prompts.count, of_prompts))
+        widened = widening(samples)
         samples = filled(samples)
-        means, counts = samples.mean(axis=1), np.tile(there * len(runs), (len(models), 1))
+        means = samples.mean(axis=1)
+        counts = np.where(of_prompts, there * len(runs), counts)
     if np.abs(means).max(initial=0.0) > LARGEST:
         raise ResultsError(f"{paths[0]}: holds a score beyond {LARGEST:g}.", "Mend the reward, and evaluate again.")
     if samples is None and len(runs) > 1:
@@ -81,6 +85,9 @@ def read_runs(paths: list[Path], objectives: Mapping[str, str], minimize: Collec
         fronts={name: front.points for name, front in first.fronts.items()},
         spent=_spent(runs, [read_trainings(results_file(path).parent) for path in paths]),
         bare=frozenset(figures.names) - frozenset(known),
+        widened=widened,
+        prompts=first.prompts.count if texts else None,
+        documents={unit: first.benchmarks[unit].documents for name in known if (unit := figures.unit(name))},
     )
 
 
@@ -94,11 +101,13 @@ def _refuse_too_few(path: Path, rewards: Sequence[str], known: Sequence[int]) ->
             )
 
 
-def _about_missing(rewards: Sequence[str], known: Sequence[int], prompts: int) -> tuple[str, ...]:
+def _about_missing(
+    rewards: Sequence[str], known: Sequence[int], prompts: int, of_prompts: Sequence[bool]
+) -> tuple[str, ...]:
     return tuple(
         f"{name} counts {count} of the {prompts} prompts: the others have no score on it at some point."
-        for name, count in zip(rewards, known, strict=True)
-        if count < prompts
+        for name, count, own in zip(rewards, known, of_prompts, strict=True)
+        if own and count < prompts
     )
 
 
@@ -182,6 +191,7 @@ def _refuse_unlike(first_path: Path, first: Results, path: Path, run: Results) -
         "mixing method": (first.method, run.method),
         "generation": (one, other),
         "points": (sorted(point.id for point in first.points), sorted(point.id for point in run.points)),
+        "benchmarks": tuple({name: own.sha256 for name, own in found.benchmarks.items()} for found in (first, run)),
         "fronts": tuple({name: sorted(own.points) for name, own in found.fronts.items()} for found in (first, run)),
     }
     for what, (ours, theirs) in same.items():
