@@ -8,10 +8,14 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO, Any
 
 import pytest
+import torch
 
-from rsoup.locks import Taken, is_taken, lock_file, locked, my_turn
+from rsoup.errors import RsoupError
+from rsoup.locks import Taken, Turn, is_taken, lock_file, locked, my_turn
+from rsoup.training.checkpoint import Checkpoint, TrainingState, keeping, list_checkpoints
 
 HOLD = """
 import sys, time
@@ -88,3 +92,45 @@ def test_a_file_system_without_locks_is_taken_for_ones_own(
     else:
         with my_turn(tmp_path / "lock"), locked(tmp_path / "other", wait=False) as mine:
             assert mine
+
+
+def steal(turn: Turn, path: Path) -> IO[Any]:
+    """Give a lock to another, as a file server does with those of a machine it has not heard of for too long."""
+    assert turn.file is not None
+    fcntl.flock(turn.file, fcntl.LOCK_UN)
+    other = path.open("a")
+    fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return other
+
+
+def test_whose_lock_was_given_to_another_is_told(tmp_path: Path) -> None:
+    path = lock_file(tmp_path, "positive")
+    with my_turn(path) as turn:
+        assert turn.is_ours()
+        turn.check()
+        with steal(turn, path):
+            assert not turn.is_ours()
+            with pytest.raises(RsoupError, match="positive: another worker has taken over"):
+                turn.check()
+        assert turn.is_ours()  # the other is done, and we have it again
+    with my_turn(path, decide=lambda _look: True) as follower:
+        assert follower.is_ours()
+
+
+def test_a_training_whose_lock_is_anothers_leaves_that_ones_checkpoints_alone(tmp_path: Path) -> None:
+    path, folder = lock_file(tmp_path, "positive"), tmp_path / "checkpoints"
+    steps = [Checkpoint(TrainingState(step, 0.0, 0.0, ""), {"x": torch.zeros(1)}) for step in range(4)]
+
+    def train(turn: Turn, *, interrupted: bool) -> None:
+        with keeping(folder, turn, writes=True) as keep:
+            keep(steps[1], save=True)
+            keep(steps[2], save=False)
+            with steal(turn, path):
+                if interrupted:
+                    raise KeyboardInterrupt
+                keep(steps[3], save=True)
+
+    for interrupted, problem in ((False, RsoupError), (True, KeyboardInterrupt)):
+        with my_turn(path) as turn, pytest.raises(problem):
+            train(turn, interrupted=interrupted)
+        assert [own.name for own in list_checkpoints(folder)] == ["step-000001.safetensors"]
