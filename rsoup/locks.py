@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,28 +38,38 @@ def alone(answer: Callable[[], bool]) -> bool:
 
 @dataclass(frozen=True)
 class Turn:
-    """A lock that is held, or that a leader holds for this process."""
+    """A lock that is held, or that a leader holds for this process; its file holds the mark of who took it last."""
 
-    name: str
+    path: Path
     file: IO[Any] | None = None
+    mark: str = ""
+
+    @classmethod
+    def begun(cls, path: Path, file: IO[Any]) -> Turn:
+        """Return the turn of who has just taken a lock."""
+        mark = uuid.uuid4().hex
+        file.truncate(0)
+        file.write(mark)
+        file.flush()
+        return cls(path, file, mark)
 
     def is_ours(self) -> bool:
         """Tell whether no other worker has been given the lock meanwhile."""
         try:
-            return self.file is None or _take(self.file)
-        except OSError:  # the file server has forgotten us
+            return self.file is None or (_take(self.file) and self.path.read_text() == self.mark)
+        except OSError:  # the file server has forgotten us, or the folder is gone
             return False
 
     def check(self) -> None:
         """Raise RsoupError if the lock is another worker's."""
         if not self.is_ours():
             raise RsoupError(
-                f"{self.name}: another worker has taken over while this machine was suspended or cut off.",
+                f"{self.path.name}: another worker has taken over while this machine was suspended or cut off.",
                 "Nothing is lost: the same command waits for the other, and goes on from what there is.",
             )
 
 
-NOBODY_ELSE = Turn("")
+NOBODY_ELSE = Turn(Path())
 """The turn where nobody else could take it."""
 
 
@@ -94,7 +105,7 @@ def my_turn(
             on_wait()
             while not decide(take):
                 time.sleep(PAUSE)
-        yield Turn(path.name, file if asked else None)
+        yield Turn.begun(path, file) if asked else Turn(path)
 
 
 def is_taken(path: Path) -> bool:

@@ -62,7 +62,8 @@ def test_seconds_by_hand() -> None:
 
 def test_waves_of_trainings_and_of_points() -> None:
     plan = Plan(SMALL, 2)
-    assert plan.hours(1, 5) == 5 * plan.hours(8, 5) == 5 * plan.training_seconds() / 3600
+    assert plan.hours(1, 5) == pytest.approx(5 * plan.hours(8, 5))
+    assert plan.hours(8, 5) == plan.hours(8, 8) == plan.training_seconds() / 3600
     assert plan.sweep_hours(8, 11) == 2 * plan.point_seconds() / 3600
 
 
@@ -80,12 +81,13 @@ def test_what_is_chosen() -> None:
         assert plan.fits
         more = replace(plan, at_once=plan.at_once * 2)
         assert plan.at_once == plan.prompts or not more.fits
+        assert (plan.sweep_hours(8, 11) is None) == plan.four_bits
     assert filled(Plan(LARGE, 2, machine=Machine(memory=20e9))) is None
 
 
 def test_what_is_counted_on_small_models_is_what_the_laws_say(tmp_path: Path) -> None:
     """Bytes and operations, of a model and work that the law's numbers were not taken from."""
-    shape = replace(laws.SMALL, hidden=80, keys=48, intermediate=224)
+    shape = replace(laws.SMALL, hidden=96, keys=48, intermediate=224)
     work = replace(laws.WORK, length=20, group=4, rank=8)
     assert laws.layers_bytes(shape, work) == pytest.approx(kept_bytes(shape, work, work.prompts), rel=0.03)
     policy = laws.small_policy(tmp_path / "model", shape, work.rank)

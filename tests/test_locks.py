@@ -7,8 +7,9 @@ import fcntl
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
 
 import pytest
 import torch
@@ -94,13 +95,13 @@ def test_a_file_system_without_locks_is_taken_for_ones_own(
             assert mine
 
 
-def steal(turn: Turn, path: Path) -> IO[Any]:
+@contextmanager
+def another_has_it(turn: Turn) -> Iterator[None]:
     """Give a lock to another, as a file server does with those of a machine it has not heard of for too long."""
     assert turn.file is not None
     fcntl.flock(turn.file, fcntl.LOCK_UN)
-    other = path.open("a")
-    fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return other
+    with my_turn(turn.path, wait=False):
+        yield
 
 
 def test_whose_lock_was_given_to_another_is_told(tmp_path: Path) -> None:
@@ -108,11 +109,11 @@ def test_whose_lock_was_given_to_another_is_told(tmp_path: Path) -> None:
     with my_turn(path) as turn:
         assert turn.is_ours()
         turn.check()
-        with steal(turn, path):
+        with another_has_it(turn):
             assert not turn.is_ours()
             with pytest.raises(RsoupError, match="positive: another worker has taken over"):
                 turn.check()
-        assert turn.is_ours()  # the other is done, and we have it again
+        assert not turn.is_ours()  # though the other is done: nobody knows what it has made of it
     with my_turn(path, decide=lambda _look: True) as follower:
         assert follower.is_ours()
 
@@ -125,7 +126,7 @@ def test_a_training_whose_lock_is_anothers_leaves_that_ones_checkpoints_alone(tm
         with keeping(folder, turn, writes=True) as keep:
             keep(steps[1], save=True)
             keep(steps[2], save=False)
-            with steal(turn, path):
+            with another_has_it(turn):
                 if interrupted:
                     raise KeyboardInterrupt
                 keep(steps[3], save=True)

@@ -30,11 +30,11 @@ CHUNK = 128
 class Kept:
     """Bytes that a pass keeps for its gradients, per token of its rows and layer, as ``measure`` prints them."""
 
-    hidden: float = 49.0
-    intermediate: float = 11.0
-    keys: float = 20.0
-    rank: float = 16.0
-    row: float = 0.0
+    hidden: float = 31.82
+    intermediate: float = 5.93
+    keys: float = 0.58
+    rank: float = 17.12
+    row: float = 2.12
 
 
 @dataclass(frozen=True)
@@ -137,9 +137,10 @@ def forward(shape: Shape, work: Work, prompts: float) -> float:
 
 
 def learning(shape: Shape, work: Work, prompts: float) -> float:
-    """Return the operations of a pass with its gradients: none for the base's weights, twice for the factors'."""
-    body = (4 * shape.body + 6 * shape.adapter(work.rank)) * work.row
-    attention = (4 + 10) * shape.layers * shape.hidden * work.row**2
+    """Return the operations of a pass with its gradients: for the base's weights none, nor for what embeddings give."""
+    first = 2 * (shape.hidden + 2 * shape.keys + 3 * work.rank) * shape.hidden
+    body = (4 * shape.body + 6 * shape.adapter(work.rank) - first) * work.row
+    attention = (4 + 8) * shape.layers * shape.hidden * work.row**2
     return prompts * (body + attention + 4 * shape.head * work.group * work.tokens)
 
 
@@ -277,14 +278,19 @@ class Plan:
         """Return the hours of trainings side by side on so many GPUs."""
         return math.ceil(trainings / (gpus // self.gpus)) * self.training_seconds() / 3600
 
-    def sweep_hours(self, gpus: int, points: int) -> float:
-        """Return the hours of a sweep: a point a GPU, or a point for all that share the base."""
+    def sweep_hours(self, gpus: int, points: int) -> float | None:
+        """Return the hours of a sweep: a point a GPU, or a point for all that share the base.
+
+        None where the base fits in 4 bits alone: evaluations are never quantised.
+        """
+        if self.four_bits:
+            return None
         each = self.gpus if self.placement == "sharded" else 1
         return math.ceil(points / (gpus // each)) * self.point_seconds() / 3600
 
     def gpu_hours(self, trainings: int, points: int) -> float:
-        """Return the hours of all GPUs that trainings and points keep busy."""
-        each = self.gpus if self.placement == "sharded" else 1
+        """Return the hours of all GPUs that trainings, and points if they fit, keep busy."""
+        each = 0 if self.four_bits else self.gpus if self.placement == "sharded" else 1
         return (trainings * self.gpus * self.training_seconds() + points * each * self.point_seconds()) / 3600
 
 

@@ -112,7 +112,8 @@ def _hours() -> Iterator[str]:
     yield _wrapped(
         "`auto`, a whole base on each GPU, is chosen where it fits, as in `rsoup run --ray`; where it does not, "
         "`sharded`, its layers split over the GPUs of a training, several trainings side by side by `--plan` and a "
-        "scheduler; and 4 bits (`model.quantization`) where there is one GPU. Sharded layers move between the GPUs for "
+        "scheduler; and 4 bits (`model.quantization`) where there is one GPU: evaluations are never quantised, so a "
+        "sweep needs more of them. Sharded layers move between the GPUs for "
         f"every token that is sampled, which most of such a step is spent on. Of {sizes} and {GROUPS[-1]} GPUs a "
         "training the number with which the experts are done first stands there, the smaller of two that are equal. "
         "Trainings that find no GPUs wait for the next round. Loading, checkpoints and queues are not counted."
@@ -122,10 +123,12 @@ def _hours() -> Iterator[str]:
 def _cells(plan: Plan, gpus: int) -> list[str]:
     points = POINTS[plan.rewards]
     experts, everything = (plan.hours(gpus, count) for count in (plan.rewards, plan.rewards + BASELINES[plan.rewards]))
-    hours = experts, everything, 60 * plan.sweep_hours(gpus, points), plan.gpu_hours(plan.rewards, points)
+    sweep = plan.sweep_hours(gpus, points)
+    minutes = "does not fit" if sweep is None else _short(60 * sweep)
+    hours = [_short(experts), _short(everything), minutes, _short(plan.gpu_hours(plan.rewards, points))]
     how = plan.placement + (", 4 bits" if plan.four_bits else "")
     passes = f"{plan.at_once}{', checkpointing' if plan.checkpointing else ''}"
-    return [how, str(plan.gpus), passes, _gigabytes(plan.peak), f"{plan.step_seconds():.1f}", *map(_short, hours)]
+    return [how, str(plan.gpus), passes, _gigabytes(plan.peak), f"{plan.step_seconds():.1f}", *hours]
 
 
 def _short(number: float) -> str:

@@ -78,7 +78,7 @@ WORKS: Mapping[str, Sequence[str]] = {
     "auto": ("passes", "ppo", "grpo", "eval", "merged", "served"),
     "sharded": ("passes", "ppo", "grpo", "eval"),
     "spread": ("passes", "ppo", "grpo", "eval"),
-    "quantised": ("passes", "ppo", "eval"),
+    "quantised": ("passes", "ppo"),
 }
 """What is done in each way."""
 WAYS = (
