@@ -54,6 +54,7 @@ def prepare(address: str) -> None:
     if address != HERE:
         _knock(address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # else a thread that still waits at the end starts Ray anew
     if address == HERE:
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # named after those who never have one
 

@@ -71,9 +71,13 @@ class Dispatcher:
     def run(self, stages: Sequence[Stage]) -> None:
         """Do all stages; raise the first error of one, after the others have been told to stop."""
         with self._changed:
-            while len(self._done) < len(stages) and not self._problems:
-                self._begin_what_can(stages)
-                self._changed.wait(PAUSE)
+            try:
+                while len(self._done) < len(stages) and not self._problems:
+                    self._begin_what_can(stages)
+                    self._changed.wait(PAUSE)
+            except BaseException as problem:  # after which no stage that ends has anything to say
+                self._problems.append(problem)
+                raise
         if self._problems:
             raise self._problems[0]
 

@@ -59,7 +59,7 @@ class Disturbance:
         return sum(self.hits.values()) < self.most
 
 
-Hit = Callable[[subprocess.Popen[str], Disturbance], None]
+Hit = Callable[[subprocess.Popen[bytes], Disturbance], None]
 
 
 def main() -> None:
@@ -102,26 +102,30 @@ def _command(recipe: Path, *more: str) -> list[str]:
     return [sys.executable, "-m", "rsoup", "run", str(recipe), *more]
 
 
-def _begun(command: Sequence[str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def _begun(command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+    """Start a command; what it says goes to a file, which what it leaves behind may keep open."""
+    with log.open("wb") as file:
+        return subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
 
 
 def _on_ray(recipe: Path, own: Disturbance, hit: Hit, why: str) -> None:
     """Give the command until it is done, hitting what there is to hit; ``why`` is in what it says if it fails."""
-    process = _begun(_command(recipe, "--ray"))
+    log = recipe.with_name("log")
+    process = _begun(_command(recipe, "--ray"), log)
     while True:
         try:
-            _, err = process.communicate(timeout=own.chance.uniform(*SECONDS))
+            code = process.wait(own.chance.uniform(*SECONDS))
         except subprocess.TimeoutExpired:
             if own.left:
                 hit(process, own)
             continue
-        if process.returncode == 0:
+        if code == 0:
             return
-        print(f"  ended by {process.returncode}; again", flush=True)
-        assert process.returncode == -9 or (process.returncode == 1 and why in err), err
-        assert "Traceback" not in err, err
-        process = _begun(_command(recipe, "--ray"))
+        said = log.read_text(errors="replace")
+        print(f"  ended by {code}; again", flush=True)
+        assert code == -9 or (code == 1 and why in said), said
+        assert "Traceback" not in said, said
+        process = _begun(_command(recipe, "--ray"), log)
 
 
 def kill_workers(recipe: Path, own: Disturbance) -> None:
@@ -134,7 +138,7 @@ def kill_head(recipe: Path, own: Disturbance) -> None:
     _on_ray(recipe, own, _kill_ray, "Ray's head is gone")
 
 
-def _kill_one(process: subprocess.Popen[str], own: Disturbance) -> None:
+def _kill_one(process: subprocess.Popen[bytes], own: Disturbance) -> None:
     workers, what = _below(process, ("Workshop",)), own.chance.random()
     if what < 0.7:
         workers = _once_there(process, ("Workshop",), own.chance.uniform(0, 5))
@@ -153,7 +157,7 @@ def _kill_one(process: subprocess.Popen[str], own: Disturbance) -> None:
         time.sleep(0.1)
 
 
-def _kill_ray(process: subprocess.Popen[str], own: Disturbance) -> None:
+def _kill_ray(process: subprocess.Popen[bytes], own: Disturbance) -> None:
     _once_there(process, ("Workshop",), own.chance.uniform(0, 5))
     what, words = own.chance.choice((("head", HEAD), ("all of Ray", RAY)))
     hit = _below(process, words)
@@ -170,7 +174,8 @@ def _kill_ray(process: subprocess.Popen[str], own: Disturbance) -> None:
 
 def stop_one(recipe: Path, own: Disturbance) -> None:
     """Stop one of two commands that share a folder, again and again."""
-    both = [_begun(_command(recipe)) for _ in range(2)]
+    logs = [recipe.with_name(f"log-{number}") for number in range(2)]
+    both = [_begun(_command(recipe), log) for log in logs]
     while any(process.poll() is None for process in both):
         time.sleep(own.chance.uniform(*SECONDS) / 2)
         running = [process for process in both if process.poll() is None]
@@ -183,24 +188,22 @@ def stop_one(recipe: Path, own: Disturbance) -> None:
         process.send_signal(signal.SIGKILL if dies else signal.SIGCONT)
         what = "stopped and killed" if dies else "stopped"
         own.hits[what] += 1
-        waited = [other.poll() for other in both if other is not process]
-        print(
-            f"  {what} after {seconds:.0f} s; the other {'works or waits' if None in waited else 'had ended'}",
-            flush=True,
-        )
+        there = "works or waits" if any(other.poll() is None for other in both if other is not process) else "had ended"
+        print(f"  {what} after {seconds:.0f} s; the other {there}", flush=True)
         if dies:
-            process.communicate()
-            both[both.index(process)] = _begun(_command(recipe))
-    for process in both:
-        _, err = process.communicate()
-        assert process.returncode == 0, err
-        assert "Traceback" not in err, err
+            process.wait()
+            place = both.index(process)
+            both[place] = _begun(_command(recipe), logs[place])
+    for process, log in zip(both, logs, strict=True):
+        said = log.read_text(errors="replace")
+        assert process.returncode == 0, said
+        assert "Traceback" not in said, said
     for name in ADAPTERS[1:]:
         lines = (recipe.parent / "run" / "adapters" / name / "metrics.jsonl").read_text().splitlines()
         assert len(lines) == 60, f"{name}: {len(lines)} steps"
 
 
-def _once_there(process: subprocess.Popen[str], words: Sequence[str], seconds: float) -> list[psutil.Process]:
+def _once_there(process: subprocess.Popen[bytes], words: Sequence[str], seconds: float) -> list[psutil.Process]:
     """Wait for processes of some kind, and then so long; return those that are there then."""
     while not _below(process, words) and process.poll() is None:
         time.sleep(0.2)
@@ -208,7 +211,7 @@ def _once_there(process: subprocess.Popen[str], words: Sequence[str], seconds: f
     return _below(process, words)
 
 
-def _below(process: subprocess.Popen[str], words: Sequence[str]) -> list[psutil.Process]:
+def _below(process: subprocess.Popen[bytes], words: Sequence[str]) -> list[psutil.Process]:
     """Return the processes that a command started, directly or not, whose command lines have one of some words."""
     found = []
     with suppress(psutil.Error):
