@@ -151,7 +151,8 @@ def environment_of(way: Way | None, machine: Machine) -> dict[str, str]:
 
     One process of a whole base sees one GPU.
     """
-    path = os.pathsep.join([str(ROOT), str(ROOT / "tests"), str(HERE)])
+    places = [str(ROOT), str(ROOT / "tests"), str(HERE), os.environ.get("PYTHONPATH", "")]
+    path = os.pathsep.join(place for place in places if place)
     own = {**os.environ, "PYTHONPATH": path, "TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false"}
     if way is None or not machine.gpus:
         return {**own, "ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}

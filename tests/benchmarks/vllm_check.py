@@ -48,6 +48,8 @@ from rsoup.training.vllm_sampling import Place, VllmSampler, mismatch
 BASE, TOKENS, PORT = "smollm2-135m-instruct", 12, 8753
 SPREAD = 0.02
 """Of the random numbers in B: enough to change what is said."""
+CHANGE = 0.06
+"""Of the random numbers in B that are changed from one sampling to the next: more than bfloat16 rounds."""
 LAMBDAS = (0.0, 0.25, 0.5, 0.75, 1.0)
 ROUNDING = {"float32": 1e-3, "bfloat16": 0.1}
 """The mean distance of log-probabilities that is taken for rounding."""
@@ -168,7 +170,7 @@ def hand_over(dtype: str) -> None:
     for _ in range(3):
         for name, parameter in policy.peft.named_parameters():
             if "lora_B" in name:
-                parameter.copy_(SPREAD * torch.randn(parameter.shape, generator=random))
+                parameter.copy_(CHANGE * torch.randn(parameter.shape, generator=random))
         own = {name: tensor.clone() for name, tensor in policy.factors().items()}
         uniforms = torch.rand(len(ids), 4, TOKENS, generator=random)
         completions, theirs = sampler(policy, ids, mask, uniforms, None)
