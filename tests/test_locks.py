@@ -7,11 +7,16 @@ import fcntl
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
 
-from rsoup.locks import Taken, is_taken, lock_file, locked, my_turn
+from rsoup.errors import RsoupError
+from rsoup.locks import Taken, Turn, is_taken, lock_file, locked, my_turn
+from rsoup.training.checkpoint import Checkpoint, TrainingState, keeping, list_checkpoints
 
 HOLD = """
 import sys, time
@@ -88,3 +93,45 @@ def test_a_file_system_without_locks_is_taken_for_ones_own(
     else:
         with my_turn(tmp_path / "lock"), locked(tmp_path / "other", wait=False) as mine:
             assert mine
+
+
+@contextmanager
+def another_has_it(turn: Turn) -> Iterator[None]:
+    """Give a lock to another, as a file server does with those of a machine it has not heard of for too long."""
+    assert turn.file is not None
+    fcntl.flock(turn.file, fcntl.LOCK_UN)
+    with my_turn(turn.path, wait=False):
+        yield
+
+
+def test_whose_lock_was_given_to_another_is_told(tmp_path: Path) -> None:
+    path = lock_file(tmp_path, "positive")
+    with my_turn(path) as turn:
+        assert turn.is_ours()
+        turn.check()
+        with another_has_it(turn):
+            assert not turn.is_ours()
+            with pytest.raises(RsoupError, match="positive: another worker has taken over"):
+                turn.check()
+        assert not turn.is_ours()  # though the other is done: nobody knows what it has made of it
+    with my_turn(path, decide=lambda _look: True) as follower:
+        assert follower.is_ours()
+
+
+def test_a_training_whose_lock_is_anothers_leaves_that_ones_checkpoints_alone(tmp_path: Path) -> None:
+    path, folder = lock_file(tmp_path, "positive"), tmp_path / "checkpoints"
+    steps = [Checkpoint(TrainingState(step, 0.0, 0.0, ""), {"x": torch.zeros(1)}) for step in range(4)]
+
+    def train(turn: Turn, *, interrupted: bool) -> None:
+        with keeping(folder, turn, writes=True) as keep:
+            keep(steps[1], save=True)
+            keep(steps[2], save=False)
+            with another_has_it(turn):
+                if interrupted:
+                    raise KeyboardInterrupt
+                keep(steps[3], save=True)
+
+    for interrupted, problem in ((False, RsoupError), (True, KeyboardInterrupt)):
+        with my_turn(path) as turn, pytest.raises(problem):
+            train(turn, interrupted=interrupted)
+        assert [own.name for own in list_checkpoints(folder)] == ["step-000001.safetensors"]

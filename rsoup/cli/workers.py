@@ -37,10 +37,11 @@ def crew_at(address: str | None) -> Iterator[Crew | None]:
 
     prepare(address)
     from rsoup.stages.cluster import connected
+    from rsoup.stages.graph import Needs
     from rsoup.stages.workshop import Workshop
 
     with connected(address, Workshop) as cluster:
-        machines = cluster.machines()
+        machines = sum(cluster.machines(), Needs())
         say(f"Ray has {_count(machines.gpus, 'GPU')} and {_count(machines.cpus, 'core')}.")
         yield cluster
 
@@ -62,7 +63,7 @@ def crew_for(address: str | None, recipe: Recipe) -> Iterator[Crew | None]:
     gpus = names_of(torch.cuda.device_count(), os.environ) if address is None and whole else []
     way = way_of(gpus, os.environ, has_ray=find_spec("ray") is not None)
     if way == "processes":
-        with one_process_each(gpus, recipe.folder) as logs:
+        with one_process_each(gpus, recipe.folder, say) as logs:
             say(
                 f"{len(gpus)} GPUs, a process for each: this one uses {gpus[0]}, the others write to {logs[0].parent}. "
                 f"CUDA_VISIBLE_DEVICES={gpus[0]} would use one."

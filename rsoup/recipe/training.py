@@ -46,11 +46,13 @@ class VllmSection(Section):
     """How vLLM samples while training (``training.sampling`` vllm)."""
 
     mode: Literal["colocate", "server"] = "colocate"
-    """colocate runs an engine in each process, beside the base; server asks one that runs (GRPO and RLOO alone)."""
+    """colocate runs an engine in each process, beside the base; server asks one that runs (GRPO and RLOO alone). Server
+    mode, and GRPO and RLOO in either, need a GPU and have not been run."""
     memory: Annotated[float, Field(gt=0, lt=1)] = 0.3
     """Of the GPU's memory, for the engine in the process: its copy of the base, and keys and values."""
     sleep: bool = False
-    """Let the engine in the process give its memory back between samplings (sleep mode; needs a GPU)."""
+    """Let the engine in the process give its memory back between samplings (sleep mode). It needs a GPU, and has not
+    been run."""
     tensor_parallel: Count = 1
     """GPUs over which TRL splits an engine in the processes; their number has to be a multiple of it."""
     url: str | None = None

@@ -6,12 +6,14 @@ import importlib.util
 import os
 import re
 import socket
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from rsoup.errors import MissingPackageError, RecipeError, RsoupError, first_line
 
 START = "Start a cluster with ray start --head, or give --ray no address to start Ray on this machine."
+GO_ON = "The same command continues, once Ray runs again; without an address --ray starts it."
 HERE = "local"
 """The address that starts Ray on this machine."""
 PATIENCE = 5.0
@@ -52,6 +54,7 @@ def prepare(address: str) -> None:
     if address != HERE:
         _knock(address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # else a thread that still waits at the end starts Ray anew
     if address == HERE:
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # named after those who never have one
 
@@ -59,14 +62,52 @@ def prepare(address: str) -> None:
 def _knock(address: str) -> None:
     """Raise RsoupError if nothing answers at an address; Ray itself tries for minutes."""
     place = _of_this_machine() if address == "auto" else address
+    problem = silence(place)
+    if problem is not None:
+        where = f" ({place})" if place != address else ""
+        raise RsoupError(f"--ray {address}{where}: nothing answers there ({first_line(problem)}).", START) from problem
+
+
+def silence(place: str) -> Exception | None:
+    """Return what keeps an address from being reached; None if something answers, or the address is empty."""
     host, _, port = place.removeprefix("ray://").partition("/")[0].rpartition(":")
     if not host:
-        return  # none is known, which Ray says at once
+        return None  # none is known, which Ray says at once
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE).close()
     except (OSError, ValueError, OverflowError) as problem:
-        where = f" ({place})" if place != address else ""
-        raise RsoupError(f"--ray {address}{where}: nothing answers there ({first_line(problem)}).", START) from problem
+        return problem
+    return None
+
+
+class Head:
+    """Ray's head, which may be gone for some seconds: on a cluster somebody may start it again."""
+
+    def __init__(self, place: str, seconds: float) -> None:
+        self._place, self._seconds = place, seconds
+        self._silent_since: float | None = None
+
+    def is_there(self) -> bool:
+        """Tell whether it answers."""
+        return silence(self._place) is None
+
+    def answers(self) -> bool:
+        """Tell whether it answers; RsoupError once it has not for too long."""
+        problem, now = silence(self._place), time.monotonic()
+        if problem is None:
+            self._silent_since = None
+            return True
+        self._silent_since = self._silent_since or now
+        if now - self._silent_since < self._seconds:
+            return False
+        raise HeadGoneError(
+            f"Ray's head is gone ({self._place}: {first_line(problem)}).",
+            GO_ON,
+        ) from problem
+
+
+class HeadGoneError(RsoupError):
+    """Nothing can be asked of Ray any more."""
 
 
 def _of_this_machine() -> str:

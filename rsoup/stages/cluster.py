@@ -12,12 +12,14 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from rsoup.errors import RsoupError, first_line
-from rsoup.stages.address import HERE, START
+from rsoup.stages.address import GO_ON, HERE, START, Head, HeadGoneError
 from rsoup.stages.dispatch import Lost
 from rsoup.stages.graph import Needs
 
 LOOK_EVERY = 1.0
 """Seconds between two looks at what a worker is doing."""
+HEAD_PATIENCE = 30.0
+"""Seconds that a cluster's head may be gone; Ray itself gives up after 60, and takes the process with it."""
 CALLS_AT_ONCE = 3
 """An order, a look at it, and a stop."""
 
@@ -65,15 +67,20 @@ class Actor:
 class Cluster:
     """Hires workers of a kind wherever Ray has room for them."""
 
-    def __init__(self, kind: type[Any], *, grows: bool) -> None:
+    def __init__(self, kind: type[Any], head: Head, *, grows: bool) -> None:
         self.grows = grows
-        self._kind = ray.remote(kind)
+        self._kind, self._head = ray.remote(kind), head
         self._actors: list[Actor] = []
+        self._machines: list[Needs] = []
 
-    def machines(self) -> Needs:
-        """Return what all machines have."""
-        there = ray.cluster_resources()
-        return Needs(int(there.get("GPU", 0)), int(there.get("CPU", 0)))
+    def machines(self) -> list[Needs]:
+        """Return what each machine has, the last that is known while the head does not answer."""
+        if self._head.answers():
+            resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+            self._machines = [Needs(int(own.get("GPU", 0)), int(own.get("CPU", 0))) for own in resources]
+            if not self._machines and not self.grows:
+                raise HeadGoneError("Ray's worker on this machine (raylet) is gone.", GO_ON)
+        return self._machines
 
     def hire(self, needs: Needs) -> Actor:
         """Return a new worker."""
@@ -84,7 +91,8 @@ class Cluster:
     def dismiss(self, hand: Any) -> None:
         """End a worker."""
         self._actors.remove(hand)
-        hand.close()
+        if self._head.is_there():  # Ray waits for it otherwise
+            hand.close()
 
     def close(self) -> None:
         """End all workers."""
@@ -102,13 +110,25 @@ def connected(address: str, kind: type[Any]) -> Iterator[Cluster]:
     mine = not ray.is_initialized()
     if mine:
         _connect(address)
-    cluster = Cluster(kind, grows=address != HERE)
+    here = address == HERE
+    client = address.startswith("ray://")
+    place = "" if client else ray.get_runtime_context().gcs_address
+    cluster = Cluster(kind, Head(place, 0.0 if here else HEAD_PATIENCE), grows=not here)
     try:
         yield cluster
-    finally:
-        cluster.close()
-        if mine:
-            ray.shutdown()
+    except HeadGoneError:
+        raise  # nobody is left to be told
+    except BaseException:
+        _leave(cluster, mine=mine)
+        raise
+    else:
+        _leave(cluster, mine=mine)
+
+
+def _leave(cluster: Cluster, *, mine: bool) -> None:
+    cluster.close()
+    if mine:
+        ray.shutdown()
 
 
 def _connect(address: str) -> None:

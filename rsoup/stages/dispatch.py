@@ -45,8 +45,8 @@ class Crew(Protocol):
     @property
     def grows(self) -> bool: ...
 
-    def machines(self) -> Needs:
-        """Return what there is, taken or not."""
+    def machines(self) -> Sequence[Needs]:
+        """Return what each machine has, taken or not."""
 
     def hire(self, needs: Needs) -> Hand:
         """Return a new worker."""
@@ -71,9 +71,13 @@ class Dispatcher:
     def run(self, stages: Sequence[Stage]) -> None:
         """Do all stages; raise the first error of one, after the others have been told to stop."""
         with self._changed:
-            while len(self._done) < len(stages) and not self._problems:
-                self._begin_what_can(stages)
-                self._changed.wait(PAUSE)
+            try:
+                while len(self._done) < len(stages) and not self._problems:
+                    self._begin_what_can(stages)
+                    self._changed.wait(PAUSE)
+            except BaseException as problem:  # after which no stage that ends has anything to say
+                self._problems.append(problem)
+                raise
         if self._problems:
             raise self._problems[0]
 
@@ -87,12 +91,14 @@ class Dispatcher:
             thread.join(seconds / max(1, len(busy)))
 
     def _begin_what_can(self, stages: Sequence[Stage]) -> None:
-        machines = self._crew.machines()
+        each = self._crew.machines()
+        machines = sum(each, Needs())
         waiting = ready(stages, self._done, set(self._begun))
-        chosen = fitting(waiting, machines.beside(self._busy()), machines)
+        possible = [stage for stage in waiting if any(stage.needs.on(machines).fits(own) for own in (Needs(), *each))]
+        chosen = fitting(possible, machines.beside(self._busy()), machines)
         if not chosen and not self._begun:
             chosen = waiting[:1]
-            too_much = _too_much(chosen[0].name, chosen[0].needs.on(machines), machines)
+            too_much = _too_much(chosen[0].name, chosen[0].needs.on(machines), each)
             if not self._crew.grows:
                 raise RsoupError(f"{too_much}.", "Lower training.gpus or training.cpus.")
             self._say(f"{too_much}; waiting for the cluster to grow (training.gpus, training.cpus).")
@@ -165,7 +171,10 @@ class Dispatcher:
             return
 
 
-def _too_much(name: str, needs: Needs, machines: Needs) -> str:
-    what = f"{needs.gpus} GPUs and {needs.cpus} cores" if machines.gpus else f"{needs.cpus} cores"
-    there = f"{machines.gpus} and {machines.cpus}" if machines.gpus else str(machines.cpus)
+def _too_much(name: str, needs: Needs, each: Sequence[Needs]) -> str:
+    largest = max(each, key=lambda own: (own.gpus, own.cpus), default=Needs())
+    what = f"{needs.gpus} GPUs and {needs.cpus} cores" if needs.gpus else f"{needs.cpus} cores"
+    there = f"{largest.gpus} and {largest.cpus}" if needs.gpus else str(largest.cpus)
+    if len(each) > 1:
+        return f"{name} needs {what} of one machine, and the largest of {len(each)} has {there}"
     return f"{name} needs {what}, and there are {there}"

@@ -23,7 +23,7 @@ from rsoup.evaluation.points import PlannedPoint
 from rsoup.evaluation.start import start_of
 from rsoup.evaluation.sweep import prompts_of
 from rsoup.evaluation.trajectory import read_after
-from rsoup.locks import lock_file, my_turn
+from rsoup.locks import Turn, lock_file, my_turn
 from rsoup.progress import Silent
 from rsoup.recipe import START, Recipe
 from rsoup.resolve import Resolved
@@ -52,10 +52,10 @@ class Trainer:
         """Have the start made, unless it is there, and checked what trainings need."""
         folder = adapter_folder(self.recipe, START)
         identity = start_fingerprint(self.resolved)
-        with self._turn(START):
+        with self._turn(START) as turn:
             there = is_there(lambda: is_done(folder, identity), overwrite=self._overwrite)
             files = pack(self.recipe.folder, f"adapters/{START}") if there else {}
-            made = self._ordered(stage, hand, "start", Order(self.recipe, identity, files=files))
+            made = self._ordered(stage, hand, "start", Order(self.recipe, identity, files=files), turn)
             if not there:
                 unpack(made, self.recipe.folder)
 
@@ -63,7 +63,7 @@ class Trainer:
         """Have an adapter trained, from the last checkpoint that reached this machine, unless it is there."""
         training = stage.training
         assert training is not None
-        with self._turn(training.name):
+        with self._turn(training.name) as turn:
             if self._is_trained(training):
                 self._board.done(stage)
                 return
@@ -72,7 +72,7 @@ class Trainer:
             order = Order(
                 self.recipe, identity, training, self._to_begin_with(training), processes=max(1, hand.needs.gpus)
             )
-            made = self._ordered(stage, hand, "train", order)
+            made = self._ordered(stage, hand, "train", order, turn)
             unpack(made, self.recipe.folder)
             shutil.rmtree(checkpoint_folder(self.recipe, training.name), ignore_errors=True)
             self._board.done(stage)
@@ -88,8 +88,9 @@ class Trainer:
         names = [*last, folder / METRICS_FILE] if last else []
         return files | {str(path.relative_to(self.recipe.folder)): path.read_bytes() for path in names}
 
-    def _ordered(self, stage: Stage, hand: Hand, method: str, order: Order) -> Files:
+    def _ordered(self, stage: Stage, hand: Hand, method: str, order: Order, turn: Turn) -> Files:
         def keep(news: News) -> None:
+            turn.check()
             unpack(news.files, self.recipe.folder)
             if stage.training is not None:
                 for old in list_checkpoints(checkpoint_folder(self.recipe, stage.training.name))[:-KEPT]:
@@ -97,7 +98,7 @@ class Trainer:
 
         return ordered(stage, hand, method, (order,), self._board, keep)
 
-    def _turn(self, name: str) -> AbstractContextManager[None]:
+    def _turn(self, name: str) -> AbstractContextManager[Turn]:
         def on_wait() -> None:
             self._board.say(f"Another command is making {name}; waiting for it.")
 

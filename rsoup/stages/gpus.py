@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -32,11 +32,11 @@ def names_of(count: int, environment: Mapping[str, str]) -> list[str]:
 
 
 @contextmanager
-def one_process_each(gpus: Sequence[str], folder: Path) -> Iterator[list[Path]]:
+def one_process_each(gpus: Sequence[str], folder: Path, say: Callable[[str], None]) -> Iterator[list[Path]]:
     """Give this very command again for each GPU but the first, which is this process's, and yield what they write to.
 
     The processes share the folder of the run: each takes trainings and points that no other is at. Whatever ends the
-    block ends them; they keep their last whole step.
+    block ends them; they keep their last whole step. Of one that failed this is said: the others did its part.
     """
     logs = [folder / "logs" / f"gpu-{gpu.replace('/', '-')}.log" for gpu in gpus[1:]]
     processes = []
@@ -52,7 +52,11 @@ def one_process_each(gpus: Sequence[str], folder: Path) -> Iterator[list[Path]]:
     try:
         yield logs
     finally:
+        codes = [process.poll() for process in processes]
         for process in processes:
             process.send_signal(signal.SIGTERM)
         for process in processes:
             process.wait()
+        for gpu, log, code in zip(gpus[1:], logs, codes, strict=True):
+            if code:
+                say(f"warning: the process of GPU {gpu} ended with code {code}, and the others did its part: see {log}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path, PurePath
@@ -72,6 +73,17 @@ def _write(path: Path, content: bytes) -> None:
 
 def _files(root: Path, parts: Iterable[str]) -> Iterator[Path]:
     for part in parts:
-        for path in sorted((root / part).rglob("*")):
+        for path in sorted(_below(root / part)):
             if path.is_file() and not any(name.startswith(".") for name in path.relative_to(root).parts):
                 yield path
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Return the files below a folder, of which parts may be removed meanwhile."""
+
+    def on_error(problem: OSError) -> None:
+        if not isinstance(problem, FileNotFoundError):
+            raise problem
+
+    for place, _, names in os.walk(folder, onerror=on_error):
+        yield from (Path(place, name) for name in names)

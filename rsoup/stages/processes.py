@@ -1,6 +1,7 @@
 """A training by several processes of a machine, each with a GPU, on behalf of one worker.
 
-The worker starts them as a launcher does and reads what the leading one writes into a folder that they share.
+The worker starts them as a launcher does and reads what the leading one writes into a folder that they share. If it is
+killed they end by themselves: another worker gets their GPUs.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
@@ -39,6 +41,7 @@ class Job:
     recipe: Recipe
     places: Mapping[str, str]
     training: Training
+    worker: int = field(default_factory=os.getpid)
 
 
 def train_with(count: int, job: Job, told: Told) -> None:
@@ -119,11 +122,34 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise Stopped
 
 
+def end_with(process: int) -> None:
+    """End this process, whatever it is at, soon after another one of this machine is gone."""
+
+    def watch() -> None:
+        while is_alive(process):
+            time.sleep(PAUSE)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def is_alive(process: int) -> bool:
+    """Tell whether a process of this machine is there."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it is somebody else's
+        return True
+    return True
+
+
 def main() -> None:
     """Be one of the processes."""
     signal.signal(signal.SIGTERM, _interrupt)
     folder, leads = Path(sys.argv[1]), os.environ["RANK"] == "0"
     job: Job = pickle.loads((folder / ORDER).read_bytes())
+    end_with(job.worker)
     progress: Progress = _Written(folder / TOLD) if leads else Silent()
     training = job.training
     try:

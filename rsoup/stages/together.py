@@ -16,6 +16,7 @@ from rsoup.models.load import model_source
 from rsoup.progress import Progress, Silent
 from rsoup.report import Report
 from rsoup.resolve import Resolved
+from rsoup.stages.address import HeadGoneError
 from rsoup.stages.board import Board
 from rsoup.stages.dispatch import Crew, Dispatcher, Hand
 from rsoup.stages.driver import Measurer, Trainer
@@ -177,6 +178,8 @@ def _dispatch(
     dispatcher = Dispatcher(crew, perform, board.say)
     try:
         dispatcher.run(stages)
+    except HeadGoneError:
+        raise  # nobody is left to be told
     except BaseException:
         dispatcher.stop(SECONDS_TO_STOP)
         raise

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from rsoup.errors import AdapterError
 from rsoup.files import whole_file
+from rsoup.locks import Turn
 from rsoup.training.policy import Policy
 from rsoup.training.scores import Running
 
@@ -133,13 +134,17 @@ class Keep(Protocol):
 
 
 @contextmanager
-def keeping(folder: Path, *, writes: bool) -> Iterator[Keep]:
-    """Yield a function that takes each step's checkpoint; the last one is saved whatever ends the block."""
+def keeping(folder: Path, turn: Turn, *, writes: bool) -> Iterator[Keep]:
+    """Yield a function that takes each step's checkpoint; the last one is saved whatever ends the block.
+
+    RsoupError once the turn is another worker's; the checkpoints are its own then.
+    """
     last: list[Checkpoint] = []
     saved = -1
 
     def keep(checkpoint: Checkpoint, *, save: bool) -> None:
         nonlocal saved
+        turn.check()
         last[:] = [checkpoint]
         if save and writes:
             checkpoint.save(folder)
@@ -148,6 +153,6 @@ def keeping(folder: Path, *, writes: bool) -> Iterator[Keep]:
     try:
         yield keep
     except BaseException:
-        if writes and last and last[0].state.step > max(saved, 0):
+        if writes and last and last[0].state.step > max(saved, 0) and turn.is_ours():
             last[0].save(folder)
         raise

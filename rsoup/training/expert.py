@@ -14,7 +14,7 @@ import torch
 from rsoup.adapters import Adapter, read_adapter
 from rsoup.errors import AdapterError
 from rsoup.evaluation.lending import lends
-from rsoup.locks import lock_file, my_turn
+from rsoup.locks import Turn, lock_file, my_turn
 from rsoup.models.load import check_placement, model_source
 from rsoup.progress import Progress
 from rsoup.recipe import START, Recipe, TrainingSection
@@ -63,7 +63,7 @@ def train_adapter(
     check_placement(recipe.model.placement)
     check_sampling(recipe.training, team.size)
     look_ahead(resolved, [weights], progress)
-    with turn(recipe, name, team, progress, wait=wait):
+    with turn(recipe, name, team, progress, wait=wait) as held:
         if team.decides(is_made):
             return folder  # made by another worker meanwhile
         if team.leads:
@@ -72,7 +72,7 @@ def train_adapter(
         assert start.path is not None
         policy = read_start(resolved.base.load(), start.path)
         notes = Notes(recipe, policy, kind, name, start, weights, team.size)
-        making = Making(resolved, notes, team, progress)
+        making = Making(resolved, notes, team, progress, held)
         with counted(progress.say):
             making.end(making.begin(_trainer(recipe.training)))
     return folder
@@ -107,6 +107,7 @@ class Making:
     notes: Notes
     team: Team
     progress: Progress
+    turn: Turn
 
     def begin(self, trainer: Callable[..., T], **options: Any) -> T:
         """Return what a trainer returns: the last state, or a coroutine that does."""
@@ -125,6 +126,7 @@ class Making:
             progress=self.progress,
             team=self.team,
             after_step=self._after_step,
+            turn=self.turn,
             **self._sampling(),
             **options,
         )
@@ -133,6 +135,7 @@ class Making:
         """Write the adapter in the place of its checkpoints."""
         recipe, name = self.resolved.recipe, self.notes.name
         self.team.end_log()
+        self.turn.check()
         for own, weight in self.notes.weights.items():
             if weight and not state.running.get(own, Running()).count:
                 self.progress.say(f"warning: {own} applied to no completion of the training: it taught {name} nothing.")
@@ -163,14 +166,14 @@ def _trainer(training: TrainingSection) -> Callable[..., TrainingState]:
 
 
 @contextmanager
-def turn(recipe: Recipe, name: str, team: Team, progress: Progress, *, wait: bool = True) -> Iterator[None]:
+def turn(recipe: Recipe, name: str, team: Team, progress: Progress, *, wait: bool = True) -> Iterator[Turn]:
     """Be the only worker, or the only team of processes, that makes an adapter within the block."""
 
     def on_wait() -> None:
         progress.say(f"Another worker is making {name}; waiting for it.")
 
-    with my_turn(lock_file(recipe.folder, name), on_wait, team.decides, wait=wait):
-        yield
+    with my_turn(lock_file(recipe.folder, name), on_wait, team.decides, wait=wait) as held:
+        yield held
 
 
 def ensure_start(resolved: Resolved, team: Team, progress: Progress, *, overwrite: bool = False) -> Adapter:

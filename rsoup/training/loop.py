@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from rsoup.errors import RsoupError
+from rsoup.locks import NOBODY_ELSE, Turn
 from rsoup.models.sampling import generator_for
 from rsoup.progress import Progress
 from rsoup.recipe import GenerationSection, TrainingSection
@@ -67,13 +68,14 @@ async def rounds(
     after_step: Callable[[TrainingState], None] = lambda _state: None,
     clock: Callable[[], float] = time.perf_counter,
     vllm: Place | None = None,
+    turn: Turn = NOBODY_ELSE,
 ) -> TrainingState:
     """Train the policy in place with PPO and return the last state.
 
     ``folder`` keeps checkpoints and metrics.jsonl; a training found there goes on from its last checkpoint and
     gives, on the CPU, bit for bit what an undisturbed one gives. Whatever ends it early, an interruption or a
     reward that fails, leaves a checkpoint of the last whole step. ``clock`` tells the seconds that it has taken,
-    ``vllm`` is where the base lies, if vLLM samples.
+    ``vllm`` is where the base lies, if vLLM samples, ``turn`` the right to make this adapter.
     """
     sampler = None
     if vllm is not None:
@@ -86,7 +88,7 @@ async def rounds(
         state = load_checkpoint(checkpoints[-1], policy, optimizer)
     team.wait()  # for all to have read it
     progress.start(folder.name, training.steps, state.step)
-    with logging(folder, state.step, team) as log, keeping(folder, writes=team.leads) as keep:
+    with logging(folder, state.step, team) as log, keeping(folder, turn, writes=team.leads) as keep:
         keep(Checkpoint.of(state, policy, optimizer), save=False)
         while state.step < training.steps:
             began = clock()

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from functools import partial
 
 from rsoup.errors import RecipeError
-from rsoup.locks import Taken
+from rsoup.locks import Taken, Turn
 from rsoup.progress import Progress
 from rsoup.recipe import Recipe
 from rsoup.resolve import Resolved
@@ -98,21 +98,21 @@ def train_adapters(
         missing = [training for training in trainings if not is_made(training)]
         if missing:
             look_ahead(resolved, [training.weights for training in missing], progress)
-        taken = [training for training in missing if not _takes(turns, resolved.recipe, training, team, progress)]
-        ours = [training for training in missing if training not in taken and not is_made(training)]
+        held = {own.name: mine for own in missing if (mine := _takes(turns, resolved.recipe, own, team, progress))}
+        taken = [training for training in missing if training.name not in held]
+        ours = [training for training in missing if training.name in held and not is_made(training)]
         if ours:
             with counted(progress.say):
-                _train(resolved, ours, teams, progress, overwrite=overwrite)
+                _train(resolved, ours, teams, held, progress, overwrite=overwrite)
     return [training for training in trainings if training not in taken]
 
 
-def _takes(turns: ExitStack, recipe: Recipe, training: Training, team: Team, progress: Progress) -> bool:
-    """Tell whether no other worker makes an adapter; then none does until ``turns`` end."""
+def _takes(turns: ExitStack, recipe: Recipe, training: Training, team: Team, progress: Progress) -> Turn | None:
+    """Return the turn to make an adapter, which no other worker does until ``turns`` end; None if one does now."""
     try:
-        turns.enter_context(turn(recipe, training.name, team, progress, wait=False))
+        return turns.enter_context(turn(recipe, training.name, team, progress, wait=False))
     except Taken:
-        return False
-    return True
+        return None
 
 
 def _team(recipe: Recipe, name: str) -> Team:
@@ -123,6 +123,7 @@ def _train(
     resolved: Resolved,
     trainings: Sequence[Training],
     teams: Mapping[str, Team],
+    held: Mapping[str, Turn],
     progress: Progress,
     *,
     overwrite: bool,
@@ -138,7 +139,7 @@ def _train(
     for training, policy in zip(trainings, policies, strict=True):
         notes = Notes(recipe, policy, training.kind, training.name, start, training.weights, team.size)
         shown = LaneProgress(progress, training.name) if len(trainings) > 1 else progress
-        makings.append(Making(resolved, notes, teams[training.name], shown))
+        makings.append(Making(resolved, notes, teams[training.name], shown, held[training.name]))
     if len(makings) == 1:
         alone(_make(makings[0], time.perf_counter), team)
         return

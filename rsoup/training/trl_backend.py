@@ -23,6 +23,7 @@ from transformers import PrinterCallback
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
 from rsoup.errors import ModelError
+from rsoup.locks import NOBODY_ELSE, Turn
 from rsoup.models.language_model import LanguageModel
 from rsoup.progress import Progress
 from rsoup.recipe import GenerationSection, TrainingSection
@@ -68,6 +69,7 @@ def train_with_trl(
     team: Team,
     after_step: Callable[[TrainingState], None] = lambda _state: None,
     vllm: Place | None = None,
+    turn: Turn = NOBODY_ELSE,
 ) -> TrainingState:
     """Train the policy in place with TRL's trainer for ``training.algo`` and return the last state.
 
@@ -117,7 +119,7 @@ def train_with_trl(
                 state = load_checkpoint(checkpoints[-1], policy, optimizer)
             team.wait()  # for all to have read it
             progress.start(folder.name, training.steps, state.step)
-            with logging(folder, state.step, team) as log, keeping(folder, writes=team.leads) as keep:
+            with logging(folder, state.step, team) as log, keeping(folder, turn, writes=team.leads) as keep:
                 rounds = Rounds(state, judge, policy, optimizer, training, seed, team, progress, log, keep, after_step)
                 trainer.add_callback(rounds)
                 keep(Checkpoint.of(state, policy, optimizer), save=False)

@@ -109,12 +109,12 @@ class Peft:
         model = PeftModel.from_pretrained(base, folder / self.names[0], adapter_name=self.names[0])
         for name in self.names[1:]:
             model.load_adapter(folder / name, adapter_name=name)
-        self.model = model.eval()
+        self.model = model.to(served.model.device).eval()
 
     @torch.no_grad()
     def answer(self, requests: Sequence[Request]) -> list[str]:
         """Generate all answers at once."""
-        ids = torch.tensor([request.prompt for request in requests])
+        ids = torch.tensor([request.prompt for request in requests], device=self.model.device)
         output = self.model.generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),

@@ -27,7 +27,7 @@ from transformers import AutoModelForCausalLM
 
 from rsoup.evaluation.results import read_samples
 from rsoup.evaluation.sweep import evaluate
-from rsoup.models.load import keep_large_buffers, load_tokenizer, model_source
+from rsoup.models.load import keep_large_buffers, load_tokenizer, model_source, pick_device
 from rsoup.progress import Silent
 from rsoup.recipe import Recipe
 from rsoup.recipe_file import find_recipe, load_recipe
@@ -43,8 +43,9 @@ SEEN = ((0.5, 0.5), (0.4, 0.6))
 
 
 def quickstart(**evaluation: Any) -> Recipe:
-    """Return the bundled recipe with other settings of the evaluation."""
-    return load_recipe(find_recipe("quickstart"), [f"evaluation.{key}={value}" for key, value in evaluation.items()])
+    """Return the bundled recipe with other settings of the evaluation, in float32 as the other sides."""
+    settings = {"dtype": "float32", **evaluation}
+    return load_recipe(find_recipe("quickstart"), [f"evaluation.{key}={value}" for key, value in settings.items()])
 
 
 def write_adapters(folder: Path, base: str) -> list[Path]:
@@ -104,7 +105,7 @@ def load_mix(base: str, folders: Sequence[Path], weights: Sequence[float]) -> An
     model.load_adapter(folders[0], adapter_name="mix")
     set_peft_model_state_dict(model, mixed_state(model, ("one", "two"), weights), adapter_name="mix")
     model.set_adapter("mix")
-    return model.eval()
+    return model.to(pick_device()).eval()
 
 
 @torch.no_grad()
@@ -114,7 +115,7 @@ def generate(model: Any, recipe: Recipe, examples: Sequence[Example], batch_size
     texts = []
     for start in range(0, len(examples), batch_size):
         rows = [list(example.tokens) for example in examples[start : start + batch_size]]
-        inputs = tokenizer.pad({"input_ids": rows}, padding_side="left", return_tensors="pt")
+        inputs = tokenizer.pad({"input_ids": rows}, padding_side="left", return_tensors="pt").to(model.device)
         output = model.generate(**inputs, max_new_tokens=recipe.evaluation.max_new_tokens, do_sample=False)
         texts += tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
     return [text.strip() for text in texts]
@@ -180,7 +181,7 @@ def compare(lambdas: int, prompts: int = 64) -> None:
         full = quickstart(lambdas=lambdas, prompts=prompts, batch_size="auto")
         show("rsoup, KL and perplexity too", ours(full, folders, Path(folder) / "full")[0].over(points), slow, batched)
         work = flops(examples, recipe.evaluation.max_new_tokens)
-        share = work / each.cpu * threads / rate
+        share = work / (each.wall if pick_device().type == "cuda" else each.cpu / threads) / rate
         print(
             f"arithmetic of a point: {work / 1e12:.2f} TFLOP; rsoup runs at {share:.0%} of the measured rate",
             flush=True,
@@ -209,11 +210,11 @@ def flops(examples: Sequence[Example], new_tokens: int) -> float:
 
 def matmul_rate() -> float:
     """Return the floating point operations per second of large matrix products in float32."""
-    one, other = torch.randn(2048, 2048), torch.randn(2048, 2048)
+    one, other = (torch.randn(2048, 2048, device=pick_device()) for _ in range(2))
     best = float("inf")
     for _ in range(5):
         began = time.perf_counter()
-        one @ other
+        float((one @ other)[0, 0])  # which waits for a GPU
         best = min(best, time.perf_counter() - began)
     return 2 * 2048**3 / best
 

@@ -4,8 +4,9 @@ python tests/benchmarks/training.py [--trl112 PYTHON] [--rounds N]
 
 The work: SmolLM2-135M in bfloat16, LoRA of rank 8, 8 prompts of 80 tokens, 8 completions of at most 20 tokens each,
 one optimisation pass, KL against the start, the reward positive. Each side is a process of its own; the sides take
-turns, and the first step of each process, which is slower, does not count. On a machine that does other things too,
-set OMP_NUM_THREADS=1 and read the processor's seconds: threads that wait for each other make the wall's useless.
+turns, and the first step of each process, which is slower, does not count. The memory is that of the GPU, if there is
+one. On a machine that does other things too, set OMP_NUM_THREADS=1 and read the processor's seconds: threads that wait
+for each other make the wall's useless.
 
 TRL 1.12's PPO (PYTHON is one that has it) cannot do quite the same. What differs there: its reward model reads token
 ids, so it gets a one-layer model with random weights; its value function is a second SmolLM2, of which only the last
@@ -70,7 +71,7 @@ def compare(trl112: str | None, rounds: int) -> None:
             for side, measure in sides.items():
                 steps, cost = measure()
                 seconds[side] += steps
-                peaks[side] = max(peaks[side], cost.peak)
+                peaks[side] = max(peaks[side], *(int(step.get("gpu", cost.peak)) for step in steps))
     print(f"{'':14}  wall s/step (range)      cpu s/step   samples/s   slower: wall    cpu   peak memory")
     wall, cpu = ({side: _median(steps, key) for side, steps in seconds.items()} for key in ("seconds", "cpu"))
     for side, steps in seconds.items():

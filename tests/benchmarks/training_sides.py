@@ -66,7 +66,7 @@ def grpo(steps: int) -> list[dict[str, float]]:
                 beta=KL_COEF,
                 learning_rate=LEARNING_RATE,
                 gradient_checkpointing=False,
-                use_cpu=True,
+                use_cpu=not torch.cuda.is_available(),
                 shuffle_dataset=False,
                 dataloader_pin_memory=False,
                 logging_steps=1,
@@ -82,8 +82,13 @@ def grpo(steps: int) -> list[dict[str, float]]:
 
 def main() -> None:
     """Run a side and write what it noted."""
+    import torch
+
     side, steps, out = sys.argv[1:]
-    Path(out).write_text(json.dumps({"rsoup": rsoup, "grpo": grpo}[side](int(steps))))
+    found = {"rsoup": rsoup, "grpo": grpo}[side](int(steps))
+    if torch.cuda.is_available():
+        found = [{**step, "gpu": torch.cuda.max_memory_allocated()} for step in found]
+    Path(out).write_text(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -77,6 +77,25 @@ def test_two_sweeps_at_once_share_their_work(content: dict[str, Any], experts: l
     assert files(tmp_path / "eval") == files(tmp_path / "whole")
 
 
+def test_a_sweep_that_is_stopped_keeps_its_point_until_it_goes_on(
+    content: dict[str, Any], recipe: Path, experts: list[Path], tmp_path: Path
+) -> None:
+    sweep(content, experts[:2], tmp_path / "whole")
+    own = Recording()
+    with Forked(sweep_slowly, recipe, tmp_path / "eval", experts[:2]) as process, ThreadPoolExecutor(1) as pool:
+        process.wait_for(lambda _: len(list((tmp_path / "eval/points").glob("*/.lock"))) > 1)
+        process.send_signal(signal.SIGSTOP)
+        ours = pool.submit(sweep, content, experts[:2], tmp_path / "eval", own)
+        while len(list((tmp_path / "eval/points").glob("*/completions.json"))) < 6 and not ours.done():
+            time.sleep(0.02)
+        time.sleep(0.2)
+        assert not ours.done()  # one point is left, which is the other's
+        process.send_signal(signal.SIGCONT)
+        ours.result()
+        assert process.ended() == 0, process.err
+    assert files(tmp_path / "eval") == files(tmp_path / "whole")
+
+
 def points(out: Path) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = json.loads((out / "results.json").read_text())["points"]
     return found

@@ -58,8 +58,8 @@ class Crew:
         self.hired: list[InThread] = []
         self._cores, self._losing = cores, list(losing)
 
-    def machines(self) -> Needs:
-        return Needs(0, self._cores)
+    def machines(self) -> list[Needs]:
+        return [Needs(0, self._cores)]
 
     def hire(self, needs: Needs) -> InThread:
         self.hired.append(InThread(needs, self._losing.pop(0) if self._losing else None))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import socket
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ import pytest
 
 from command import Command, assert_refused
 from rsoup.errors import FailedSampleError, MissingPackageError, RecipeError, RsoupError
-from rsoup.stages.address import prepare, with_address
+from rsoup.stages.address import Head, prepare, with_address
 from rsoup.stages.gpus import names_of, one_process_each, way_of
 
 TWO, EIGHT = ["0", "1"], [str(number) for number in range(8)]
@@ -87,12 +88,27 @@ def test_gpus_have_the_names_that_a_process_sees() -> None:
 
 def test_the_command_is_given_again_for_each_further_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["rsoup", "recipes", "nothing-of-the-kind"])
-    with one_process_each(TWO, tmp_path) as logs:
+    said: list[str] = []
+    with one_process_each(TWO, tmp_path, said.append) as logs:
         assert [log.relative_to(tmp_path) for log in logs] == [Path("logs/gpu-1.log")]
         ends = time.monotonic() + 60
         while "there is no such recipe" not in logs[0].read_text():
             assert time.monotonic() < ends
             time.sleep(0.05)
+        time.sleep(1)  # for its end
+    assert said == [f"warning: the process of GPU 1 ended with code 1, and the others did its part: see {logs[0]}"]
+
+
+def test_a_head_may_be_gone_for_a_while() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        place = f"127.0.0.1:{server.getsockname()[1]}"
+        assert Head(place, 0.0).answers()
+        patient, impatient = Head(place, 60.0), Head(place, 0.0)
+        assert patient.answers()
+    assert not patient.answers()
+    with pytest.raises(RsoupError, match=f"Ray's head is gone \\({place}: .*refused"):
+        impatient.answers()
+    assert Head("", 0.0).answers()  # of a client no head is known
 
 
 @pytest.mark.parametrize(

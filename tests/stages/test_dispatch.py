@@ -32,13 +32,13 @@ class Idler:
 
 
 class Office:
-    """Hires idlers on a machine, and notes how many it has at most."""
+    """Hires idlers on machines, and notes how many it has at most."""
 
-    def __init__(self, there: Needs, *, grows: bool = False) -> None:
+    def __init__(self, *there: Needs, grows: bool = False) -> None:
         self.grows = grows
         self.there, self.hired, self.most, self._now = there, 0, 0, 0
 
-    def machines(self) -> Needs:
+    def machines(self) -> tuple[Needs, ...]:
         return self.there
 
     def hire(self, needs: Needs) -> Idler:
@@ -117,3 +117,14 @@ def test_what_needs_more_than_a_machine_has_is_refused_and_waits_for_a_cluster_t
     assert said.startswith(f"{told}; waiting for the cluster to grow")
     with pytest.raises(RsoupError, match="a needs 9 cores, and there are 8"):
         dispatch([Stage("a", "training", needs=Needs(1, 9))], Office(Needs(0, 8)), lambda _stage, _hand: None)
+
+
+def test_a_stage_needs_a_machine_that_is_large_enough_not_machines_that_are_so_together() -> None:
+    """Ray would keep it waiting for ever, without a word; what fits is done first."""
+    done: list[str] = []
+    stages = [Stage("a", "training", needs=Needs(4, 1)), Stage("b", "point", needs=ONE), Stage("c", "report")]
+    small = [Needs(2, 8)] * 4
+    with pytest.raises(RsoupError, match="a needs 4 GPUs and 1 cores of one machine, and the largest of 4 has 2 and 8"):
+        dispatch(stages, Office(*small), lambda stage, _hand: done.append(stage.name))
+    assert sorted(done) == ["b", "c"]
+    assert dispatch(stages, Office(*small, Needs(4, 8)), lambda _stage, _hand: None) == []

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -40,6 +43,26 @@ def test_only_what_has_changed_travels_and_what_is_being_written_does_not(tmp_pa
     assert changes.look() == {}
     write(tmp_path, checkpoints__a__metrics="12")
     assert changes.look() == {"checkpoints/a/metrics": b"12"}
+
+
+def test_folders_may_go_during_a_look(tmp_path: Path) -> None:
+    """A training that ends removes its checkpoints while it is asked for news."""
+    changes, over = Changes(tmp_path, "checkpoints"), threading.Event()
+    write(tmp_path, checkpoints__b__kept="x")
+
+    def come_and_go() -> None:
+        while not over.is_set():
+            write(tmp_path, **{f"checkpoints__a__deep__step-{number}": "x" for number in range(3)})
+            shutil.rmtree(tmp_path / "checkpoints/a")
+
+    with ThreadPoolExecutor(1) as pool:
+        training = pool.submit(come_and_go)
+        try:
+            found = [changes.look() for _ in range(1500)]
+        finally:
+            over.set()
+        training.result()
+    assert "checkpoints/b/kept" in found[0]
 
 
 def test_a_checkpoint_saved_during_a_look_comes_with_the_metrics_of_its_last_step(

@@ -132,6 +132,36 @@ def test_two_workers_in_one_folder_train_each_adapter_once(tmp_path: Path, tiny_
     assert not (run / "checkpoints").exists() or not any((run / "checkpoints").iterdir())
 
 
+def test_a_stopped_worker_is_waited_for_and_then_ends_what_it_was_at(tmp_path: Path, tiny_model: Path) -> None:
+    """Stopped at ``positive``, it keeps its lock: the other makes all else, waits, and neither makes anything twice."""
+    (tmp_path / "alone").mkdir()
+    content = recipe_content(tmp_path / "alone", tiny_model)
+    content["training"] |= {"steps": 9, "checkpoint_every": 2}
+    content["evaluation"] |= {"lambdas": 2, "prompts": 2}
+    content["morl"] = []
+    alone = write_recipe(tmp_path / "alone.yaml", content)
+    recipe = write_recipe(tmp_path / "r.yaml", {**content, "output": str(tmp_path / "run")})
+    begun = tmp_path / "run/checkpoints/positive"
+    with command("run", recipe) as one, command("run", alone) as undisturbed:
+        one.wait_for(lambda _: len(lines(begun / "metrics.jsonl")) >= 2)
+        one.send_signal(signal.SIGSTOP)
+        kept = (begun / "metrics.jsonl").read_bytes()
+        with command("run", recipe) as other:
+            other.wait_for(lambda own: "Another worker is making positive; waiting for it." in own.err)
+            assert (tmp_path / "run/adapters/brief").is_dir()
+            assert (begun / "metrics.jsonl").read_bytes() == kept
+            one.send_signal(signal.SIGCONT)
+            assert (one.ended(), other.ended(), undisturbed.ended()) == (0, 0, 0), (one.err, other.err)
+    for name in ("positive", "brief"):
+        path = f"run/adapters/{name}"
+        assert [line["step"] for line in lines(tmp_path / path / "metrics.jsonl")] == [*range(1, 10)]
+        assert sha256_file(tmp_path / path / "adapter_model.safetensors") == sha256_file(
+            tmp_path / "alone" / path / "adapter_model.safetensors"
+        )
+    shared, twin = (folder / "run/eval/results.json" for folder in (tmp_path, tmp_path / "alone"))
+    assert shared.read_bytes() == twin.read_bytes()
+
+
 @pytest.mark.parametrize("path", sorted(CONFIGURATIONS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_accelerate_reads_the_configurations(path: Path) -> None:
     from accelerate.commands.config.config_args import load_config_from_file
