@@ -97,20 +97,20 @@ class Done:
 
 
 def measured(part: Part, *, quick: bool) -> Done:
-    """Run a part to its end, or to the first of its commands that fails."""
-    began, tables = time.monotonic(), ""
+    """Run all commands of a part, whatever fails."""
+    began, tables, problems = time.monotonic(), "", []
     if part.needs is not None:
         made = subprocess.run(["make", part.needs], cwd=ROOT, capture_output=True, text=True, check=False)
         if made.returncode:
-            return Done(tables, time.monotonic() - began, f"make {part.needs}: {_last(made.stdout + made.stderr)}")
+            problems.append(f"make {part.needs}: exit code {made.returncode}\n{_last(made.stdout + made.stderr)}")
     for words in part.quick if quick else part.commands:
         command = [sys.executable, "-W", "ignore", str(HERE / words[0]), *words[1:]]
         ended = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
         tables += ended.stdout
         if ended.returncode:
             said = _last(ended.stderr or ended.stdout)
-            return Done(tables, time.monotonic() - began, f"{' '.join(words)}: exit code {ended.returncode}\n{said}")
-    return Done(tables, time.monotonic() - began)
+            problems.append(f"{' '.join(words)}: exit code {ended.returncode}\n{said}")
+    return Done(tables, time.monotonic() - began, "\n".join(problems))
 
 
 def _last(text: str) -> str:

@@ -62,7 +62,7 @@ def compare(trl112: str | None, rounds: int) -> None:
             "rsoup PPO": lambda: timed([*own, "rsoup", "5"], out),
             "TRL 1.16 GRPO": lambda: timed([*own, "grpo", "3"], out),
         }
-        if trl112:
+        if trl112 and Path(trl112).exists():
             other = [trl112, "-W", "ignore", HERE / "training_trl112.py", base_folder(), prompts, "3"]
             sides["TRL 1.12 PPO"] = lambda: timed(other, out)
         seconds: dict[str, Steps] = {side: [] for side in sides}
