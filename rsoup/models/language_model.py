@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
-from rsoup.models import packing
+from rsoup.models import attention, packing
 from rsoup.models.logprobs import token_logprobs, token_logprobs_and_entropies
 
 if TYPE_CHECKING:
@@ -27,8 +27,9 @@ class LanguageModel:
     """A transformers causal model, its tokenizer, and where it came from.
 
     ``name`` is what the user calls the model, ``path`` what transformers loads, ``sha256`` identifies its weights.
-    ``shares_prefix`` tells whether packed rows (``rsoup.models.packing``) give what separate rows give. ``shards`` is
-    there if its layers are split over processes, whose passes through the model then have to be as many.
+    ``shares_prefix`` tells whether packed rows (``rsoup.models.packing``) give what separate rows give, ``groups`` that
+    its layers attend to them by their layout (``rsoup.models.attention``). ``shards`` is there if its layers are split
+    over processes, whose passes through the model then have to be as many.
     """
 
     model: Any
@@ -37,6 +38,7 @@ class LanguageModel:
     path: str
     sha256: str
     shares_prefix: bool = True
+    groups: bool = False
     shards: Shards | None = None
 
     @property
@@ -102,6 +104,12 @@ class LanguageModel:
         """Compute these rows of the whole batch within the block; here all rows are alike."""
         return nullcontext()
 
+    def row_mask(self, prompt_mask: Tensor, group: int, tokens: int, *, queries: int | None = None) -> Tensor:
+        """Return what tells ``hidden_states`` who sees whom in packed rows, as ``packing.attention_mask`` has it."""
+        if group > 1 and self.groups:
+            return attention.mask_of(attention.Layout(prompt_mask, group, tokens, queries))
+        return packing.attention_mask(prompt_mask, group, tokens, queries=queries)
+
     def hidden_states(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache | None = None) -> Tensor:
         """Return the last hidden states, after the final norm. (B, N) -> (B, N, d)."""
         if mask.dim() == 4 and self.config._attn_implementation == "eager":
@@ -145,7 +153,7 @@ class LanguageModel:
             ],
             dim=1,
         )
-        mask = packing.attention_mask(prompt_mask, group, tokens - 1)
+        mask = self.row_mask(prompt_mask, group, tokens - 1)
         hidden = self.hidden_states(packing.pack(prompt_ids, completion_ids), mask, positions)
         return packing.unpack(hidden, prompt_ids.shape[1], group)
 

@@ -33,6 +33,7 @@ from rsoup.models.bundled import BUNDLED, bundled_folder
 from rsoup.models.language_model import LanguageModel, decoder_of
 from rsoup.models.probe import probe
 from rsoup.models.processes import this_process
+from rsoup.models.products import widen
 
 UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError)
 """What transformers raises for a folder or a hub id that is not the model it should be."""
@@ -244,6 +245,7 @@ def load_weights(loader: Any, source: str, revision: str | None, *, given: Colle
     missing = {*notes["missing_keys"], *(key for key, *_ in notes["mismatched_keys"])} - set(given)
     if missing:
         raise ValueError(f"it lacks the weights {min(missing)}")
+    widen(model)
     return model
 
 

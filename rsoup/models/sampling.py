@@ -166,7 +166,7 @@ class _Decoding:
             self._cache.batch_select_indices(self._model.cache_rows(rows, len(self.alive)))
             self.alive, self.running = self.alive[rows], self.running[rows]
         prompt_mask, tokens = self._prompt_mask[self.alive], self._ids[self.alive, :, self._step - 1]
-        seen = packing.attention_mask(prompt_mask, self._group, self._step, queries=self._group)
+        seen = self._model.row_mask(prompt_mask, self._group, self._step, queries=self._group)
         positions = packing.completion_positions(prompt_mask, self._group, self._step - 1, 1)
         with self._model.at_rows(self.alive):
             self._state = self._model.hidden_states(tokens, seen, positions, cache=self._cache)

@@ -20,6 +20,7 @@ from rsoup.adapters import read_adapter
 from rsoup.adapters.reading import WEIGHTS_FILE
 from rsoup.errors import AdapterError, ModelError, first_line
 from rsoup.mixing.naming import NAMING_KEYS, named_as
+from rsoup.models.adapted import shorten
 from rsoup.models.language_model import LanguageModel, folded
 from rsoup.models.layout import layout_of
 from rsoup.models.targets import lora_targets, order_targets
@@ -68,6 +69,7 @@ class Policy:
                 "Set model.lora.target_modules to linear layers of this model.",
             ) from problem
         order_targets(self.config)
+        shorten(self._layers())
         self.peft.eval()  # the new layers come with their dropout on
         if not isinstance(language_model.head, nn.Linear) or isinstance(language_model.head, LoraLayer):
             raise ModelError(
