@@ -9,7 +9,8 @@ x and A x are kept for the gradient, nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from types import MethodType
 from typing import Any
 
@@ -28,19 +29,54 @@ def shorten(layers: Iterable[LoraLayer]) -> None:
             layer.forward = MethodType(_forward, layer)
 
 
+@contextmanager
+def settled(layers: Iterable[Any], adapter: str) -> Iterator[None]:
+    """Cast the factors of such layers once within the block, in which nothing changes them or asks for gradients."""
+    own = [layer for layer in layers if "forward" in vars(layer) and _plain(layer) == adapter]
+    usual = [layer.forward for layer in own]
+    try:
+        for layer in own:
+            layer.forward = _settled(layer, adapter)
+        yield
+    finally:
+        for layer, forward in zip(own, usual, strict=True):
+            layer.forward = forward
+
+
+def _settled(layer: Any, adapter: str) -> Callable[[Tensor], Tensor]:
+    base, scale = layer.get_base_layer(), layer.scaling[adapter]
+    kind = base.weight.dtype
+    down = layer.lora_A[adapter].weight.detach().to(kind).T
+    up = (scale * layer.lora_B[adapter].weight.detach()).to(kind).T
+
+    def forward(rows: Tensor) -> Tensor:
+        flat = rows.flatten(0, -2)
+        found = products.linear(flat, base.weight, base.bias).addmm_(flat @ down, up)
+        return found.view(*rows.shape[:-1], -1)
+
+    return forward
+
+
 def _forward(layer: Any, rows: Tensor, *more: Any, **options: Any) -> Tensor:
-    active = [adapter for adapter in layer.active_adapters if adapter in layer.lora_A]
-    if layer.disable_adapters or not active:
-        return layer.get_base_layer()(rows)
-    adapter = active[0]
-    dropped = layer.lora_dropout[adapter].training and isinstance(layer.lora_dropout[adapter], nn.Dropout)
-    if len(active) > 1 or dropped or layer.merged or more or options or torch.is_autocast_enabled(rows.device.type):
-        plain: Tensor = Linear.forward(layer, rows, *more, **options)
-        return plain
+    adapter = _plain(layer)
+    if adapter is None or more or options or rows.dtype != layer.get_base_layer().weight.dtype:
+        usual: Tensor = Linear.forward(layer, rows, *more, **options)
+        return usual
     base = layer.get_base_layer()
     factors = layer.lora_A[adapter].weight, layer.lora_B[adapter].weight
     found: Tensor = _Adapted.apply(rows, base.weight, base.bias, *factors, layer.scaling[adapter])
     return found
+
+
+def _plain(layer: Any) -> str | None:
+    """Return the one adapter that a layer computes with, if that is what is described above."""
+    active = [adapter for adapter in layer.active_adapters if adapter in layer.lora_A]
+    if layer.disable_adapters or layer.merged or len(active) != 1:
+        return None
+    dropout = layer.lora_dropout[active[0]]
+    drops = dropout.training and isinstance(dropout, nn.Dropout)
+    narrows = torch.is_autocast_enabled(layer.get_base_layer().weight.device.type)
+    return None if drops or narrows else str(active[0])
 
 
 class _Adapted(torch.autograd.Function):

@@ -122,7 +122,7 @@ def _together(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, scale: fl
     prompts, heads, count, width = query.shape
     times = heads // key.shape[1]
     grouped = query.reshape(prompts, key.shape[1], times * count, width)
-    read = _Attention.apply(grouped, key, value, bias.repeat(1, 1, times, 1), scale)
+    read = _Attention.apply(grouped, key, value, bias, scale)
     return read.view(prompts, heads, count, width).transpose(1, 2)
 
 
@@ -133,8 +133,7 @@ def _apart(query: Tensor, key: Tensor, value: Tensor, layout: Layout, scale: flo
     times, steps = heads // keys, count // group
     split = query.reshape(prompts, keys, times, steps, group, width).permute(0, 1, 4, 2, 3, 5)  # (P, K, G, r, T, d)
     grouped = split.reshape(prompts, keys * group, times * steps, width)
-    bias = layout.of_completions.repeat(1, 1, times, 1)
-    read = _Attention.apply(grouped, _each(key, layout), _each(value, layout), bias, scale)
+    read = _Attention.apply(grouped, _each(key, layout), _each(value, layout), layout.of_completions, scale)
     split = read.view(prompts, keys, group, times, steps, width).permute(0, 4, 2, 1, 3, 5)  # (P, T, G, K, r, d)
     return split.reshape(prompts, count, heads, width)
 
@@ -148,16 +147,18 @@ def _each(held: Tensor, layout: Layout) -> Tensor:
 
 
 class _Attention(torch.autograd.Function):
-    """softmax(scale q k^T + bias) v, with scores in float32. (P, B, n, d), (P, B, N, d) twice, (P, 1, n, N)."""
+    """softmax(scale q k^T + bias) v, with scores in float32. (P, B, r * n, d), (P, B, N, d) twice, (P, 1, n, N)."""
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, bias: Tensor, scale: float) -> Tensor:
         ctx.save_for_backward(query, key, value, bias)
         ctx.scale = scale
+        parts = list(_parts(query, key))
+        if len(parts) == 1:
+            return _shares(query, key, bias, scale).to(value.dtype) @ value
         read = torch.empty_like(query)
-        for part in _parts(query, key):
-            shares = _shares(query[part], key[part], bias[part[0]], scale)
-            read[part] = shares.to(value.dtype) @ value[part]
+        for part in parts:
+            read[part] = _shares(query[part], key[part], bias[part[0]], scale).to(value.dtype) @ value[part]
         return read
 
     @staticmethod
@@ -175,8 +176,10 @@ class _Attention(torch.autograd.Function):
 
 
 def _shares(query: Tensor, key: Tensor, bias: Tensor, scale: float) -> Tensor:
-    """Return what share of each key a query reads. (p, b, n, N)."""
-    return ((scale * query.float()) @ key.float().mT).add_(bias).softmax(-1)
+    """Return what share of each key a query reads. (p, b, r * n, N)."""
+    scores = (scale * query.float()) @ key.float().mT
+    scores.unflatten(2, (-1, bias.shape[2])).add_(bias[:, :, None])
+    return scores.softmax(-1)
 
 
 def _parts(query: Tensor, key: Tensor) -> Iterator[tuple[slice, slice]]:

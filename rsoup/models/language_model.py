@@ -27,9 +27,8 @@ class LanguageModel:
     """A transformers causal model, its tokenizer, and where it came from.
 
     ``name`` is what the user calls the model, ``path`` what transformers loads, ``sha256`` identifies its weights.
-    ``shares_prefix`` tells whether packed rows (``rsoup.models.packing``) give what separate rows give, ``groups`` that
-    its layers attend to them by their layout (``rsoup.models.attention``). ``shards`` is there if its layers are split
-    over processes, whose passes through the model then have to be as many.
+    ``shares_prefix`` tells whether packed rows (``rsoup.models.packing``) give what separate rows give. ``shards`` is
+    there if its layers are split over processes, whose passes through the model then have to be as many.
     """
 
     model: Any
@@ -38,7 +37,6 @@ class LanguageModel:
     path: str
     sha256: str
     shares_prefix: bool = True
-    groups: bool = False
     shards: Shards | None = None
 
     @property
@@ -106,7 +104,7 @@ class LanguageModel:
 
     def row_mask(self, prompt_mask: Tensor, group: int, tokens: int, *, queries: int | None = None) -> Tensor:
         """Return what tells ``hidden_states`` who sees whom in packed rows, as ``packing.attention_mask`` has it."""
-        if group > 1 and self.groups:
+        if group > 1 and self.config._attn_implementation == attention.NAME:
             return attention.mask_of(attention.Layout(prompt_mask, group, tokens, queries))
         return packing.attention_mask(prompt_mask, group, tokens, queries=queries)
 

@@ -44,10 +44,12 @@ def probe(model: LanguageModel) -> LanguageModel:
             "Use a decoder-only transformer whose outputs do not depend on padding.",
         )
     most = max(0.4, 2 * error) if quantised else 1e-3 if exact else 0.4
-    if model.device.type == "cpu" and _packed_error(grouping := _grouping(model), rows, completions, expected) <= most:
-        return grouping
-    _attend_as(model, usual)
-    return replace(model, shares_prefix=_packed_error(model, rows, completions, expected) <= most)
+    kinds = [usual] if model.device.type != "cpu" else [attention.NAME, usual]
+    for kind in kinds:
+        _attend_as(model, kind)
+        if _packed_error(model, rows, completions, expected) <= most:
+            return replace(model, shares_prefix=True)
+    return replace(model, shares_prefix=False)
 
 
 def _packed_error(model: LanguageModel, rows: list[Tensor], completions: Tensor, expected: Tensor) -> float:
@@ -55,12 +57,6 @@ def _packed_error(model: LanguageModel, rows: list[Tensor], completions: Tensor,
         return max(_error(one, expected) for one in _computed(model, rows, completions))
     except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, KeyError):
         return float("inf")
-
-
-def _grouping(model: LanguageModel) -> LanguageModel:
-    """Return the model with packed rows attended to by their layout; one that cannot be told to gets them wrong."""
-    _attend_as(model, attention.NAME)
-    return replace(model, groups=True)
 
 
 def _attend_as(model: LanguageModel, name: str | None) -> None:

@@ -50,7 +50,8 @@ def draw(logits: Tensor, temperature: float, uniform: Tensor | None) -> Tensor:
     """
     if temperature == 0 or uniform is None:
         return logits.argmax(-1)
-    cumulative = torch.softmax(logits.float() / temperature, dim=-1).cumsum(-1)
+    logits = logits.float() if temperature == 1 else logits.float() / temperature
+    cumulative = torch.softmax(logits, dim=-1).cumsum(-1)
     threshold = uniform[:, None].to(cumulative) * cumulative[:, -1:]
     return torch.searchsorted(cumulative, threshold, right=True).squeeze(-1).clamp(max=logits.shape[-1] - 1)
 

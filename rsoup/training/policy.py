@@ -20,7 +20,7 @@ from rsoup.adapters import read_adapter
 from rsoup.adapters.reading import WEIGHTS_FILE
 from rsoup.errors import AdapterError, ModelError, first_line
 from rsoup.mixing.naming import NAMING_KEYS, named_as
-from rsoup.models.adapted import shorten
+from rsoup.models.adapted import settled, shorten
 from rsoup.models.language_model import LanguageModel, folded
 from rsoup.models.layout import layout_of
 from rsoup.models.targets import lora_targets, order_targets
@@ -172,7 +172,8 @@ class Policy:
         stay beside.
         """
         if not self.language_model.folds:
-            yield
+            with settled(self._layers(), self.adapter):
+                yield
             return
         updates = ((_weight_of(layer), layer.get_delta_weight(self.adapter)) for layer in self._layers())
         with torch.no_grad(), folded(updates), self.peft.disable_adapter():
