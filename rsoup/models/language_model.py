@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
-from rsoup.models import packing
+from rsoup.models import attention, packing
 from rsoup.models.logprobs import token_logprobs, token_logprobs_and_entropies
 
 if TYPE_CHECKING:
@@ -102,6 +102,12 @@ class LanguageModel:
         """Compute these rows of the whole batch within the block; here all rows are alike."""
         return nullcontext()
 
+    def row_mask(self, prompt_mask: Tensor, group: int, tokens: int, *, queries: int | None = None) -> Tensor:
+        """Return what tells ``hidden_states`` who sees whom in packed rows, as ``packing.attention_mask`` has it."""
+        if group > 1 and self.config._attn_implementation == attention.NAME:
+            return attention.mask_of(attention.Layout(prompt_mask, group, tokens, queries))
+        return packing.attention_mask(prompt_mask, group, tokens, queries=queries)
+
     def hidden_states(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache | None = None) -> Tensor:
         """Return the last hidden states, after the final norm. (B, N) -> (B, N, d)."""
         if mask.dim() == 4 and self.config._attn_implementation == "eager":
@@ -145,7 +151,7 @@ class LanguageModel:
             ],
             dim=1,
         )
-        mask = packing.attention_mask(prompt_mask, group, tokens - 1)
+        mask = self.row_mask(prompt_mask, group, tokens - 1)
         hidden = self.hidden_states(packing.pack(prompt_ids, completion_ids), mask, positions)
         return packing.unpack(hidden, prompt_ids.shape[1], group)
 

@@ -32,6 +32,7 @@ from rsoup.models.bundled import BUNDLED, bundled_folder
 from rsoup.models.language_model import LanguageModel, decoder_of
 from rsoup.models.probe import probe
 from rsoup.models.processes import this_process
+from rsoup.models.products import widen
 
 TOKENIZER_FILES = ("token*", "vocab*", "tekken*", "*.model")
 
@@ -270,6 +271,7 @@ def load_weights(
         if key not in given:
             sizes = f"{tuple(there)}, and by its config.json they have {tuple(wanted)}"
             raise ValueError(f"its weights {key} have the shape {sizes}")
+    widen(model)
     return model
 
 

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rsoup.models.products import linear
+
 CHUNK = 128
 """Rows whose logits exist at the same time."""
 
@@ -32,7 +34,7 @@ class _TokenLogprobs(torch.autograd.Function):
         logprobs, entropies = [], []
         directions, spreads = [], []
         for rows, wanted in zip(hidden.split(CHUNK), targets.split(CHUNK), strict=True):
-            logits = torch.nn.functional.linear(rows, weight, bias).float()  # (chunk, V); changed in place from here
+            logits = linear(rows, weight, bias).float()  # (chunk, V); changed in place from here
             logits = logits if temperature == 1 else logits.div_(temperature)
             logits.sub_(logits.amax(-1, keepdim=True))
             chosen = logits.gather(-1, wanted[:, None])
@@ -45,9 +47,9 @@ class _TokenLogprobs(torch.autograd.Function):
                 entropies.append(entropy.squeeze(-1))
                 if ctx.needs_input_grad[0]:
                     slope = odds * (logs + entropy)
-                    spreads.append((slope.to(weight.dtype) @ weight).float() / (-temperature * total))
+                    spreads.append(linear(slope.to(weight.dtype), weight.T).float() / (-temperature * total))
             if ctx.needs_input_grad[0]:
-                expected = (odds.to(weight.dtype) @ weight).float() / total  # (chunk, d)
+                expected = linear(odds.to(weight.dtype), weight.T).float() / total  # (chunk, d)
                 directions.append((weight[wanted].float() - expected) / temperature)
         if directions:
             ctx.save_for_backward(torch.cat(directions), torch.cat(spreads) if spreads else None)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rsoup.errors import ModelError, first_line
-from rsoup.models import packing
+from rsoup.models import attention, packing
 from rsoup.models.encoding import encode
 from rsoup.models.language_model import LanguageModel
 
@@ -23,6 +23,7 @@ def probe(model: LanguageModel) -> LanguageModel:
 
     Padded rows, cached decoding and the output layer are compared with the model's own forward pass on bare rows.
     """
+    usual = model.model.config._attn_implementation
     exact = model.model.dtype == torch.float32
     quantised = getattr(model.model, "is_quantized", False)  # 8-bit products depend on the rows beside them
     rows = [_tokens(model, length, index) for index, length in enumerate(PROMPTS)]
@@ -47,11 +48,27 @@ def probe(model: LanguageModel) -> LanguageModel:
             f"{model.name}: padded or cached rows give other log-probabilities than bare ones (by {error:.2g}).",
             "Use a decoder-only transformer whose outputs do not depend on padding.",
         )
+    most = max(0.4, 2 * error) if quantised else 1e-3 if exact else 0.4
+    kinds = [usual] if model.device.type != "cpu" else [attention.NAME, usual]
+    for kind in kinds:
+        _attend_as(model, kind)
+        if _packed_error(model, rows, completions, expected) <= most:
+            return replace(model, shares_prefix=True)
+    return replace(model, shares_prefix=False)
+
+
+def _packed_error(model: LanguageModel, rows: list[Tensor], completions: Tensor, expected: Tensor) -> float:
     try:
-        packed = max(_error(one, expected) for one in _computed(model, rows, completions))
+        return max(_error(one, expected) for one in _computed(model, rows, completions))
     except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, KeyError):
-        packed = float("inf")
-    return replace(model, shares_prefix=packed <= (max(0.4, 2 * error) if quantised else 1e-3 if exact else 0.4))
+        return float("inf")
+
+
+def _attend_as(model: LanguageModel, name: str | None) -> None:
+    """Give a model another kind of attention, if it can be given any."""
+    inner = model.model
+    if name != inner.config._attn_implementation and inner._can_set_attn_implementation():
+        inner.set_attn_implementation(name)
 
 
 def _finishes_otherwise(model: LanguageModel, row: Tensor, tolerated: float) -> bool:
@@ -94,7 +111,7 @@ def _computed(model: LanguageModel, rows: list[Tensor], completions: Tensor) -> 
     encoded = encode(model, ids, mask, tokens=TOKENS, group=group)
     cached = [encoded.last.expand(-1, group, -1)]
     for step in range(TOKENS - 1):
-        seen = packing.attention_mask(mask, group, step + 1, queries=group)
+        seen = model.row_mask(mask, group, step + 1, queries=group)
         positions = packing.completion_positions(mask, group, step, 1)
         tokens = completions[..., step].reshape(len(ids), group)
         cached.append(model.hidden_states(tokens, seen, positions, cache=encoded.cache))

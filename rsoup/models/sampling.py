@@ -50,7 +50,8 @@ def draw(logits: Tensor, temperature: float, uniform: Tensor | None) -> Tensor:
     """
     if temperature == 0 or uniform is None:
         return logits.argmax(-1)
-    cumulative = torch.softmax(logits.float() / temperature, dim=-1).cumsum(-1)
+    logits = logits.float() if temperature == 1 else logits.float() / temperature
+    cumulative = torch.softmax(logits, dim=-1).cumsum(-1)
     threshold = uniform[:, None].to(cumulative) * cumulative[:, -1:]
     return torch.searchsorted(cumulative, threshold, right=True).squeeze(-1).clamp(max=logits.shape[-1] - 1)
 
@@ -166,7 +167,7 @@ class _Decoding:
             self._cache.batch_select_indices(self._model.cache_rows(rows, len(self.alive)))
             self.alive, self.running = self.alive[rows], self.running[rows]
         prompt_mask, tokens = self._prompt_mask[self.alive], self._ids[self.alive, :, self._step - 1]
-        seen = packing.attention_mask(prompt_mask, self._group, self._step, queries=self._group)
+        seen = self._model.row_mask(prompt_mask, self._group, self._step, queries=self._group)
         positions = packing.completion_positions(prompt_mask, self._group, self._step - 1, 1)
         with self._model.at_rows(self.alive):
             self._state = self._model.hidden_states(tokens, seen, positions, cache=self._cache)

@@ -20,6 +20,7 @@ from rsoup.adapters import read_adapter
 from rsoup.adapters.reading import WEIGHTS_FILE
 from rsoup.errors import AdapterError, ModelError, first_line
 from rsoup.mixing.naming import NAMING_KEYS, named_as
+from rsoup.models.adapted import settled, shorten
 from rsoup.models.language_model import LanguageModel, folded
 from rsoup.models.layout import layout_of
 from rsoup.models.targets import lora_targets, order_targets
@@ -68,6 +69,7 @@ class Policy:
                 "Set model.lora.target_modules to linear layers of this model.",
             ) from problem
         order_targets(self.config)
+        shorten(self._layers())
         self.peft.eval()  # the new layers come with their dropout on
         if not isinstance(language_model.head, nn.Linear) or isinstance(language_model.head, LoraLayer):
             raise ModelError(
@@ -170,7 +172,8 @@ class Policy:
         stay beside.
         """
         if not self.language_model.folds:
-            yield
+            with settled(self._layers(), self.adapter):
+                yield
             return
         updates = ((_weight_of(layer), layer.get_delta_weight(self.adapter)) for layer in self._layers())
         with torch.no_grad(), folded(updates), self.peft.disable_adapter():

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from fixtures import LAYERS
 from measure import ROOT, Cost, environment, run, run_python
+from tables import show
 
 from rsoup.adapters.tensorfile import map_tensors, read_header
 
@@ -55,13 +56,14 @@ def main() -> None:
         root = Path(name)
         run_python(FIXTURES, root, str(options.layers))  # as a process counts the memory of the one that began it
         size = (root / "a/model.safetensors").stat().st_size
-        print(f"two models of {size / 1e9:.2f} GB each")
-        for method in options.methods:
-            compare(root, method, options.mergekit, options.rounds)
+        rows = [compared(root, method, options.mergekit, options.rounds) for method in options.methods]
+    print(f"Two models of {size / 1e9:.2f} GB each.")
+    shares = "share of its time", "of its memory"
+    show(["method", "rsoup", "mergekit", *shares, "numbers not the same", "by more than rounding"], rows)
 
 
-def compare(root: Path, method: str, python: Path, rounds: int) -> None:
-    """Run one method on both sides in turns, and compare what they wrote."""
+def compared(root: Path, method: str, python: Path, rounds: int) -> list[str]:
+    """Run one method on both sides in turns, compare what they wrote, and return the method's row."""
     rsoup, mergekit = own_command(root, method), their_command(root, method, python)
     costs: dict[str, list[Cost]] = {"rsoup": [], "mergekit": []}
     for _ in range(rounds):
@@ -70,13 +72,12 @@ def compare(root: Path, method: str, python: Path, rounds: int) -> None:
             os.sync()  # what is still to be written would hold up whoever writes next
             costs[side].append(run(command))
     best = {side: min(found, key=lambda cost: cost.seconds) for side, found in costs.items()}
-    print(f"{method}: rsoup {best['rsoup']}; mergekit {best['mergekit']}", end="; ")
-    print(f"rsoup takes {best['rsoup'].seconds / best['mergekit'].seconds:.3f} of the time", end=", ")
-    print(f"{best['rsoup'].peak / best['mergekit'].peak:.3f} of the memory")
-    compared = [sys.executable, __file__, "--compare", method, root]
-    told = subprocess.run(compared, check=True, capture_output=True, text=True, env=environment()).stdout
+    command = [sys.executable, __file__, "--compare", method, root]
+    told = subprocess.run(command, check=True, capture_output=True, text=True, env=environment()).stdout
     other, far, count = json.loads(told)
-    print(f"  of {count:,} numbers {other / count:.2e} are not the same, {far:,} by more than rounding")
+    mine, theirs = best["rsoup"], best["mergekit"]
+    shares = f"{mine.seconds / theirs.seconds:.3f}", f"{mine.peak / theirs.peak:.3f}"
+    return [method, str(mine), str(theirs), *shares, f"{other / count:.2e}", f"{far:,} of {count:,}"]
 
 
 def own_command(root: Path, method: str) -> list[str | Path]:

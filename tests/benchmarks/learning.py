@@ -21,12 +21,14 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT)]
 
+from tables import show  # noqa: E402
+
 from rsoup.progress import Silent  # noqa: E402
 from rsoup.recipe_file import load_recipe  # noqa: E402
 from rsoup.resolve import resolve  # noqa: E402
 from rsoup.training.expert import train_adapter  # noqa: E402
 
-SAMPLES, EVERY = 800, 160
+SAMPLES, EVERY, PER_STEP = 800, 160, 32
 GOAL = 0.75
 
 
@@ -71,21 +73,21 @@ def reached(scores: list[float]) -> int | None:
     return next((3 + index for index, mean in enumerate(running) if mean >= GOAL), None)
 
 
-def show(algos: list[str], seeds: list[int], output: Path) -> None:
+def tell(algos: list[str], seeds: list[int], output: Path) -> None:
     """Print the mean score of every 160 completions, and after how many three steps in a row reach the goal."""
     ends = range(EVERY, SAMPLES + 1, EVERY)
-    print(f"algo  seed  {'  '.join(f'..{end:<4}' for end in ends)}  reaches {GOAL} after   seconds")
+    rows: list[list[object]] = []
     for algo in algos:
         for seed in seeds:
             scores, seconds = curve(algo, seed, output)
             if not scores:
                 continue
-            per_step = 32
-            means = [scores[(end - EVERY) // per_step : end // per_step] for end in ends]
-            shown = "  ".join(f"{statistics.fmean(part):6.2f}" if part else "     -" for part in means)
+            means = [scores[(end - EVERY) // PER_STEP : end // PER_STEP] for end in ends]
+            shown = [f"{statistics.fmean(part):.2f}" if part else "" for part in means]
             steps = reached(scores)
-            after = f"{steps * per_step} completions" if steps else f"not in {len(scores) * per_step}"
-            print(f"{algo:5} {seed:4}  {shown}  {after:18} {seconds:9.0f}")
+            after = steps * PER_STEP if steps else f"not in {len(scores) * PER_STEP}"
+            rows.append([algo, seed, *shown, after, f"{seconds:.0f}"])
+    show(["algorithm", "seed", *(f"..{end}" for end in ends), f"{GOAL} after", "seconds"], rows)
 
 
 def main() -> None:
@@ -101,7 +103,7 @@ def main() -> None:
         for seed in options.seeds:
             for algo in options.algos:
                 train(algo, seed, options.output, until_reached=options.until_reached)
-    show(options.algos, options.seeds, options.output)
+    tell(options.algos, options.seeds, options.output)
 
 
 if __name__ == "__main__":

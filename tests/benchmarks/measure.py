@@ -21,7 +21,7 @@ class Cost:
     peak: int
 
     def __str__(self) -> str:
-        return f"{self.seconds:6.2f} s, {self.peak / 1e6:6.0f} MB"
+        return f"{self.seconds:.2f} s, {self.peak / 1e6:.0f} MB"
 
 
 def run_python(code: str, *arguments: str | Path) -> Cost:

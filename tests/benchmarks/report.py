@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from measure import run_python  # noqa: E402
+from tables import show  # noqa: E402
 
 from report.synthetic import write_triangle  # noqa: E402
 
@@ -29,7 +30,7 @@ def main() -> int:
         path = write_triangle(folder, prompts=200, steps=43)
         cost = run_python(REPORT, path, folder / "report")
         size = (folder / "report" / "index.html").stat().st_size
-    print(f"991 points: {cost}, page {size / 1e6:.1f} MB (limit {LIMIT_SECONDS:.0f} s)")
+    show(["points", "process", "page", "limit"], [[991, cost, f"{size / 1e6:.1f} MB", f"{LIMIT_SECONDS:.0f} s"]])
     return int(cost.seconds > LIMIT_SECONDS)
 
 

@@ -25,6 +25,7 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from peft import PeftModel  # noqa: E402
 from sweep import Spent, spending, write_adapters  # noqa: E402
+from tables import show  # noqa: E402
 from transformers import AutoModelForCausalLM  # noqa: E402
 
 from rsoup import mixing  # noqa: E402
@@ -147,12 +148,11 @@ def compare(name: str) -> None:
                 "PEFT adapter_names": lambda p=peft, r=requests: p.answer(r),  # type: ignore[misc]
             }
             in_one_batch(served, requests[:2]), peft  # a first call warms up
-            show(count, ways)
+            tell(count, ways)
 
 
-def show(count: int, ways: dict[str, Callable[[], list[str]]]) -> None:
+def tell(count: int, ways: dict[str, Callable[[], list[str]]]) -> None:
     """Run every way twice, in turns, and print the better time of each."""
-    print(f"{count} requests with {count} mixes, {TOKENS} tokens each")
     best: dict[str, Spent] = {}
     texts: dict[str, list[str]] = {}
     for _ in range(2):
@@ -163,14 +163,12 @@ def show(count: int, ways: dict[str, Callable[[], list[str]]]) -> None:
             if name not in best or spent.wall < best[name].wall:
                 best[name] = spent
     first = next(iter(ways))
+    rows = []
     for name, spent in best.items():
         same = sum(one.strip() == other.strip() for one, other in zip(texts[first], texts[name], strict=True))
-        rate = count * TOKENS / spent.wall
-        print(
-            f"  {name:26} {spent.wall:7.2f} s ({spent.cpu:.2f} s of processor time), {rate:7.0f} tokens/s, "
-            f"{spent.wall / best[first].wall:5.2f} times; {same} of {count} answers the same",
-            flush=True,
-        )
+        figures = f"{spent.wall:.2f} s", f"{spent.cpu:.2f}", f"{count * TOKENS / spent.wall:.0f}"
+        rows.append([name, *figures, f"{spent.wall / best[first].wall:.2f}", f"{same} of {count}"])
+    show([f"{count} requests", "time", "processor s", "tokens/s", "time beside", "the same answers"], rows)
 
 
 @contextmanager
@@ -215,12 +213,25 @@ def weather(count: int) -> None:
         before = resident(pid)
         began = time.monotonic()
         outcome = asyncio.run(storm(url, "none", names, count=count, at_once=32))
-        print(f"{count} requests in {time.monotonic() - began:.1f} s: {outcome.kinds}, 429 {outcome.busy} times")
-        print(f"answers: p50 {outcome.quantile(0.5):.2f} s, p99 {outcome.quantile(0.99):.2f} s")
-        print(f"wrong: {outcome.wrong or 'nothing'}")
+        took = time.monotonic() - began
         time.sleep(2)
         left = {name: metric(url, name) for name in ("answers_running", "requests_waiting", "cache_tokens")}
-        print(f"left: {left}; memory {before:.0f} MB before, {resident(pid):.0f} MB after")
+        show(
+            ["requests", "time", "answers", "429", "p50", "p99", "wrong", "left at the end", "memory before, after"],
+            [
+                [
+                    count,
+                    f"{took:.1f} s",
+                    outcome.kinds,
+                    outcome.busy,
+                    f"{outcome.quantile(0.5):.2f} s",
+                    f"{outcome.quantile(0.99):.2f} s",
+                    outcome.wrong or "nothing",
+                    left,
+                    f"{before:.0f} MB, {resident(pid):.0f} MB",
+                ]
+            ],
+        )
 
 
 if __name__ == "__main__":

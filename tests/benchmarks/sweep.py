@@ -1,9 +1,9 @@
 """Evaluate the quickstart's sweep: rsoup, the original's way, and PEFT with batches and one load, side by side.
 
-python tests/benchmarks/sweep.py [LAMBDAS [PROMPTS]]    the comparison, at 11 lambdas and 64 prompts or as given
-python tests/benchmarks/sweep.py growth                 how the time grows with lambdas, prompts, adapters and lengths
-python tests/benchmarks/sweep.py kinds                  the other sweeps: a simplex, random points, a trajectory, ...
-python tests/benchmarks/sweep.py together [PROMPTS ...] points one by one and in shared batches, for 8, 64, 256 prompts
+python tests/benchmarks/sweep.py [LAMBDAS [PROMPTS]]       the comparison, at 11 lambdas and 64 prompts or as given
+python tests/benchmarks/sweep.py growth [quick] [NAME ...] how the time grows: lambdas, prompts, adapters, tokens, ...
+python tests/benchmarks/sweep.py kinds                     the other sweeps: a simplex, random points, a trajectory, ...
+python tests/benchmarks/sweep.py together [PROMPTS ...]    points one by one and in shared batches: 8, 64, 256 prompts
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from tables import show, show_growth
 from torch.profiler import ProfilerActivity, profile
 from transformers import AutoModelForCausalLM
+from work import SIZES, write_model
 
 from rsoup.evaluation.results import read_samples
 from rsoup.evaluation.sweep import evaluate
@@ -48,12 +50,12 @@ def quickstart(**evaluation: Any) -> Recipe:
     return load_recipe(find_recipe("quickstart"), [f"evaluation.{key}={value}" for key, value in settings.items()])
 
 
-def write_adapters(folder: Path, base: str) -> list[Path]:
+def write_adapters(folder: Path, base: str, rank: int = 8) -> list[Path]:
     """Write random adapters of the quickstart's shape, as large as trained ones."""
     paths = []
     for seed, name in enumerate(NAMES):
         torch.manual_seed(seed)
-        config = LoraConfig(r=8, lora_alpha=16, target_modules=["q_proj", "k_proj", "v_proj", "o_proj"])
+        config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=["q_proj", "k_proj", "v_proj", "o_proj"])
         model = get_peft_model(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), config)
         for key, parameter in model.named_parameters():
             if "lora_B" in key:
@@ -158,42 +160,43 @@ def ours(recipe: Recipe, folders: Sequence[Path], out: Path) -> tuple[Spent, int
 def compare(lambdas: int, prompts: int = 64) -> None:
     """Print the three ways side by side."""
     recipe = quickstart(measures="false", lambdas=lambdas, prompts=prompts, batch_size="auto")
+    full = quickstart(lambdas=lambdas, prompts=prompts, batch_size="auto")
     examples = examples_of(recipe)
     rate = matmul_rate()
     threads = torch.get_num_threads()
-    print(f"{threads} threads, torch {torch.__version__}, float32 matrix products at {rate / 1e9:.0f} GFLOP/s")
-    print(
-        f"{len(examples)} prompts of {sum(len(e.tokens) for e in examples) / len(examples):.0f} tokens on average, ",
-        end="",
-    )
-    print(f"{recipe.evaluation.max_new_tokens} new tokens, greedy; {lambdas} lambdas and the base")
+    length = sum(len(example.tokens) for example in examples) / len(examples)
+    print(f"{threads} threads, torch {torch.__version__}, float32 matrix products at {rate / 1e9:.0f} GFLOP/s;")
+    print(f"{len(examples)} prompts of {length:.0f} tokens on average, {recipe.evaluation.max_new_tokens} new tokens,")
+    print(f"greedy; {lambdas} lambdas and the base; seconds per point.")
     with tempfile.TemporaryDirectory() as folder:
         folders = write_adapters(Path(folder), model_source(recipe.model.base))[:2]
         slow, texts = original(recipe, folders, examples)
-        show("the original's way", slow, slow)
         batched, batched_texts = peft_batched(recipe, folders, examples)
-        show("PEFT, batches, one load", batched, slow)
         whole, points, own = ours(recipe, folders, Path(folder) / "plain")
         each = whole.over(points)
-        show("rsoup, generation and rewards", each, slow, batched)
+        measured = ours(full, folders, Path(folder) / "full")[0].over(points)
+        ways = {
+            "the original's way: load at each lambda, one prompt at a time": slow,
+            "PEFT: one load, batches of 64": batched,
+            "rsoup, generation and rewards, loading included": each,
+            "rsoup, KL and perplexity of every completion too": measured,
+        }
+        heads = ["way", "s", "processor s", "against the original's way", "against PEFT", "PEFT, by the processor"]
+        show(heads, [row(name, spent, slow, batched) for name, spent in ways.items()])
         if own:
-            print(f"  same completions at lambda 0.5: {same(own, batched_texts)} as PEFT, {same(own, texts)} as alone")
-        full = quickstart(lambdas=lambdas, prompts=prompts, batch_size="auto")
-        show("rsoup, KL and perplexity too", ours(full, folders, Path(folder) / "full")[0].over(points), slow, batched)
+            print(
+                f"The same completions at lambda 0.5: {same(own, batched_texts)} as PEFT, {same(own, texts)} as alone."
+            )
         work = flops(examples, recipe.evaluation.max_new_tokens)
         share = work / (each.wall if pick_device().type == "cuda" else each.cpu / threads) / rate
-        print(
-            f"arithmetic of a point: {work / 1e12:.2f} TFLOP; rsoup runs at {share:.0%} of the measured rate",
-            flush=True,
-        )
-        where(recipe, folders, Path(folder) / "profile")
+        print(f"A point is {work / 1e12:.2f} TFLOP; rsoup runs at {share:.0%} of the measured rate.", flush=True)
+        where(full, folders, Path(folder) / "profile")
 
 
-def show(name: str, each: Spent, slow: Spent, batched: Spent | None = None) -> None:
-    """Print what a way takes and its ratios, by the clock and by the processor."""
-    print(f"{name:30} {each.wall:7.1f} s per lambda ({each.cpu:.1f} s of processor time)", end="")
-    print(f", {slow.wall / each.wall:.1f} ({slow.cpu / each.cpu:.1f}) times the original's way", end="")
-    print(f", {batched.wall / each.wall:.2f} ({batched.cpu / each.cpu:.2f}) times PEFT" if batched else "", flush=True)
+def row(name: str, each: Spent, slow: Spent, batched: Spent) -> list[str]:
+    """Return what a way takes and its ratios, by the clock and by the processor."""
+    ratios = slow.wall / each.wall, batched.wall / each.wall, batched.cpu / each.cpu
+    return [name, f"{each.wall:.2f}", f"{each.cpu:.2f}", *(f"{ratio:.2f}" for ratio in ratios)]
 
 
 def same(one: Sequence[str], other: Sequence[str]) -> str:
@@ -238,30 +241,60 @@ def where(recipe: Recipe, folders: Sequence[Path], out: Path) -> None:
     for event in profiled.key_averages():
         group = next((name for name, keys in GROUPS.items() if event.key.startswith(keys)), "other operations")
         shares[group] += event.self_cpu_time_total / 1e6
-    print("where the time of one point goes, model loading and rewards included:")
-    for name, spent in sorted(shares.items(), key=lambda item: -item[1]):
-        print(f"  {name:28} {spent:6.2f} s")
+    spent = sorted(shares.items(), key=lambda item: -item[1])
+    print("Of a point with KL and perplexity, rewards included:")
+    show([name for name, _ in spent], [[f"{seconds:.2f} s" for _, seconds in spent]])
 
 
-def growth() -> None:
-    """Print how the time grows; the model is loaded in each run."""
-    with tempfile.TemporaryDirectory() as folder:
-        folders = write_adapters(Path(folder), model_source("smollm2-135m-instruct"))
-        rows = {
-            "lambdas": [({"lambdas": count}, 2) for count in (3, 5, 9)],
-            "prompts": [({"prompts": count}, 2) for count in (8, 16, 32, 64)],
-            "adapters (5 random points)": [({"random": 5}, count) for count in (2, 3, 5)],
-            "new tokens": [({"max_new_tokens": count}, 2) for count in (12, 24, 48, 96)],
-            "samples": [({"samples": count, "temperature": 1.0}, 2) for count in (1, 2, 4)],
-        }
-        for title, runs in rows.items():
-            print(title)
-            for number, (settings, count) in enumerate(runs):
-                recipe = quickstart(**{"lambdas": 3, "prompts": 16, **settings})
-                spent, points, _ = ours(recipe, folders[:count], Path(folder) / f"{title}-{number}")
-                each = spent.over(points)
-                print(f"  {settings}, {count} adapters, {points} points: {spent.wall:.1f} s, ", end="")
-                print(f"{each.wall:.2f} s per point ({each.cpu:.2f} s of processor time)", flush=True)
+GROWTH: dict[str, tuple[str, list[tuple[object, dict[str, Any], int]]]] = {
+    "lambdas": ("lambdas", [(count, {"lambdas": count}, 2) for count in (3, 5, 9)]),
+    "prompts": ("prompts", [(count, {"prompts": count}, 2) for count in (8, 16, 32, 64)]),
+    "adapters": ("adapters (5 random points)", [(count, {"random": 5}, count) for count in (2, 3, 5)]),
+    "tokens": ("new tokens", [(count, {"max_new_tokens": count}, 2) for count in (12, 24, 48, 96, 192, 512)]),
+    "samples": (
+        "samples of a prompt, temperature 1",
+        [(count, {"samples": count, "temperature": 1.0}, 2) for count in (1, 2, 4)],
+    ),
+}  # fmt: skip
+"""What is varied: a title, and for each value the settings and how many adapters there are."""
+RANKS = (4, 8, 16, 32, 64)
+
+
+def growth(names: Sequence[str], *, quick: bool) -> None:
+    """Print how the time of a point grows, with KL and perplexity; the model is loaded in each run."""
+    print(
+        "Seconds per point, loading included; 16 prompts, 24 new tokens, 3 lambdas and the base unless said otherwise."
+    )
+    with tempfile.TemporaryDirectory() as name:
+        root, base = Path(name), model_source("smollm2-135m-instruct")
+        folders = write_adapters(root, base)
+        for key in names or (*GROWTH, "rank", "model"):
+            found: dict[object, float] = {}
+            if key == "rank":
+                for rank in RANKS[:2] if quick else RANKS:
+                    found[rank] = point_of({}, write_adapters(root / str(rank), base, rank)[:2], root / f"rank-{rank}")
+                show_growth("rank", "seconds", found)
+            elif key == "model":
+                for size in list(SIZES)[:2] if quick else SIZES:
+                    model = str(write_model(root, size))
+                    own = write_adapters(root / f"of-{size}", model)[:2]
+                    found[size] = point_of({}, own, root / f"model-{size}", model)
+                show_growth("size of the model", "seconds", found)
+            else:
+                title, runs = GROWTH[key]
+                for value, settings, count in runs[:2] if quick else runs:
+                    found[value] = point_of(settings, folders[:count], root / f"{key}-{value}")
+                show_growth(title, "seconds", found)
+
+
+def point_of(settings: dict[str, Any], folders: Sequence[Path], out: Path, base: str | None = None) -> float:
+    """Return what a point of a small sweep takes: the processor's seconds if one thread computes."""
+    recipe = quickstart(**{"lambdas": 3, "prompts": 16, **settings})
+    if base is not None:
+        recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"base": base})})
+    spent, points, _ = ours(recipe, folders, out)
+    each = spent.over(points)
+    return each.cpu if torch.get_num_threads() == 1 else each.wall
 
 
 def kinds() -> None:
@@ -282,12 +315,13 @@ def kinds() -> None:
             "a MORL run as an ingredient": ({"lambdas": 3, "mix_morl": "true"}, [*folders[:2], baseline], None),
             "refine 3 after 3 lambdas": ({"lambdas": 3, "refine": 3}, folders[:2], None),
         }
+        rows: list[list[object]] = []
         for title, (settings, sources, trajectory) in runs.items():
             recipe, spent = quickstart(**{"prompts": 16, "max_new_tokens": 12, **settings}), Spent()
             with spending(spent):
                 points = evaluate(resolve(recipe), sources, folder / title, Silent(), trajectory=trajectory).points
-            print(f"{title}: {len(points)} points, {spent.wall / len(points):.2f} s per point", flush=True)
-            print(f"  {', '.join(point.id for point in points)}")
+            rows.append([title, len(points), f"{spent.wall / len(points):.2f}", f"{spent.cpu / len(points):.2f}"])
+        show(["sweep", "points", "s per point", "processor s"], rows)
 
 
 def together(counts: Sequence[int]) -> None:
@@ -296,26 +330,26 @@ def together(counts: Sequence[int]) -> None:
         folders = write_adapters(Path(name), model_source("smollm2-135m-instruct"))[:2]
         quick = {"measures": "false", "lambdas": 2, "prompts": 2, "max_new_tokens": 2}
         ours(quickstart(**quick), folders, Path(name) / "first")  # a first call warms up
+        rows: list[list[object]] = []
         for count in counts:
-            found = []
+            rates, found = [], []
             for way in ("false", "true"):
                 settings = {"measures": "false", "lambdas": 11, "prompts": count, "batch_size": "auto"}
                 recipe, out = quickstart(**settings, together=way), Path(name) / f"{count}-{way}"
                 results = evaluate(resolve(recipe), folders, out, Silent())
                 timing = json.loads((out / "timing.json").read_text())["points"]
-                rate = len(timing) / sum(point["seconds"] for point in timing.values())
+                rates.append(len(timing) / sum(point["seconds"] for point in timing.values()))
                 found.append(
                     [point.completions for point in read_samples(out / "results.json", results).points.values()]
                 )
-                how = "together" if way == "true" else "one by one"
-                print(f"{results.prompts.count} prompts, {len(timing)} points {how}: {rate:.3f} points/s", flush=True)
-            print(f"  the same completions: {found[0] == found[1]}", flush=True)
+            rows.append([count, *(f"{rate:.3f}" for rate in rates), f"{rates[1] / rates[0]:.2f}", found[0] == found[1]])
+        show(["prompts", "points/s one by one", "together", "times", "the same completions"], rows)
 
 
 if __name__ == "__main__":
     keep_large_buffers()
-    if sys.argv[1:] == ["growth"]:
-        growth()
+    if sys.argv[1:2] == ["growth"]:
+        growth([word for word in sys.argv[2:] if word != "quick"], quick="quick" in sys.argv)
     elif sys.argv[1:] == ["kinds"]:
         kinds()
     elif sys.argv[1:2] == ["together"]:

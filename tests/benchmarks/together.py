@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from measure import ROOT, Cost, run
+from tables import show
 
 WAYS = ("one by one", "together", "in passes of one")
 SIDE = """
@@ -84,16 +85,17 @@ def compare(trainings: int, steps: int, rounds: int, settings: list[str]) -> Non
     for _ in range(rounds):
         for way, sides in found.items():
             sides.append(measured(way, trainings, steps, settings))
-    print(f"\n{trainings} trainings      s a step of all (range)     ratio   whole    ratio   peak memory")
     every = {way: [step for side in sides for step in side.steps] for way, sides in found.items()}
     usual, whole = statistics.median(every[WAYS[0]]), min(side.cost.seconds for side in found[WAYS[0]])
+    rows = []
     for way, sides in found.items():
         own, process = every[way], min(side.cost.seconds for side in sides)
         middle, peak = statistics.median(own), max(side.cost.peak for side in sides)
-        print(
-            f"{way:16} {middle:7.2f} ({min(own):.2f}-{max(own):.2f})   {middle / usual:7.2f}"
-            f"   {process:6.1f} s  {process / whole:5.2f}   {peak / 1e9:6.2f} GB"
+        step = f"{middle:.2f} ({min(own):.2f}-{max(own):.2f})"
+        rows.append(
+            [way, step, f"{middle / usual:.2f}", f"{process:.1f}", f"{process / whole:.2f}", f"{peak / 1e9:.2f} GB"]
         )
+    show([f"{trainings} trainings", "s a step of all (range)", "ratio", "whole, s", "ratio", "peak memory"], rows)
 
 
 def main() -> None:

@@ -25,6 +25,7 @@ from pathlib import Path
 
 import torch
 from measure import Cost, run
+from tables import show
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 from work import Work, base_folder, bfloat16_rate, examples_for, make_policy, run_ppo
@@ -62,7 +63,7 @@ def compare(trl112: str | None, rounds: int) -> None:
             "rsoup PPO": lambda: timed([*own, "rsoup", "5"], out),
             "TRL 1.16 GRPO": lambda: timed([*own, "grpo", "3"], out),
         }
-        if trl112:
+        if trl112 and Path(trl112).exists():
             other = [trl112, "-W", "ignore", HERE / "training_trl112.py", base_folder(), prompts, "3"]
             sides["TRL 1.12 PPO"] = lambda: timed(other, out)
         seconds: dict[str, Steps] = {side: [] for side in sides}
@@ -72,15 +73,22 @@ def compare(trl112: str | None, rounds: int) -> None:
                 steps, cost = measure()
                 seconds[side] += steps
                 peaks[side] = max(peaks[side], *(int(step.get("gpu", cost.peak)) for step in steps))
-    print(f"{'':14}  wall s/step (range)      cpu s/step   samples/s   slower: wall    cpu   peak memory")
     wall, cpu = ({side: _median(steps, key) for side, steps in seconds.items()} for key in ("seconds", "cpu"))
+    rows = []
     for side, steps in seconds.items():
         found = [step["seconds"] for step in steps]
-        print(
-            f"{side:14}  {wall[side]:6.2f} ({min(found):.2f}-{max(found):.2f})   {cpu[side]:10.2f}"
-            f"   {WORK.samples / wall[side]:9.2f}   {wall[side] / wall['rsoup PPO']:12.2f}"
-            f"   {cpu[side] / cpu['rsoup PPO']:4.2f}   {peaks[side] / 1e9:8.2f} GB"
-        )
+        rows.append([
+            side,
+            f"{wall[side]:.2f} ({min(found):.2f}-{max(found):.2f})",
+            f"{cpu[side]:.2f}",
+            f"{WORK.samples / wall[side]:.2f}",
+            f"{wall[side] / wall['rsoup PPO']:.2f}",
+            f"{cpu[side] / cpu['rsoup PPO']:.2f}",
+            f"{statistics.fmean(step['tokens'] for step in steps):.1f}",
+            f"{peaks[side] / 1e9:.2f} GB",
+        ])  # fmt: skip
+    times = "s per step (range)", "processor s", "samples per s", "slower by", "by the processor"
+    show(["side", *times, "tokens", "peak memory"], rows)
 
 
 def _median(steps: Steps, key: str) -> float:
@@ -97,28 +105,27 @@ def account() -> None:
         run_ppo(policy, examples, WORK, 1)
     flops = counter.get_total_flops()
     rates = {shape: bfloat16_rate(*shape) for shape in ((2048, 2048, 2048), (1872, 576, 1536), (64, 576, 1536))}
-    print(
-        f"\na step: {flops / 1e12:.2f} TFLOP of matrix products in {seconds:.2f} s: {flops / seconds / 1e9:.0f} GFLOP/s"
-    )
-    for (rows, inner, columns), rate in rates.items():
-        print(
-            f"  bfloat16 product ({rows} x {inner}) ({inner} x {columns}): {rate / 1e9:5.0f} GFLOP/s; "
-            f"the step reaches {flops / seconds / rate:.0%} of it"
-        )
+    reached = flops / seconds
+    print(f"A step is {flops / 1e12:.2f} TFLOP of products in {seconds:.2f} s: {reached / 1e9:.0f} GFLOP/s.")
+    shares = [
+        [f"({rows} x {inner}) ({inner} x {columns})", f"{rate / 1e9:.0f}", f"{reached / rate:.0%}"]
+        for (rows, inner, columns), rate in rates.items()
+    ]
+    show(["bfloat16 product", "GFLOP/s", "of which the step reaches"], shares)
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
         run_ppo(policy, examples, WORK, 1)
     events = [(event.key, event.self_cpu_time_total, event.count) for event in profiler.key_averages()]
     total = sum(time for _, time, _ in events)
-    print("\nshare of a step's time, by kind of operation")
     left = dict.fromkeys([*KINDS, "the rest"], 0.0)
     for name, time, _ in events:
         kind = next((kind for kind, parts in KINDS.items() if any(part in name for part in parts)), "the rest")
         left[kind] += time
-    for kind, time in left.items():
-        print(f"  {kind:18} {time / total:6.1%}")
-    print("\nthe longest operations: share, calls")
-    for name, time, count in sorted(events, key=lambda event: -event[1])[:14]:
-        print(f"  {name[:50]:50} {time / total:6.1%} {count:7d}")
+    show(["kind of operation", "share of a step"], [[kind, f"{time / total:.1%}"] for kind, time in left.items()])
+    longest = sorted(events, key=lambda event: -event[1])[:14]
+    show(
+        ["longest operations", "share", "calls"],
+        [[name, f"{time / total:.1%}", count] for name, time, count in longest],
+    )
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from work import KL_COEF, LEARNING_RATE, LORA, Clock, Work, base_folder, examples_for, make_policy, run_ppo
+from work import KL_COEF, LEARNING_RATE, Clock, Work, base_folder, examples_for, make_policy, run_ppo
 
 WORK = Work()
 
@@ -52,8 +52,8 @@ def grpo(steps: int) -> list[dict[str, float]]:
             reward_funcs=positive,
             train_dataset=Dataset.from_dict({"prompt": rows}),
             peft_config=LoraConfig(
-                r=LORA.r,
-                lora_alpha=LORA.alpha,
+                r=WORK.rank,
+                lora_alpha=2 * WORK.rank,
                 target_modules=["q_proj", "k_proj", "v_proj", "o_proj"],
                 task_type="CAUSAL_LM",
             ),

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT)]
 
 import torch  # noqa: E402
+from transformers import AutoConfig, AutoModelForCausalLM  # noqa: E402
 
 from rsoup.models.bundled import bundled_folder  # noqa: E402
 from rsoup.models.load import load_language_model, load_tokenizer  # noqa: E402
@@ -35,9 +36,16 @@ from rsoup.training.policy import Policy, fresh_config  # noqa: E402
 from rsoup.training.team import Team  # noqa: E402
 
 BASE = "smollm2-135m-instruct"
-LORA = LoraSection(r=8, alpha=16)
 KL_COEF = 0.02
 LEARNING_RATE = 1e-4
+SHAPE = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
+SIZES = {
+    "21M": (256, 704, 12, 4, 2),
+    "135M": (576, 1536, 30, 9, 3),
+    "360M": (960, 2560, 32, 15, 5),
+    "1.1B": (2048, 5632, 22, 32, 4),
+}
+"""Shapes of models with random weights and the base's vocabulary, by their number of weights."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,7 @@ class Work:
     group: int = 8
     prompt_tokens: int = 80
     tokens: int = 20
+    rank: int = 8
     stop_at_eos: bool = True
 
     @property
@@ -68,13 +77,25 @@ def examples_for(work: Work) -> list[Example]:
     return [Example(str(i), "", tokenizer.decode(tokens), tokens) for i, tokens in enumerate(cut)]
 
 
-def make_policy() -> Policy:
-    """Load the base model in bfloat16 with a fresh adapter."""
-    model = load_language_model(BASE, revision=None, dtype="bfloat16")
+def make_policy(base: str = BASE, rank: int = 8) -> Policy:
+    """Load a base model in bfloat16 with a fresh adapter."""
+    model = load_language_model(base, revision=None, dtype="bfloat16")
     torch.manual_seed(0)
-    policy = Policy(model, fresh_config(LORA, model))
+    policy = Policy(model, fresh_config(LoraSection(r=rank, alpha=2 * rank), model))
     policy.remember_start()
     return policy
+
+
+def write_model(folder: Path, size: str) -> Path:
+    """Write a model of a size with random weights, in bfloat16, and the base's tokenizer."""
+    config = AutoConfig.from_pretrained(base_folder())
+    for key, value in zip(SHAPE, SIZES[size], strict=True):
+        setattr(config, key, value)
+    config.head_dim = config.hidden_size // config.num_attention_heads
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(folder / size)
+    load_tokenizer(BASE, None).save_pretrained(folder / size)
+    return folder / size
 
 
 class Clock(Silent):
@@ -103,14 +124,20 @@ class Clock(Silent):
         ]
 
 
-def run_ppo(policy: Policy, examples: Sequence[Example], work: Work, steps: int) -> list[dict[str, Any]]:
-    """Train with rsoup's PPO, one optimisation pass a step; return each step's metrics, seconds and processor time."""
+def run_ppo(
+    policy: Policy, examples: Sequence[Example], work: Work, steps: int, *, per_pass: int | None = None
+) -> list[dict[str, Any]]:
+    """Train with rsoup's PPO, one optimisation pass a step; return each step's metrics, seconds and processor time.
+
+    Gradients are taken of ``per_pass`` prompts at a time.
+    """
     training = TrainingSection(
         steps=steps,
         prompts_per_step=work.prompts,
         completions_per_prompt=work.group,
         learning_rate=LEARNING_RATE,
         checkpoint_every=1000,
+        prompts_per_pass=per_pass,
         ppo=PPOSection(epochs=1, kl_coef=KL_COEF),
     )
     clock = Clock()

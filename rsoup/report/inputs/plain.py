@@ -11,13 +11,12 @@ import numpy as np
 
 from rsoup.errors import ResultsError, did_you_mean, reason_of
 from rsoup.evaluation.results import Kind
+from rsoup.harness.metrics import LARGEST
 from rsoup.pareto.direction import signs_of, turned
 from rsoup.pareto.dominance import Floats
 from rsoup.recipe import Direction
 from rsoup.report.measured import Measured, Model, Source, weights_id
 
-LARGEST = 1e30
-"""Beyond this a number is no score: products of several would not be finite."""
 ROUNDING = 1e-9
 FARTHEST = (-3.0, 4.0)
 """Weights beyond these are percentages or mistakes: no mix goes so far past its experts."""

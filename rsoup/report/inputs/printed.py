@@ -9,7 +9,8 @@ from pathlib import Path
 
 from rsoup.errors import ResultsError
 from rsoup.files import sha256_file
-from rsoup.report.inputs.plain import LARGEST, PlainPoint, as_weight, lowered, measured_from, require_path
+from rsoup.harness.metrics import LARGEST
+from rsoup.report.inputs.plain import PlainPoint, as_weight, lowered, measured_from, require_path
 from rsoup.report.measured import Measured, Source
 
 LINE = re.compile(r"^\s*(?:results|d)\[\s*([-+0-9.eE]+)\s*\]\s*=\s*(.*?)\s*$")
