@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 pytest.importorskip("lm_eval", reason="lm-eval is not installed: pip install '.[bench]'")
 
@@ -21,7 +23,6 @@ from rsoup.harness.quiet import quiet
 from rsoup.recipe_file import parse_recipe
 from rsoup.resolve import resolve
 from rsoup.stages.together import evaluate_together
-from rsoup.stages.workshop import identity_of
 from rsoup.tiny import shrink
 from stages.hands import Crew
 from tiny import build_adapter, build_tiny_model, recipe_content, tree, write_recipe
@@ -46,16 +47,17 @@ def content(tmp_path: Path, tiny_model: Path) -> dict[str, Any]:
     return content
 
 
-def of_lm_eval(model: Path) -> float:
-    """Return the length-normalised accuracy that lm-eval finds for a model."""
+def of_lm_eval(model: Path, task: str = "facts", metric: str = "acc_norm,none", **settings: Any) -> float:
+    """Return what lm-eval finds for a model on a task."""
     with quiet():
         found = simple_evaluate(
             model=HFLM(pretrained=str(model), device="cpu", dtype="float32", batch_size=4),
-            tasks=["facts.yaml"],
+            tasks=[f"{task}.yaml"],
             task_manager=TaskManager(include_defaults=False),
             limit=8,
+            **settings,
         )
-    return float(found["results"]["facts"]["acc_norm,none"])
+    return float(found["results"][task][metric])
 
 
 @pytest.mark.parametrize("measures", [True, False])
@@ -75,6 +77,37 @@ def test_mixes_of_whole_models_have_the_numbers_of_those_that_are_written(
         assert results.point(name).benchmarks["facts.acc_norm,none"].mean == pytest.approx(of_lm_eval(folder)), name
 
 
+def test_what_is_sampled_has_lm_evals_luck(
+    content: dict[str, Any], experts: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And is sampled as a whole again where it is not whole; random numbers of others are left alone."""
+    asked = {"do_sample": True, "temperature": 1.0}
+    settings = {"limit": 8, "batch_size": 4, "gen_kwargs": asked}
+    before = torch.random.get_rng_state()
+    results, _ = sweep(content, experts[:1], tmp_path / "eval", benchmarks=[WORDS], lm_eval=settings)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    monkeypatch.chdir(FOLDER)
+    label = "different,none"
+    expected = of_lm_eval(Path(content["model"]["base"]), "words", label, gen_kwargs=dict(asked))
+    assert results.point("base").benchmarks[f"words.{label}"].mean == pytest.approx(expected)
+    assert expected != of_lm_eval(Path(content["model"]["base"]), "words", label)
+    assert not list((tmp_path / "eval").glob("points/*/answers-*.json"))
+
+
+def test_documents_that_are_cut_to_fit_the_context_are_told(
+    content: dict[str, Any], experts: list[Path], tmp_path: Path
+) -> None:
+    words = [f"{'the lid ' * 80}{word}" for word in ("good", "bad", "fine")]
+    rows = [{"question": own, "choices": ["good", "bad", "great"], "answer": 1} for own in words]
+    (tmp_path / "facts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "facts.yaml").write_text(Path(FACTS).read_text())
+    said = Recording()
+    sweep(content, experts[:1], tmp_path / "eval", said, benchmarks=[str(tmp_path / "facts.yaml")])
+    (told,) = {text for text in said.said if text.startswith("lm-eval:")}
+    assert "exceeds model's maximum length (128)" in told
+    assert "times)" in told
+
+
 def test_workers_measure_what_one_process_measures(
     content: dict[str, Any], experts: list[Path], tmp_path: Path
 ) -> None:
@@ -83,7 +116,6 @@ def test_workers_measure_what_one_process_measures(
     evaluate_together(resolved, experts, tmp_path / "there", crew, Recording())
     crew.close()
     assert files(tmp_path / "there") == files(tmp_path / "here")
-    assert identity_of.__doc__
 
 
 def test_what_has_been_measured_needs_no_model(content: dict[str, Any], experts: list[Path], tmp_path: Path) -> None:
@@ -194,8 +226,6 @@ def test_a_benchmark_that_fails_amid_a_point_says_where(
 def test_when_memory_runs_out_batches_are_halved_and_nothing_changes(
     content: dict[str, Any], experts: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import torch
-
     expected, _ = sweep(content, experts, tmp_path / "whole", benchmarks=[FACTS, WORDS])
     from rsoup.evaluation.resident_lm import ResidentLM
 
