@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -75,12 +78,16 @@ class Cluster:
 
     def machines(self) -> list[Needs]:
         """Return what each machine has, the last that is known while the head does not answer."""
-        if self._head.answers():
+        if self._head.is_there():
             resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
             self._machines = [Needs(int(own.get("GPU", 0)), int(own.get("CPU", 0))) for own in resources]
             if not self._machines and not self.grows:
                 raise HeadGoneError("Ray's worker on this machine (raylet) is gone.", GO_ON)
         return self._machines
+
+    def check(self) -> None:
+        """Raise RsoupError once the head has been gone for too long."""
+        self._head.answers()
 
     def hire(self, needs: Needs) -> Actor:
         """Return a new worker."""
@@ -116,13 +123,21 @@ def connected(address: str, kind: type[Any]) -> Iterator[Cluster]:
     cluster = Cluster(kind, Head(place, 0.0 if here else HEAD_PATIENCE), grows=not here)
     try:
         yield cluster
-    except HeadGoneError:
-        raise  # nobody is left to be told
+    except HeadGoneError:  # nobody is left to be told, for which Ray would wait at the end of the process
+        atexit.register(_end_at_once)
+        raise
     except BaseException:
         _leave(cluster, mine=mine)
         raise
     else:
         _leave(cluster, mine=mine)
+
+
+def _end_at_once() -> None:
+    """End the process without what Ray does at its end; its reaper removes what this process had started."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def _leave(cluster: Cluster, *, mine: bool) -> None:

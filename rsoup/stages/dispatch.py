@@ -48,6 +48,9 @@ class Crew(Protocol):
     def machines(self) -> Sequence[Needs]:
         """Return what each machine has, taken or not."""
 
+    def check(self) -> None:
+        """Raise RsoupError once nobody can be asked any more."""
+
     def hire(self, needs: Needs) -> Hand:
         """Return a new worker."""
 
@@ -56,7 +59,10 @@ class Crew(Protocol):
 
 
 class Dispatcher:
-    """Does stages; each runs in a thread of this process that talks to its worker."""
+    """Does stages; each runs in a thread of this process that talks to its worker.
+
+    So does what hands them out: whoever is asked may never answer, which ``run`` does not wait for.
+    """
 
     def __init__(self, crew: Crew, perform: Callable[[Stage, Hand | None], None], say: Callable[[str], None]) -> None:
         self._crew, self._perform, self._say = crew, perform, say
@@ -67,17 +73,18 @@ class Dispatcher:
         self._lost: Counter[str] = Counter()
         self._problems: list[BaseException] = []
         self._threads: list[threading.Thread] = []
+        self._over = False
 
     def run(self, stages: Sequence[Stage]) -> None:
         """Do all stages; raise the first error of one, after the others have been told to stop."""
-        with self._changed:
-            try:
-                while len(self._done) < len(stages) and not self._problems:
-                    self._begin_what_can(stages)
-                    self._changed.wait(PAUSE)
-            except BaseException as problem:  # after which no stage that ends has anything to say
-                self._problems.append(problem)
-                raise
+        handing = threading.Thread(target=self._hand_out, args=(stages,), daemon=True)
+        handing.start()
+        try:
+            while handing.is_alive():
+                handing.join(PAUSE)
+                self._crew.check()
+        finally:
+            self._over = True
         if self._problems:
             raise self._problems[0]
 
@@ -89,6 +96,15 @@ class Dispatcher:
             threading.Thread(target=self._tell_to_stop, args=(hand,), daemon=True).start()
         for thread in self._threads:
             thread.join(seconds / max(1, len(busy)))
+
+    def _hand_out(self, stages: Sequence[Stage]) -> None:
+        with self._changed:
+            try:
+                while len(self._done) < len(stages) and not self._problems and not self._over:
+                    self._begin_what_can(stages)
+                    self._changed.wait(PAUSE)
+            except BaseException as problem:
+                self._problems.append(problem)
 
     def _begin_what_can(self, stages: Sequence[Stage]) -> None:
         each = self._crew.machines()
@@ -161,7 +177,7 @@ class Dispatcher:
                     "Look at the memory of its machine: training.prompts_per_pass and evaluation.batch_size save it.",
                 )
             )
-        elif not self._problems:
+        elif not self._problems and not self._over:
             self._say(f"{stage.name}: its worker was lost ({lost.reason}); another goes on.")
 
     def _tell_to_stop(self, hand: Hand) -> None:

@@ -61,6 +61,9 @@ class Crew:
     def machines(self) -> list[Needs]:
         return [Needs(0, self._cores)]
 
+    def check(self) -> None:
+        pass
+
     def hire(self, needs: Needs) -> InThread:
         self.hired.append(InThread(needs, self._losing.pop(0) if self._losing else None))
         return self.hired[-1]

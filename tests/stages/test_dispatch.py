@@ -37,9 +37,14 @@ class Office:
     def __init__(self, *there: Needs, grows: bool = False) -> None:
         self.grows = grows
         self.there, self.hired, self.most, self._now = there, 0, 0, 0
+        self.gone = threading.Event()
 
     def machines(self) -> tuple[Needs, ...]:
         return self.there
+
+    def check(self) -> None:
+        if self.gone.is_set():
+            raise RsoupError("gone", "")
 
     def hire(self, needs: Needs) -> Idler:
         self.hired += 1
@@ -117,6 +122,21 @@ def test_what_needs_more_than_a_machine_has_is_refused_and_waits_for_a_cluster_t
     assert said.startswith(f"{told}; waiting for the cluster to grow")
     with pytest.raises(RsoupError, match="a needs 9 cores, and there are 8"):
         dispatch([Stage("a", "training", needs=Needs(1, 9))], Office(Needs(0, 8)), lambda _stage, _hand: None)
+
+
+def test_who_never_answers_is_not_waited_for_once_nobody_can_be_asked() -> None:
+    """Ray's calls hang for a minute when its head is gone, and then end the process."""
+
+    class Silent(Office):
+        def hire(self, needs: Needs) -> Idler:
+            self.gone.set()
+            over.wait(60)
+            raise AssertionError
+
+    over = threading.Event()
+    with pytest.raises(RsoupError, match="gone"):
+        dispatch([Stage("a", "training", needs=ONE)], Silent(Needs(1, 1)), lambda _stage, _hand: None)
+    over.set()
 
 
 def test_a_stage_needs_a_machine_that_is_large_enough_not_machines_that_are_so_together() -> None:
