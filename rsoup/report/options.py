@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rsoup.errors import ResultsError, did_you_mean
+from rsoup.harness.metrics import LARGEST
 from rsoup.report.checks import Condition, conditions
 from rsoup.report.clicks import Clicks, read_clicks
-from rsoup.report.inputs.plain import LARGEST
 
 MOST_DRAWS = 100_000
 

@@ -9,11 +9,11 @@ from statistics import fmean
 
 import numpy as np
 
-from rsoup.harness.metrics import LARGEST
 from rsoup.errors import ResultsError
 from rsoup.evaluation.results import Results, read_results, read_samples, results_file
 from rsoup.evaluation.timing import read_trainings
 from rsoup.files import sha256_file
+from rsoup.harness.metrics import LARGEST
 from rsoup.pareto.missing import complete_prompts, filled, widening
 from rsoup.report.inputs.figures import Figures, choose_figures, with_measures
 from rsoup.report.measured import Measured, Model, Source, Spent
