@@ -111,6 +111,8 @@ def attend(
     if layout.queries is None:
         length = layout.length
         prompts = _together(query[:, :, :length], key[:, :, :length], value[:, :, :length], layout.of_prompts, scale)
+        if not layout.tokens:
+            return prompts, None
         return torch.cat([prompts, _apart(query[:, :, length:], key, value, layout, scale)], dim=1), None
     if layout.queries == layout.group:
         return _together(query, key, value, layout.of_last, scale), None

@@ -96,7 +96,7 @@ def ppo_losses(
     ratio = torch.exp(logprobs - old_logprobs)
     surrogate = -advantages * ratio
     surrogate_clipped = -advantages * ratio.clamp(1 - ppo.cliprange, 1 + ppo.cliprange)
-    near = old_values + (values - old_values).clamp(-ppo.cliprange_value, ppo.cliprange_value)
+    near = values.clamp(old_values - ppo.cliprange_value, old_values + ppo.cliprange_value)
     error = (values - returns) ** 2
     error_clipped = (near - returns) ** 2
 

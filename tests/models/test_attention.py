@@ -43,6 +43,14 @@ def test_rows_are_read_as_under_their_mask(queries: int | None, largest: int, mo
         torch.testing.assert_close(slope, own, rtol=1e-4, atol=1e-5)
 
 
+def test_prompts_of_completions_of_one_token_are_read_alone() -> None:
+    given = [numbers(2, PROMPT_MASK.shape[1], seed) for seed in range(3)]
+    expected = nn.functional.scaled_dot_product_attention(*given, attn_mask=packing.attention_mask(PROMPT_MASK, 2, 0))
+    stand_in = attention.mask_of(attention.Layout(PROMPT_MASK, 2, 0))
+    found, _ = attention.attend(nn.Module(), *given, stand_in)
+    torch.testing.assert_close(found[PROMPT_MASK], expected.transpose(1, 2)[PROMPT_MASK])
+
+
 def test_other_masks_are_left_to_the_usual_attention() -> None:
     given = [numbers(2, 6, seed) for seed in range(3)]
     mask = torch.ones(6, 6, dtype=torch.bool).tril()[None, None]
