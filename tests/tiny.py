@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from rsoup.files import whole_file
+
 TEXT = """
     the kettle lid broke after a week but water boils fast and i like its colour good great bad awful
     battery cable chair sound picture paper shoe price box strap button screen handle filter summary
@@ -134,9 +136,10 @@ def build_judge_adapter(folder: Path, classifier: Path, base: str, seed: int = 1
 
 
 def write_posts(path: Path) -> Path:
-    """Write the posts as JSONL rows with ids."""
+    """Write the posts as JSONL rows with ids, at once: another process may be reading them."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps({"id": f"p{i}", "post": post}) + "\n" for i, post in enumerate(POSTS)))
+    with whole_file(path) as partial:
+        partial.write_text("".join(json.dumps({"id": f"p{i}", "post": post}) + "\n" for i, post in enumerate(POSTS)))
     return path
 
 

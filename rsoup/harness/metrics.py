@@ -107,4 +107,6 @@ def _number(value: Any) -> float | None:
     """Return a number; None for words such as N/A."""
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         return None
-    return float(value) if abs(value) <= LARGEST or math.isnan(value) else math.copysign(math.inf, value)
+    if abs(value) > LARGEST:
+        return math.inf if value > 0 else -math.inf
+    return float(value)

@@ -39,7 +39,7 @@ VARIED: Sequence[tuple[dict[str, int], dict[str, int]]] = (
 
 
 def small_policy(folder: Path, shape: Shape, rank: int) -> Policy:
-    """Return a random policy of a shape, in bfloat16, with factors on q, k, v and o."""
+    """Return a random policy of a shape, in bfloat16, with factors on q, k, v and o and the attention of a GPU."""
     build_tiny_model(
         folder,
         seed=0,
@@ -51,7 +51,9 @@ def small_policy(folder: Path, shape: Shape, rank: int) -> Policy:
         max_position_embeddings=1024,
     )
     model = load_language_model(str(folder), revision=None, dtype="bfloat16")
-    return Policy(model, fresh_config(LoraSection(r=rank), model))
+    policy = Policy(model, fresh_config(LoraSection(r=rank), model))
+    policy.language_model.decoder.set_attn_implementation("sdpa")
+    return policy
 
 
 def a_pass(policy: Policy, work: Work) -> torch.Tensor:
