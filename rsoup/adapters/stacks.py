@@ -7,7 +7,7 @@ around the other, the first registered inmost: their factors are under ``module`
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -81,15 +81,6 @@ def stacked(layers: Iterable[Layer]) -> dict[str, tuple[Array, Array]]:
         for depth, parameter in enumerate(reversed(order)):
             found[module + _INNER * depth] = _side_by_side(parameters[parameter])
     return found
-
-
-def parameter_ranks(layers: Mapping[str, Layer]) -> dict[str, int]:
-    """Return the rank of each stacked parameter: the largest of its experts'."""
-    ranks: dict[str, int] = {}
-    for layer in layers.values():
-        if layer.place:
-            ranks[layer.place.name] = max(layer.rank, ranks.get(layer.place.name, 0))
-    return ranks
 
 
 def padded(layer: Layer, rank: int) -> Layer:
