@@ -18,9 +18,10 @@ from rsoup.errors import RsoupError
 if TYPE_CHECKING:
     from rsoup.evaluation.results import Results, Score
     from rsoup.report import Report
-    from rsoup.report.schema import Against, Cost, Estimate, ScoreEstimate, Volume
+    from rsoup.report.schema import Against, Choice, Cost, Estimate, ScoreEstimate, Volume
 
 MOST_DIGITS = 8
+SPREAD = "± is one standard error, [ ] a 95 % interval."
 FOLLOWS = os.environ.get("RANK", "0") != "0"
 """Whether this is one of several processes and another one speaks for all."""
 
@@ -162,6 +163,8 @@ def show_report(report: Report) -> None:
     """Print the front, the hypervolumes and the verdicts of a report."""
     shown = (_interval, _error, _mean) if report.bootstrap is not None else (_error, _mean)
     out.print(_fitting([_points_table(report, show) for show in shown]))
+    if report.bootstrap is not None or any(own.stderr for point in report.points for own in point.scores.values()):
+        out.print(f"\n{SPREAD}", markup=False)
     if any(front.cost is not None for front in report.fronts):
         out.print("\n[bold]hypervolume of fronts against what their trainings took[/]")
         volumes = (_volume, _volume_error, _volume_alone) if report.bootstrap is not None else (_volume_alone,)
@@ -257,8 +260,16 @@ def _summary(report: Report) -> dict[str, list[str]]:
         lines[f"{titles[name]}: {hypothesis.verdict}"] = [hypothesis.words]
     for choice in report.choices:
         scores = ", ".join(f"{name} {_interval(score, digits[name])}" for name, score in choice.scores.items())
-        lines[f"chosen by {choice.rule}"] = [choice.words, f"{choice.nearest}: {scores}", choice.command]
+        lines[title_of(choice)] = [choice.words, f"{choice.nearest}: {scores}", choice.command]
     return lines
+
+
+def title_of(choice: Choice) -> str:
+    """Return by what a model was chosen, and of the two for a preference, which one to take."""
+    asked = ", ".join(f"{name} {weight:g}" for name, weight in choice.asked.items())
+    if choice.rule == "validation":
+        return f"recommended for {asked}"
+    return f"for comparison, weights = {asked}" if choice.rule == "lambda = mu" else f"chosen by {choice.rule}"
 
 
 def _ratios(report: Report) -> list[str]:

@@ -121,6 +121,7 @@ def run(
         return
     if json:
         typer.echo(report.model_dump_json(by_alias=True, indent=2))
+        say(f"The run is in {made.folder}.")
     else:
         show_report(report)
         out.print(made.folder / "report" / "index.html", soft_wrap=True)

@@ -176,8 +176,9 @@ def test_all_of_a_long_table_and_of_a_long_text_is_printed(browser, tmp_path):
 
 def test_a_choice_asked_for_gives_its_own_command(browser, tmp_path):
     open_points(browser, tmp_path, COARSE, prefer=({"x": 0.37, "y": 0.63},))
-    assert text(browser, "#asked button b") == "lambda = mu: x 0.37, y 0.63"
-    one(browser, "#asked button").click()
+    assert text(browser, "#asked button b") == "Recommended, by validation: x 0.37, y 0.63"
+    assert text(browser, "#asked button + button b") == "For comparison, weights = preference: x 0.37, y 0.63"
+    one(browser, "#asked button + button").click()
     assert "-w 0.37 -w 0.63" in text(browser, "#command")
     assert "nearest measured soup half" in text(browser, "#chosen")
     one(browser, "#front [data-point=half]").click()
