@@ -10,7 +10,7 @@ from rich.console import Console
 
 from cli_tree import commands
 from command import Command
-from rsoup.cli import display
+from rsoup.cli import display, info
 from rsoup.cli.chatting import help_for
 from rsoup.errors import RsoupError
 
@@ -83,3 +83,15 @@ def test_the_help_of_a_chat_names_what_the_run_has() -> None:
     assert three.splitlines()[0].split("  ") == ["/weights a=0.7,b=0.3", "other weights, which sum to 1"]
     assert not {"prefer", "positive", "left"} & set(re.findall(r"\w+", three))
     assert "a model: base" in help_for([], []).splitlines()[0]
+
+
+@pytest.mark.parametrize("words", [["rewards"], ["recipes"], ["rewards", "summary-gpt2"]])
+def test_a_list_breaks_between_words(
+    words: list[str], rsoup: Command, terminal: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(info, "out", terminal)
+    called = rsoup(*words)
+    lines = lines_of(terminal)
+    assert (called.code, called.out) == (0, "") or called.code == 1  # a model that is not here ends it
+    assert len(lines) > 1
+    assert all(len(line) <= 80 or len(line.split()) == 1 for line in lines)

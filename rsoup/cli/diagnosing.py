@@ -75,7 +75,7 @@ def _show_extras(facts: Facts) -> None:
         tell(f"{f'{sign} {name}':<13}{EXTRAS[name].gives}")
         present = [f"{package} {facts.packages[package]}" for package in EXTRAS[name].packages if package not in lacks]
         if present:
-            tell(f"{'':<13}{', '.join(present)}")
+            tell(f"{'':<13}{', '.join(present)}", style="dim")
         if lacks:
             tell(f"{'':<13}lacks {', '.join(lacks)}: {pip_line(name)}")
 

@@ -48,9 +48,9 @@ def say(text: str) -> None:
         err.print(escape(folded(text, err)), soft_wrap=True)
 
 
-def tell(text: str) -> None:
+def tell(text: str, style: str | None = None) -> None:
     """Print a text to stdout."""
-    out.print(folded(text, out), markup=False, soft_wrap=True)
+    out.print(folded(text, out), style=style, markup=False, soft_wrap=True)
 
 
 def folded(text: str, console: Console, indent: int | None = None) -> str:
