@@ -170,11 +170,11 @@ def _looked(evidence: Evidence, clicks: Clicks) -> Choice:
     told = ", ".join(f"{name} {mu[name]:.2f} [{low:.2f}, {high:.2f}]" for name, (low, high) in intervals.items())
     raw = ",".join(f"{name}={weight:.3g}" for name, weight in as_measured(mu, gains).items())
     words = (
-        f"{found.choices} choices say the preference {told} for scores scaled to 0-1 (as measured: {raw}); "
-        f"it foretells {found.agreeing} of {found.decided}. "
+        f"By {found.choices} choices the rewards count {told}, each scaled to 0-1 (for scores as measured: "
+        f"{raw}); that agrees with {found.agreeing} of {found.decided} decided choices. "
     )
-    words += "" if found.known else "That is not known yet: choose more pairs. "
-    words += f"This {_word(gains)} is within 0.05 of the best for it with probability {found.sure:.0%}."
+    words += "" if found.known else "The preference is not known yet: choose more pairs. "
+    words += f"With probability {found.sure:.0%} no other {_word(gains)} is better for it by more than 0.05."
     return _choice(evidence, "choices", mu, candidates[found.best], words, probability=found.sure, intervals=intervals)
 
 
