@@ -254,7 +254,8 @@ def _show_check(check: Check, minimized: frozenset[str]) -> None:
         tell(f"first prompt  {_shown(first.prompt)} ({len(first.tokens)} tokens)")
         tell(f"reference     {_shown(first.reference)}\n")
     answers = "reference answers" if check.references else "first sentences of posts"
-    out.print(f"{check.rows} {answers}, each under its own post and under another")
+    told = " (± one standard error)" if check.references else ""
+    tell(f"{check.rows} {answers}, each under its own post and under another{told}")
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("reward")
     for heading in ("own preferred", "mean", "deviation", "least", "most", "texts/s"):
