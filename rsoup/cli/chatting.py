@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from rsoup.cli.display import err, say, show_error
+from rsoup.cli.display import err, folded, say, show_error
 from rsoup.cli.serving import (
     AdaptersOption,
     BaseOption,
@@ -133,7 +133,7 @@ class _Terminal:
         scores = {**scored.scores, **dict.fromkeys(scored.failed)}
         if scores:
             told = "  ".join(f"{name} {'-' if value is None else f'{value:.3f}'}" for name, value in scores.items())
-            err.print(f"[dim]{escape(told)}[/]", soft_wrap=True)
+            err.print(f"[dim]{escape(folded(told, err))}[/]", soft_wrap=True)
 
     def _read(self) -> str | None:
         """Return a line, None at the end; arrows move the weights while the line is empty."""
