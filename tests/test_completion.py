@@ -6,10 +6,16 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from cli_tree import commands
 from rsoup.cli import completion
+from rsoup.mixing.checkpoints import RULES
+from rsoup.mixing.methods import METHODS
+from rsoup.recipe import EvaluationSection, TrainingSection
+from rsoup.starting import SIZES
 
 COMPLETING = """
 import sys
@@ -81,3 +87,38 @@ def test_adapters_and_runs_are_those_that_are_here(tmp_path: Path, monkeypatch: 
 def test_tasks_and_bases_are_those_that_come_with_rsoup() -> None:
     assert completion.complete_task("rev") == ["reviews", "review"]
     assert completion.complete_base("smol") == ["smollm2-135m-instruct"]
+
+
+CLOSED = {
+    ("mix", "--method"): [*METHODS, *(name for name in RULES if name not in METHODS)],
+    ("eval", "--method"): EvaluationSection.model_fields["method"].annotation,
+    ("eval", "--engine"): EvaluationSection.model_fields["engine"].annotation,
+    ("eval", "--compare"): EvaluationSection.model_fields["compare"].annotation,
+    ("run", "--algo"): TrainingSection.model_fields["algo"].annotation,
+    ("train", "--algo"): TrainingSection.model_fields["algo"].annotation,
+    ("morl", "--report-to"): TrainingSection.model_fields["report_to"].annotation,
+    ("init", "--size"): list(SIZES),
+    ("mix", "--dtype"): ["F32", "F16", "BF16"],
+    ("serve", "--engine"): ["rsoup", "vllm"],
+    ("serve", "--method"): ["factors", "cat"],
+    ("chat", "--dtype"): ["auto", "float32", "bfloat16", "float16"],
+}
+
+
+def names_in(kind: object) -> list[str]:
+    """Return the texts that a type allows, those of its parts among them."""
+    parts = [kind] if isinstance(kind, str) else kind if isinstance(kind, list) else get_args(kind)
+    return [part for whole in parts for part in ([whole] if isinstance(whole, str) else names_in(whole))]
+
+
+@pytest.mark.parametrize(("name", "option"), CLOSED)
+def test_where_few_names_are_taken_they_are_offered(name: str, option: str) -> None:
+    command = dict(commands())[name]
+    own = next(one for one in command.params if option in one.opts)
+
+    def offer(word: str) -> list[str]:
+        return [item.value for item in own.shell_complete(command.context_class(command), word)]
+
+    names = names_in(CLOSED[name, option])
+    assert sorted(offer("")) == sorted(names)
+    assert offer(names[0]) == [one for one in offer("") if one.startswith(names[0])]

@@ -48,11 +48,24 @@ def anchors_in(page: Path) -> set[str]:
     return {anchor_of(heading) for heading in re.findall(r"^#+ (.+)$", prose, re.MULTILINE)}
 
 
-@pytest.mark.parametrize("name", ["README.md", "recipes/README.md"])
+PAGES = sorted(
+    str(path.relative_to(ROOT))
+    for pattern in ("*.md", "recipes/**/*.md", "rsoup/**/*.md", "tests/**/*.md")
+    for path in ROOT.glob(pattern)
+)
+
+
+@pytest.mark.parametrize("name", PAGES)
 def test_links_lead_to_a_file_and_a_heading_that_are_there(name: str) -> None:
     page = ROOT / name
-    for link in re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text()):
+    for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", page.read_text()):
         file, _, anchor = link.partition("#")
         target = page.parent / file if file else page
         assert target.exists(), link
         assert not anchor or anchor in anchors_in(target), link
+
+
+def test_every_page_of_the_repository_is_looked_at() -> None:
+    assert {"README.md", "CHANGELOG.md", "recipes/README.md", "recipes/COSTS.md", "tests/benchmarks/README.md"} <= {
+        *PAGES
+    }

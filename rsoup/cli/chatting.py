@@ -8,7 +8,7 @@ import signal
 import sys
 import termios
 import tty
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from rsoup.cli.display import err, say, show_error
+from rsoup.cli.display import err, folded, say, show_error
 from rsoup.cli.serving import (
     AdaptersOption,
     BaseOption,
@@ -31,15 +31,6 @@ from rsoup.errors import RsoupError
 
 if TYPE_CHECKING:
     from rsoup.serving.conversation import Conversation
-
-HELP = """\
-/weights positive=0.7   other weights; of two experts the other takes the rest
-/weights NAME           a model: base, expert:NAME, soup:A=0.2,B=0.8, prefer:REWARD=0.6,...
-/again                  answer the last question again, with the weights of now
-/system TEXT            begin anew with a system message (without text: with none)
-/new                    begin anew
-/quit                   or Ctrl-D
-In a terminal, left and right move between two experts, and Enter alone answers again."""
 
 LEFT, RIGHT, TRACK = ("\x1b[D", "\x1bOD"), ("\x1b[C", "\x1bOC"), 21
 ESCAPE = 0.05
@@ -75,14 +66,15 @@ def chat(
     engine, tradeoffs = make_engine(opened.served, settings, say), make_tradeoffs(opened, settings)
     conversation = Conversation(opened, engine, tradeoffs, Manner(max_tokens, temperature, seed))
     conversation.instruct(system)
-    _Terminal(conversation, scores=scores).run()
+    known = help_for([name for name, kind, _ in opened.experts() if kind == "expert"], list(opened.rewards))
+    _Terminal(conversation, known, scores=scores).run()
 
 
 class _Terminal:
     """Reads lines, shows answers: answers go to stdout, everything else to stderr."""
 
-    def __init__(self, conversation: Conversation, *, scores: bool) -> None:
-        self._conversation, self._scores = conversation, scores
+    def __init__(self, conversation: Conversation, known: str, *, scores: bool) -> None:
+        self._conversation, self._help, self._scores = conversation, known, scores
         self._told: set[str] = set()
         self._typed = sys.stdin.isatty() and sys.stderr.isatty()
 
@@ -114,7 +106,7 @@ class _Terminal:
             conversation.instruct(rest.strip()) if command == "/system" else conversation.renew()
             say("A new conversation.")
         elif command == "/help":
-            say(HELP)
+            say(self._help)
         elif command.startswith("/") and "/" not in command[1:]:
             raise RsoupError(f"There is no command {command}.", "/help tells them.")
         elif line:
@@ -141,7 +133,7 @@ class _Terminal:
         scores = {**scored.scores, **dict.fromkeys(scored.failed)}
         if scores:
             told = "  ".join(f"{name} {'-' if value is None else f'{value:.3f}'}" for name, value in scores.items())
-            err.print(f"[dim]{escape(told)}[/]", soft_wrap=True)
+            err.print(f"[dim]{escape(folded(told, err))}[/]", soft_wrap=True)
 
     def _read(self) -> str | None:
         """Return a line, None at the end; arrows move the weights while the line is empty."""
@@ -163,6 +155,33 @@ class _Terminal:
                 return ""
             if key.isprintable():
                 return _line_from(key, prompt_of(self._conversation))
+
+
+def help_for(experts: Sequence[str], rewards: Sequence[str]) -> str:
+    """Return what can be typed, with the names of a run's experts and rewards for examples."""
+    models = ["base"]
+    rows = []
+    if experts:
+        first, second = experts[0], experts[1] if len(experts) > 1 else "base"
+        rest = f",{second}=0.3"
+        words = "other weights, which sum to 1"
+        if len(experts) == 2:
+            rest, words = "", f"other weights; {second} takes the rest"
+        rows.append((f"/weights {first}=0.7{rest}", words))
+        models += [f"expert:{first}", f"soup:{first}=0.7,{second}=0.3"]
+    if len(rewards) > 1:
+        models.append(f"prefer:{rewards[0]}=0.6,{rewards[1]}=0.4")
+    rows += [
+        ("/weights NAME", f"a model: {', '.join(models)}"),
+        ("/again", "answer the last question again, with the weights of now"),
+        ("/system TEXT", "begin anew with a system message (without text: with none)"),
+        ("/new", "begin anew"),
+        ("/quit", "or Ctrl-D"),
+    ]
+    width = max(len(command) for command, _ in rows)
+    lines = [f"{command:<{width}}  {words}" for command, words in rows]
+    move = "left and right move between two experts, and " if len(experts) == 2 else ""
+    return "\n".join([*lines, f"In a terminal, {move}Enter alone answers again."])
 
 
 def prompt_of(conversation: Conversation, width: int = 80) -> str:

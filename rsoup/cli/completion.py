@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 MOST = 200
 """Folders that are looked through at most: a word is completed at once or not at all."""
+
+
+METHODS = {
+    "factors": "adapters: the average of A and of B (the default)",
+    "cat": "adapters: the exact mix, at the sum of the ranks",
+    "svd": "adapters: the exact mix, cut to a rank",
+    "linear": "models: the mean of the weights (the default)",
+    "slerp": "along great circles",
+    "task_arithmetic": "models: the sum of the differences from --base",
+    "ties": "trimmed, with elected signs",
+    "dare": "entries dropped at random",
+}
+MEASURED = ("factors", "cat", "linear", "slerp", "task_arithmetic", "ties", "dare")
+"""Those that ``rsoup eval`` mixes by in memory."""
+
+
+def offering(*names: str) -> Callable[[str], list[str]]:
+    """Return what offers those of some names that a word begins."""
+    return lambda incomplete: [name for name in names if name.startswith(incomplete)]
+
+
+def complete_method(incomplete: str) -> list[tuple[str, str]]:
+    """Offer the ways to mix, and whether they are for adapters, for models or for both."""
+    return [(name, what) for name, what in METHODS.items() if name.startswith(incomplete)]
 
 
 def complete_recipe(incomplete: str) -> list[tuple[str, str]]:

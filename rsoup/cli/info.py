@@ -11,7 +11,7 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from rsoup.cli.completion import complete_recipe, complete_reward
-from rsoup.cli.display import Bars, out, say
+from rsoup.cli.display import Bars, out, say, tell
 from rsoup.cli.examples import epilog
 from rsoup.errors import RecipeError
 
@@ -52,17 +52,13 @@ def list_rewards(ctx: typer.Context) -> None:
         return
     from rsoup.rewards import REWARDS
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("reward", "reads", "returns"):
-        table.add_column(heading, overflow="fold")
+    width = max(map(len, REWARDS)) + 2
     for name, entry in REWARDS.items():
-        table.add_row(name, entry.reads, entry.returns)
-    out.print(table)
+        tell(f"{name:<{width}}{entry.returns}")
+        tell(f"{'':<{width}}reads {entry.reads}", style="dim")
     out.print("\nOf your own, in a recipe or by name:")
-    table = Table(box=None, pad_edge=False, show_header=False)
-    for source in OWN:
-        table.add_row(*source)
-    out.print(table)
+    for heading, words in OWN:
+        tell(f"{heading:<11}{words}")
 
 
 @rewards.command("show", epilog=epilog("rewards show"))
@@ -143,26 +139,26 @@ def show_reward(
     trial = try_reward(name, section, *(Sample(prompt, completion, (), reference, row) for row in rows), tokens=tokens)
     entry = REWARDS.get(section.use or name) if section.judge is None else None
     if entry is not None and section.model is None and section.function is None:
-        out.print(f"reads       {entry.reads}", markup=False, soft_wrap=True)
-        out.print(f"returns     {entry.returns}", markup=False, soft_wrap=True)
+        tell(f"reads       {entry.reads}")
+        tell(f"returns     {entry.returns}")
         for key in entry.settings:
-            out.print(f"{key.removeprefix('json_'):11} {getattr(section, key)}", markup=False, soft_wrap=True)
+            tell(f"{key.removeprefix('json_'):11} {getattr(section, key)}")
     if section.direction == "minimize":
         out.print("direction   minimize: lower is better", markup=False)
     if section.judge is not None:
         _show_judge(section.judge)
     if section.model is not None:
-        out.print(f"model       {section.model}", markup=False, soft_wrap=True)
+        tell(f"model       {section.model}")
         if section.template is not None:
-            out.print(f"template    {section.template}", markup=False, soft_wrap=True)
-        out.print(f"format      {section.format or '0'}", markup=False, soft_wrap=True)
+            tell(f"template    {section.template}")
+        tell(f"format      {section.format or '0'}")
     if trial.parameters:
         shape = " (as lists of messages)" if trial.sample.messages is not None else ""
-        out.print(f"reads       {', '.join(trial.parameters)}{shape}", markup=False, soft_wrap=True)
+        tell(f"reads       {', '.join(trial.parameters)}{shape}")
     if reference is not None:
-        out.print(f"reference   {reference}", markup=False, soft_wrap=True)
+        tell(f"reference   {reference}")
     for key, value in trial.sample.columns.items():
-        out.print(f"{key:11} {value!r}", markup=False, soft_wrap=True)
+        tell(f"{key:11} {value!r}")
     _show_trial(trial, prompt, completion)
 
 
@@ -183,8 +179,8 @@ def _column(text: str, *, numbers: bool) -> tuple[str, Any]:
 def _show_judge(judge: JudgeSection) -> None:
     """Print who judges, and by what."""
     where = "" if judge.base_url is None else f" at {judge.base_url}"
-    out.print(f"judge       {judge.model}{where}", markup=False, soft_wrap=True)
-    out.print(f"rubric      {judge.rubric.strip()}", markup=False, soft_wrap=True)
+    tell(f"judge       {judge.model}{where}")
+    tell(f"rubric      {judge.rubric.strip()}")
     wins = "1 if the completion beats the reference, 0 if it loses: mean of both orders"
     out.print(
         f"returns     {wins if judge.pairwise else '{} to {}'.format(*judge.scale)}", markup=False, soft_wrap=True
@@ -194,33 +190,33 @@ def _show_judge(judge: JudgeSection) -> None:
 def _show_trial(trial: Trial, prompt: str, completion: str) -> None:
     from rsoup.rewards.judges.judge import Judged
 
-    out.print(f"prompt      {prompt}", markup=False, soft_wrap=True)
-    out.print(f"completion  {completion}", markup=False, soft_wrap=True)
+    tell(f"prompt      {prompt}")
+    tell(f"completion  {completion}")
     if isinstance(trial.reading, Judged):
         for text, answer in zip(trial.reading.texts, trial.reading.answers, strict=True):
-            out.print(f"asked       {text}", markup=False, soft_wrap=True)
-            out.print(f"answered    {answer}", markup=False, soft_wrap=True)
+            tell(f"asked       {text}")
+            tell(f"answered    {answer}")
     elif trial.reading is not None:
         _show_reading(trial.reading)
     for name, value in trial.told.items():
-        out.print(f"{name:11} {value}", markup=False, soft_wrap=True)
+        tell(f"{name:11} {value}")
     out.print("score       none: it does not apply" if trial.score is None else f"score       {trial.score:.4f}")
 
 
 def _show_reading(reading: Read) -> None:
     """Print what a classifier reads: the way, the text, tokens, segments, what was cut, and the logits."""
-    out.print(f"reads       {reading.way}", markup=False, soft_wrap=True)
+    tell(f"reads       {reading.way}")
     for heading, text in zip(("text", "and"), reading.texts, strict=False):
-        out.print(f"{heading:11} {text}", markup=False, soft_wrap=True)
+        tell(f"{heading:11} {text}")
     pairs = " ".join(f"{number}:{token}" for number, token in zip(reading.ids, reading.tokens, strict=True))
-    out.print(f"tokens      {pairs}", markup=False, soft_wrap=True)
+    tell(f"tokens      {pairs}")
     if reading.segments is not None:
-        out.print(f"segments    {' '.join(map(str, reading.segments))}", markup=False, soft_wrap=True)
+        tell(f"segments    {' '.join(map(str, reading.segments))}")
     if reading.cut:
         tokens = "1 token" if reading.cut == 1 else f"{reading.cut} tokens"
         out.print(f"cut         {tokens} {reading.left_out}: it reads {reading.limit}", markup=False)
     logits = "  ".join(f"{label} {value:.4f}" for label, value in reading.logits.items())
-    out.print(f"logits      {logits}", markup=False, soft_wrap=True)
+    tell(f"logits      {logits}")
 
 
 @rewards.command("check", epilog=epilog("rewards check"))
@@ -255,10 +251,11 @@ def check_recipe(
 def _show_check(check: Check, minimized: frozenset[str]) -> None:
     """Print a row for each reward, and how their scores correlate; an arrow marks those of which lower is better."""
     if (first := check.first) is not None:
-        out.print(f"first prompt  {_shown(first.prompt)} ({len(first.tokens)} tokens)", markup=False, soft_wrap=True)
-        out.print(f"reference     {_shown(first.reference)}\n", markup=False, soft_wrap=True)
+        tell(f"first prompt  {_shown(first.prompt)} ({len(first.tokens)} tokens)")
+        tell(f"reference     {_shown(first.reference)}\n")
     answers = "reference answers" if check.references else "first sentences of posts"
-    out.print(f"{check.rows} {answers}, each under its own post and under another")
+    told = " (± one standard error)" if check.references else ""
+    tell(f"{check.rows} {answers}, each under its own post and under another{told}")
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("reward")
     for heading in ("own preferred", "mean", "deviation", "least", "most", "texts/s"):
@@ -321,6 +318,6 @@ def _list_recipes(bundled: dict[str, Path]) -> None:
     for group, headers in grouped(bundled.items()).items():
         out.print(f"{GROUPS[group]}", style="bold")
         for name, header in headers.items():
-            out.print(f"  {name:<{width}}{header.what}", markup=False, soft_wrap=True)
-            out.print(f"  {'':<{width}}{header.takes}; {header.hardware}", style="dim", markup=False, soft_wrap=True)
+            tell(f"  {name:<{width}}{header.what}")
+            tell(f"  {'':<{width}}{header.takes}; {header.hardware}", style="dim")
         out.print()

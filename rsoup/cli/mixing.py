@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rsoup.cli.completion import complete_adapter
+from rsoup.cli.completion import complete_adapter, complete_base, complete_method, offering
 from rsoup.cli.display import out, say, warn
 from rsoup.cli.mixing_check import check_adapters
 from rsoup.cli.mixing_models import Asked, extract_adapter, mix_whole_models, model_folder, show_path
@@ -47,11 +47,23 @@ def mix(
     ] = None,
     into: Annotated[
         str | None,
-        typer.Option("--into", metavar="BASE", help="Write the base model with the mix merged in.", show_default=False),
+        typer.Option(
+            "--into",
+            metavar="BASE",
+            help="Write the base model with the mix merged in.",
+            show_default=False,
+            autocompletion=complete_base,
+        ),
     ] = None,
     base: Annotated[
         str | None,
-        typer.Option("--base", metavar="BASE", help="Models: what all were made from.", show_default=False),
+        typer.Option(
+            "--base",
+            metavar="BASE",
+            help="Models: what all were made from.",
+            show_default=False,
+            autocompletion=complete_base,
+        ),
     ] = None,
     extract: Annotated[
         bool,
@@ -64,6 +76,7 @@ def mix(
             help="Adapters: factors (default), cat, svd, slerp, ties, dare. Models: linear (default), slerp, "
             "task_arithmetic, ties, dare.",
             show_default=False,
+            autocompletion=complete_method,
         ),
     ] = None,
     rank: Annotated[int | None, typer.Option("--rank", help="Cut to this rank.", show_default=False)] = None,
@@ -76,7 +89,12 @@ def mix(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="dare: which entries are dropped.")] = 0,
     base_weight: Annotated[float, typer.Option("--base-weight", help="Weight on the base itself.")] = 0.0,
-    dtype: Annotated[str | None, typer.Option("--dtype", help="F32, F16 or BF16.", show_default=False)] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            "--dtype", help="F32, F16 or BF16.", show_default=False, autocompletion=offering("F32", "F16", "BF16")
+        ),
+    ] = None,
     allow_extrapolation: Annotated[
         bool, typer.Option("--allow-extrapolation", help="Take weights outside the simplex.", show_default=False)
     ] = False,
@@ -99,6 +117,7 @@ def mix(
     from rsoup import mixing
     from rsoup.mixing import checkpoints
 
+    _refuse_numbers(ingredients, weights or [], lam)
     ingredients = [model_folder(name) for name in ingredients]
     options = mixing.Options(rank=rank, energy=energy, density=density, seed=seed)
     asked = Asked(
@@ -193,6 +212,26 @@ def _say_discarded(discarded: Mapping[str, float]) -> None:
     if discarded:
         module, share = max(discarded.items(), key=lambda item: item[1])
         say(f"cut to a rank: at most {share:.2%} of an update's energy is discarded, at {module}")
+
+
+def _refuse_numbers(ingredients: list[str], weights: list[float], lam: float | None) -> None:
+    """Raise AdapterError if an ingredient is a number and no folder: a weight without its ``-w``."""
+    stray = [name for name in ingredients if _is_number(name) and not Path(name).exists()]
+    if not stray:
+        return
+    if lam is not None:
+        hint = f"Leave {' '.join(stray)} out: the first one's weight is {1 - lam:g}."
+    else:
+        hint = f"Write -w before each weight: {' '.join(f'-w {one}' for one in [*(f'{w:g}' for w in weights), *stray])}"
+    raise AdapterError(f"{stray[0]}: is a number, and no folder of that name is here.", hint)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _line(lam: float | None, count: int) -> list[float] | None:

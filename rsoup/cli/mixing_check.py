@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from rsoup.cli.display import out, warn
+from rsoup.cli.display import out, tell, warn
 from rsoup.errors import AdapterError
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def _show_effects(effects: Mapping[str, Effect], reasons: Mapping[str, str | Non
     if refused:
         out.print()
     for reason, methods in refused.items():
-        out.print(f"{', '.join(methods)}: {reason}", markup=False, soft_wrap=True)
+        tell(f"{', '.join(methods)}: {reason}")
 
 
 def _show_advice(advice: Sequence[Advice]) -> None:

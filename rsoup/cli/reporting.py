@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from rsoup.cli.completion import complete_run
-from rsoup.cli.display import out, say, show_report
+from rsoup.cli.display import out, say, show_report, title_of
 from rsoup.cli.options import JsonOption
 
 FAILED = 3
@@ -24,16 +24,24 @@ def pareto(
             autocompletion=complete_run,
         ),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the report.")] = Path(
-        "report"
-    ),
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="DIR", help="Folder of the report (default ./report).", show_default=False
+        ),
+    ] = None,
     reference: Annotated[
         list[str] | None,
         typer.Option("--reference", metavar="NAME=VALUE", help="Hypervolume reference point.", show_default=False),
     ] = None,
     prefer: Annotated[
         list[str] | None,
-        typer.Option("--prefer", metavar="NAME=W,...", help="Choose lambda for a preference.", show_default=False),
+        typer.Option(
+            "--prefer",
+            metavar="NAME=W,...",
+            help="Recommend a mix for these weights of the rewards.",
+            show_default=False,
+        ),
     ] = None,
     at_least: Annotated[
         list[str] | None,
@@ -63,8 +71,9 @@ def pareto(
         list[str] | None,
         typer.Option(
             "--objective",
-            metavar="NAME=LABEL[-LABEL2]",
-            help="What to compare: a column, a printed label, a measure (completion_tokens, kl, ...), TASK.METRIC.",
+            metavar="[NAME=]LABEL",
+            help="What to compare: a reward, a column, a printed label, a measure (completion_tokens, kl, ...), "
+            "TASK.METRIC; A-B is a difference.",
             show_default=False,
         ),
     ] = None,
@@ -101,15 +110,18 @@ def pareto(
         bootstrap=bootstrap,
         seed=seed,
     )
-    report = make_report(results, output, options, export)
+    folder = output or Path("report")
+    report = make_report(results, folder, options, export)
     if export is not None:
         for choice in report.choices:
-            say(f"{choice.rule}: {export / choice.folder}")
+            say(f"{title_of(choice)}: {export / choice.folder}")
     if json:
         typer.echo(report.model_dump_json(by_alias=True, indent=2))
     else:
         show_report(report)
-        out.print(output / "index.html", soft_wrap=True)
+        out.print(folder / "index.html", soft_wrap=True)
+    if output is None or json:
+        say(f"The page, its pictures and pareto.json are in {folder}{'' if output else ' (-o names another folder)'}.")
     for check in report.checks:
         say(f"{'failed' if check.failed else 'kept'}: {check.condition}: {check.words}.")
     if any(check.failed for check in report.checks):

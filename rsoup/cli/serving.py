@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
-from rsoup.cli.completion import complete_adapter, complete_run
+from rsoup.cli.completion import complete_adapter, complete_base, complete_run
 from rsoup.cli.display import out, say
 from rsoup.errors import MissingPackageError, RecipeError
 
@@ -34,7 +34,11 @@ RunArgument = Annotated[
 BaseOption = Annotated[
     str | None,
     typer.Option(
-        "--model", help="Base model: bundled name, folder or hub id.", show_default=False, rich_help_panel=MODELS
+        "--model",
+        help="Base model: bundled name, folder or hub id.",
+        show_default=False,
+        autocompletion=complete_base,
+        rich_help_panel=MODELS,
     ),
 ]
 AdaptersOption = Annotated[
@@ -61,7 +65,8 @@ DtypeOption = Annotated[
     Literal["auto", "float32", "bfloat16", "float16"] | None,
     typer.Option(
         "--dtype",
-        help="Weights; float32 on a CPU by default.",
+        metavar="TYPE",
+        help="Of the weights: auto, float32 (on a CPU the default), bfloat16 or float16.",
         show_default=False,
         rich_help_panel=MODELS,
     ),

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from rsoup.cli.completion import complete_base, complete_reward
-from rsoup.cli.display import err, out, say, show_error
+from rsoup.cli.completion import complete_base, complete_reward, offering
+from rsoup.cli.display import err, folded, out, say, show_error
 from rsoup.errors import RecipeError, RsoupError, did_you_mean
 
 if TYPE_CHECKING:
@@ -50,7 +50,13 @@ def init(
     ] = None,
     size: Annotated[
         str | None,
-        typer.Option("--size", metavar="try|real", help="Done in minutes, or a real experiment.", show_default=False),
+        typer.Option(
+            "--size",
+            metavar="try|real",
+            help="Done in minutes, or a real experiment.",
+            show_default=False,
+            autocompletion=offering("try", "real"),
+        ),
     ] = None,
     output: Annotated[
         Path | None,
@@ -134,7 +140,7 @@ class _Asker:
             )
         while True:
             shown = f" [{proposed}]" if proposed is not None else ""
-            err.print(f"{what} ({said}){shown}: ", end="", markup=False, soft_wrap=True)
+            err.print(folded(f"{what} ({said}){shown}:", err, indent=2), end=" ", markup=False, soft_wrap=True)
             line = sys.stdin.readline()
             if not line:
                 raise RecipeError(f"{what}: the input ended before an answer.", "Answer, or give --yes.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rsoup.cli.completion import complete_recipe
+from rsoup.cli.completion import complete_recipe, offering
 from rsoup.cli.display import Bars, out, say, show_report
 from rsoup.cli.options import (
     ColumnOption,
@@ -48,11 +48,18 @@ ReportOption = Annotated[
         metavar="TRACKER",
         help="A tracker that gets the metrics too: tensorboard, wandb or trackio.",
         show_default=False,
+        autocompletion=offering("tensorboard", "wandb", "trackio"),
     ),
 ]
 AlgoOption = Annotated[
     str | None,
-    typer.Option("--algo", metavar="ALGO", help="ppo (the default), or TRL's grpo or rloo.", show_default=False),
+    typer.Option(
+        "--algo",
+        metavar="ALGO",
+        help="ppo (the default), or TRL's grpo or rloo.",
+        show_default=False,
+        autocompletion=offering("ppo", "grpo", "rloo"),
+    ),
 ]
 StepsOption = Annotated[int | None, typer.Option("--steps", help="Rollout-and-update rounds.", show_default=False)]
 
@@ -121,6 +128,7 @@ def run(
         return
     if json:
         typer.echo(report.model_dump_json(by_alias=True, indent=2))
+        say(f"The run is in {made.folder}.")
     else:
         show_report(report)
         out.print(made.folder / "report" / "index.html", soft_wrap=True)

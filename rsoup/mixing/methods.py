@@ -153,6 +153,8 @@ def dare(of: Ingredients) -> Update:
 
 Method = Callable[[Ingredients], Update]
 METHODS: dict[str, Method] = {"factors": factors, "cat": cat, "svd": svd, "slerp": slerp, "ties": ties, "dare": dare}
+OF_MODELS = ("linear", "task_arithmetic")
+"""Ways to mix whole models that adapters have not under this name."""
 _TAKES = {
     "rank": ("svd", "slerp", "ties", "dare"),
     "energy": ("svd", "slerp", "ties", "dare"),
@@ -162,6 +164,12 @@ _TAKES = {
 
 def check_method(method: str, options: Options) -> None:
     """Raise AdapterError if the method is unknown, or an option is out of its range or not for this method."""
+    if method in OF_MODELS:
+        raise AdapterError(
+            f"The method {method} is for whole models, and these are adapters.",
+            "Adapters mix by factors (the default: the paper's average of A and of B), cat (the exact mix), svd, "
+            "slerp, ties or dare.",
+        )
     if method not in METHODS:
         raise AdapterError(f"There is no method {method!r:.40}.", did_you_mean(method, METHODS))
     for name, methods in _TAKES.items():

@@ -89,11 +89,10 @@ def _candidates(measured: Measured) -> list[int]:
 
 
 def _preferred(evidence: Evidence, mu: Mapping[str, float], seed: int) -> list[Choice]:
-    """Choose by both rules of the paper: lambda = mu, and the best of a validation split."""
+    """Choose by both rules of the paper: the best of a validation split, then lambda = mu."""
     measured = evidence.measured
     candidates = _candidates(measured)
     vector = measured.vector(mu)
-    chosen = [choice for choice in [_as_weights(evidence, mu, candidates, seed)] if choice is not None]
     samples = _by_prompt(measured)
     if samples is None:
         row = candidates[best_for(measured.scores[candidates], vector)]
@@ -101,36 +100,44 @@ def _preferred(evidence: Evidence, mu: Mapping[str, float], seed: int) -> list[C
             f"Best measured {_word(measured)} for the weighted score; "
             "without single scores it cannot be judged on other prompts."
         )
-        return [*chosen, _choice(evidence, "validation", mu, row, words)]
+        best = _choice(evidence, "validation", mu, row, words)
+        return [best, *_as_weights(evidence, mu, candidates, row, seed)]
     validation, _ = halves(len(samples), seed)
     row = candidates[best_for(samples[validation].mean(axis=0)[candidates], vector)]
     lost = _regret(samples, candidates, row, vector, seed)
     words = (
         f"Best soup for the weighted score on {len(validation)} validation prompts; on the other half {_lost(lost)}."
     )
-    return [*chosen, _choice(evidence, "validation", mu, row, words, regret=lost)]
+    best = _choice(evidence, "validation", mu, row, words, regret=lost)
+    return [best, *_as_weights(evidence, mu, candidates, row, seed)]
 
 
-def _as_weights(evidence: Evidence, mu: Mapping[str, float], candidates: list[int], seed: int) -> Choice | None:
-    """Take the preference for the weights, where each preferred reward has its expert."""
+def _as_weights(
+    evidence: Evidence, mu: Mapping[str, float], candidates: list[int], best: int, seed: int
+) -> list[Choice]:
+    """Take the preference for the weights, where each preferred reward has its expert; ``best`` is validation's."""
     measured = evidence.measured
     if not all(name in measured.experts for name, weight in mu.items() if weight):
-        return None
+        return []
     names = list(dict.fromkeys(measured.experts.values()))
     weights = {
         measured.experts[name]: float(mu.get(name, 0.0)) for name in measured.rewards if name in measured.experts
     }
     made_of = [row for row in candidates if measured.models[row].weights]
     if not made_of:
-        return None
+        return []
     row = made_of[nearest(measured.weights(made_of, names), np.array([weights.get(name, 0.0) for name in names]))]
     samples = _by_prompt(measured)
     lost = None if samples is None else _regret(samples, candidates, row, measured.vector(mu), seed)
     exact = all(abs(measured.models[row].weights.get(name, 0.0) - weights.get(name, 0.0)) < 1e-6 for name in names)
     model = measured.models[row]
-    words = "Weights = mu" + ("." if exact else f"; the scores are those of the nearest measured soup, {model.id}.")
-    words += "" if lost is None else f" On the prompts not used for validation {_lost(lost)}."
-    return _choice(evidence, "lambda = mu", mu, row, words, weights=weights, regret=lost)
+    words = "Weights = mu"
+    if not exact:
+        words += f"; the scores are those of the nearest measured soup, {model.id}"
+    elif row == best:
+        words += ", the same mix"
+    words += "." if lost is None else f". On the prompts not used for validation {_lost(lost)}."
+    return [_choice(evidence, "lambda = mu", mu, row, words, weights=weights, regret=lost)]
 
 
 def _constrained(evidence: Evidence, options: Options) -> Choice:
@@ -163,11 +170,11 @@ def _looked(evidence: Evidence, clicks: Clicks) -> Choice:
     told = ", ".join(f"{name} {mu[name]:.2f} [{low:.2f}, {high:.2f}]" for name, (low, high) in intervals.items())
     raw = ",".join(f"{name}={weight:.3g}" for name, weight in as_measured(mu, gains).items())
     words = (
-        f"{found.choices} choices say the preference {told} for scores scaled to 0-1 (as measured: {raw}); "
-        f"it foretells {found.agreeing} of {found.decided}. "
+        f"By {found.choices} choices the rewards count {told}, each scaled to 0-1 (for scores as measured: "
+        f"{raw}); that agrees with {found.agreeing} of {found.decided} decided choices. "
     )
-    words += "" if found.known else "That is not known yet: choose more pairs. "
-    words += f"This {_word(gains)} is within 0.05 of the best for it with probability {found.sure:.0%}."
+    words += "" if found.known else "The preference is not known yet: choose more pairs. "
+    words += f"With probability {found.sure:.0%} no other {_word(gains)} is better for it by more than 0.05."
     return _choice(evidence, "choices", mu, candidates[found.best], words, probability=found.sure, intervals=intervals)
 
 

@@ -12,6 +12,8 @@ from rsoup.report.checks import Condition, conditions
 from rsoup.report.clicks import Clicks, read_clicks
 
 MOST_DRAWS = 100_000
+SAID = {"--objective": "tokens=completion_tokens", "--where": "dataset=news"}
+"""What a flag takes, for an example; of the others a number for a reward."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Options:
             knee=knee,
             clicks=None if choices is None else read_clicks(choices),
             fail_if=conditions(fail_if),
-            objectives=_pairs("--objective", objective, "reward"),
+            objectives=_pairs("--objective", map(_named, objective), "reward"),
             where=_pairs("--where", where, "column"),
             draws=bootstrap,
             seed=seed,
@@ -130,8 +132,17 @@ def _pairs(flag: str, texts: Iterable[str], what: str) -> dict[str, str]:
     return dict(pairs)
 
 
+def _named(text: str) -> str:
+    """Return NAME=LABEL for a label alone, which is called as it is."""
+    label = text.strip()
+    if label.startswith("-") and "=" not in label:
+        raise ResultsError(f"--objective {text}: the opposite of {label[1:]} needs a name.", f"Write NAME={label}.")
+    return f"{label}={label}" if label and "=" not in label else text
+
+
 def _pair(flag: str, text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not (name.strip() and equals and value.strip()):
-        raise ResultsError(f"{flag} {text}: is not NAME=VALUE.", f"Write for example {flag} positive=0.6.")
+        known = f"{name.strip() or 'positive'}=0.6"
+        raise ResultsError(f"{flag} {text}: is not NAME=VALUE.", f"Write for example {flag} {SAID.get(flag, known)}.")
     return name.strip(), value.strip()

@@ -42,15 +42,15 @@ def test_choices_for_the_faithful_lead_to_the_faithful_mix(measured, tmp_path):
     assert found.rule == "choices"
     assert found.asked["faithful"] > 0.6
     assert found.intervals["faithful"][0] > 0.5
-    assert found.words.startswith("16 choices say the preference")
-    assert "foretells 16 of 16" in found.words
+    assert found.words.startswith("By 16 choices the rewards count ")
+    assert "agrees with 16 of 16" in found.words
     assert found.command.startswith("rsoup mix runs/quickstart/adapters/")
     assert found.probability > 0.8
 
 
 def test_few_choices_say_that_it_is_not_known(measured, tmp_path):
     found = chosen(measured, tmp_path, content_of(measured, [click("positive", "faithful", "tie")]))
-    assert "That is not known yet" in found.words
+    assert "not known yet" in found.words
     assert found.intervals["positive"][1] - found.intervals["positive"][0] > 0.7
 
 

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from rsoup.pareto.looking import LEAST
 from rsoup.report import Options
 from rsoup.report.analysis import analyse
 from rsoup.report.inputs import read_inputs
@@ -117,3 +118,13 @@ def test_a_person_who_wants_the_faithful_gets_it_and_python_agrees(fresh, line_p
     assert "another evaluation" in text(fresh, "#look-note")
     assert len(stored(fresh)) == 16
     file.unlink()
+
+
+def test_the_steps_say_what_to_do_and_where_what_comes_out_will_stand(fresh):
+    steps = [own.text for own in fresh.find_elements(By.CSS_SELECTOR, "#looking .steps li")]
+    assert [step.partition(".")[0].partition(" until")[0] for step in steps[:3]] == ["Compare", "Go on", "Take the mix"]
+    assert f"at least {LEAST} choices" in steps[1]
+    assert "rsoup pareto RUN --choices choices.json" in steps[3]
+    press(fresh, "12")
+    assert f"at least {LEAST} choices are needed" in text(fresh, "#look-verdict")
+    assert "How much each reward counts for you, so far" in text(fresh, "#look-found h3")

@@ -101,7 +101,7 @@ def test_choices_come_with_the_command_that_makes_them(line):
 
 def test_a_preference_between_measured_soups_keeps_its_weights(tmp_path):
     options = Options(prefer=({"positive": 0.53, "faithful": 0.47},), draws=200)
-    choice = make_report([write_line(tmp_path)], tmp_path / "report", options).choices[0]
+    choice = make_report([write_line(tmp_path)], tmp_path / "report", options).choices[1]
     assert choice.weights == {"positive": 0.53, "faithful": 0.47}
     assert choice.lam == 0.47
     assert choice.nearest == "soup-0.60-0.40"

@@ -176,8 +176,9 @@ def test_all_of_a_long_table_and_of_a_long_text_is_printed(browser, tmp_path):
 
 def test_a_choice_asked_for_gives_its_own_command(browser, tmp_path):
     open_points(browser, tmp_path, COARSE, prefer=({"x": 0.37, "y": 0.63},))
-    assert text(browser, "#asked button b") == "lambda = mu: x 0.37, y 0.63"
-    one(browser, "#asked button").click()
+    assert text(browser, "#asked button b") == "Recommended, by validation: x 0.37, y 0.63"
+    assert text(browser, "#asked button + button b") == "For comparison, weights = preference: x 0.37, y 0.63"
+    one(browser, "#asked button + button").click()
     assert "-w 0.37 -w 0.63" in text(browser, "#command")
     assert "nearest measured soup half" in text(browser, "#chosen")
     one(browser, "#front [data-point=half]").click()
@@ -257,3 +258,20 @@ def test_a_slider_takes_its_share_from_the_others_in_proportion(triangle):
     assert shares(triangle) == [60, 30, 10]
     first.send_keys(*[Keys.ARROW_LEFT] * 60)  # sixty small steps there and back lose nothing
     assert shares(triangle) == [0, 75, 25]
+
+
+def test_each_badge_says_which_claim_it_judges(line):
+    told = [(own.text, own.get_attribute("title")) for own in line.find_elements(By.CSS_SELECTOR, "#verdicts li")]
+    names = ["Linear mode connectivity", "Pareto coverage", "Pareto coverage at equal cost"]
+    claims = [own.text for own in line.find_elements(By.CSS_SELECTOR, ".claim p:first-child")]
+    for (words, title), name in zip(told, names, strict=True):
+        assert re.match(rf"(holds|holds within error|fails)\s+{name}: ", words)
+        assert title in claims
+    assert one(line, "#verdicts-title").is_displayed()
+    assert text(line, "#spread") == "Numbers in brackets are 95 % intervals; ± is one standard error."
+
+
+def test_a_page_without_claims_or_errors_promises_none(browser, tmp_path):
+    open_points(browser, tmp_path, "id,kind,score:x,score:y\na,model,0.9,0.1\nb,model,0.2,0.7\n")
+    assert not one(browser, "#verdicts-title").is_displayed()
+    assert not one(browser, "#spread").is_displayed()

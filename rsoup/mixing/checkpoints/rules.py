@@ -17,7 +17,7 @@ import numpy as np
 
 from rsoup.adapters.tensorfile import Array
 from rsoup.errors import AdapterError, did_you_mean
-from rsoup.mixing.methods import DEFAULT_DENSITY, Options, spherical_coefficients
+from rsoup.mixing.methods import DEFAULT_DENSITY, METHODS, Options, spherical_coefficients
 
 Chunk = tuple[int, Sequence[Array]]
 """The number of a chunk, and for each ingredient its elements as float32."""
@@ -168,6 +168,12 @@ RULES: dict[str, Rule] = {
 
 def check_rule(method: str, options: Options, *, has_base: bool, base_weight: float) -> None:
     """Raise AdapterError if a method is unknown, or what it is given does not go with it."""
+    if method in METHODS and method not in RULES:
+        raise AdapterError(
+            f"The method {method} is for adapters, and these are whole models.",
+            "Models mix by linear (the default: the mean of the weights) or slerp; with --base also by "
+            "task_arithmetic, ties or dare.",
+        )
     if method not in RULES:
         raise AdapterError(f"There is no method {method!r:.40} for whole models.", did_you_mean(method, RULES))
     rule = RULES[method]

@@ -16,13 +16,14 @@ function startChoice() {
   onChange(drawChoice);
   drawAsked();
 }
+const RULE_WORDS = { validation: "Recommended, by validation", "lambda = mu": "For comparison, weights = preference" };
 function drawAsked() {
   const preference = report.choices.find((choice) => choice.rule === "validation");
   if (preference) state.mu = REWARDS.map((name) => preference.asked[name] ?? 0);
   $("asked").hidden = !report.choices.length;
   $("asked").append(element("h3", {}, "Asked for"), ...report.choices.map((choice) => {
     const asked = Object.entries(choice.asked).map(([name, value]) => `${name} ${value}`).join(", ");
-    const button = element("button", { type: "button" }, element("b", {}, [choice.rule, asked].filter(Boolean).join(": ")), ` ${choice.words}`);
+    const button = element("button", { type: "button" }, element("b", {}, [RULE_WORDS[choice.rule] ?? choice.rule, asked].filter(Boolean).join(": ")), ` ${choice.folder}. ${choice.words}`);
     button.addEventListener("click", () => change({ picked: choice.nearest, choice }));
     return button;
   }));
@@ -76,7 +77,7 @@ function drawChoice() {
   const weights = asked ?? point.weights;
   const exact = !asked || Object.entries(asked).every(([name, value]) => Math.abs((point.weights[name] ?? 0) - value) < 1e-6);
   const parts = [
-    element("div", { class: "quiet small" }, choice ? `Asked for: ${choice.rule}` : state.picked ? "Chosen by hand" : limited() ? "Recommended within the limits" : "Recommended"),
+    element("div", { class: "quiet small" }, choice ? `Asked for: ${RULE_WORDS[choice.rule] ?? choice.rule}` : state.picked ? "Chosen by hand" : limited() ? "For this preference, within the limits" : "For this preference"),
     element("div", { class: "id", id: "chosen-id" }, point.id),
     element("p", { class: "quiet small" }, placeWords(point)),
     within(point) ? null : element("p", { class: "fails small", id: "outside" }, state.picked ? "Outside the limits." : "No measured mix is within the limits; this one misses them by least."),

@@ -90,6 +90,7 @@ function download(name, text, type = "text/csv") {
 
 const verdictClass = (verdict) => ({ holds: "holds", "holds within error": "within", fails: "fails" })[verdict] ?? "unknown";
 
+const CLAIM_WORDS = { lmc: "Linear mode connectivity", coverage: "Pareto coverage", equal_cost: "Pareto coverage at equal cost" };
 function drawHead() {
   const about = report.made_from[0].about;
   const ran = [about.recipe, about.task].filter(Boolean).join(", ");
@@ -97,8 +98,14 @@ function drawHead() {
   const counts = Object.entries(KIND_WORDS).map(([kind, word]) => [POINTS.filter((point) => point.kind === kind).length, word]).filter(([count]) => count);
   $("subtitle").textContent = [ran, counts.map(([count, word]) => `${count} ${word}${count > 1 ? "s" : ""}`).join(", "),
     `${report.front.length} on the front`].filter(Boolean).join(" · ");
-  $("verdicts").replaceChildren(...Object.values(report.hypotheses).filter((claim) => claim.verdict !== "unknown").map((claim) =>
-    element("li", {}, element("span", { class: `chip ${verdictClass(claim.verdict)}` }, claim.verdict), element("span", {}, claim.words))));
+  const told = Object.entries(report.hypotheses).filter(([, claim]) => claim.verdict !== "unknown");
+  $("verdicts-title").hidden = !told.length;
+  $("verdicts").replaceChildren(...told.map(([name, claim]) =>
+    element("li", { title: claim.claim }, element("span", { class: `chip ${verdictClass(claim.verdict)}` }, claim.verdict),
+      element("span", {}, element("b", {}, `${CLAIM_WORDS[name] ?? name}: `), claim.words))));
+  const errors = POINTS.some((point) => REWARDS.some((name) => point.scores[name].stderr));
+  $("spread").hidden = !report.bootstrap && !errors;
+  $("spread").textContent = report.bootstrap ? "Numbers in brackets are 95 % intervals; ± is one standard error." : "± is one standard error.";
 }
 function drawClaims() {
   $("claims").append(...Object.values(report.hypotheses).map((claim) => element("div", { class: "claim" },

@@ -77,7 +77,7 @@ function startFront() {
   const hollow = KINDS.find((kind) => !["mod", "checkpoint"].includes(kind) && POINTS.some((point) => point.kind === kind && !point.on_front));
   if (hollow) $("legend").append(legendEntry({ kind: hollow, on_front: false }, "hollow: beaten by another"));
   if (REWARDS.length === 2 && lineOf().length) {
-    $("plot-lines").textContent = " Dashed: the line between the experts. Dotted: all scores worth as much as the recommended point's.";
+    $("plot-lines").textContent = " Dashed: the line between the experts. Dotted: all scores worth as much, for the preference, as the ringed point's.";
   }
   onChange(drawFront);
 }

@@ -88,7 +88,7 @@ const upward = (name) => (SIGN[name] > 0) !== state.flipped.includes(name); // w
 function startLimits() {
   $("limits").hidden = AXES.length < 2;
   $("limits-clear").addEventListener("click", () => change({ limits: {} }));
-  $("limits-help").textContent = "The cost is counted from the chosen point to the best mix, for the preference above, that has so much more: straight lines between neighbouring mixes, of means.";
+  $("limits-help").textContent = "What more costs: of all mixes that have so much more, the best for the preference above is compared with the chosen point, and what it has less of the other rewards is the cost. Between neighbouring measured mixes a straight line is taken, of means.";
   drawBounds();
   onChange(() => {
     if ([...$("bounds").children].map((row) => row.dataset.axis).join("\n") !== state.order.join("\n")) drawBounds();

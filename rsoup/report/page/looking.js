@@ -14,6 +14,7 @@ const rowOfMix = new Map(MIXES.map((point, k) => [point.id, k]));
 function startLooking() {
   $("looking").hidden = ONE || MIXES.length < 2 || !texts || MIXES.some((point) => !(point.id in texts.points));
   if ($("looking").hidden) return;
+  $("look-least").textContent = LEAST;
   clicks = stored();
   for (const [id, act] of [["look-tie", () => choose("tie")], ["look-skip", () => choose("skip")], ["look-undo", undo], ["clicks-clear", () => setClicks([])], ["clicks-out", exportClicks]]) {
     $(id).addEventListener("click", act);
@@ -131,27 +132,30 @@ function lookCard(side, k) {
 }
 function drawFound(found) {
   if (!found.choices) {
-    $("look-found").replaceChildren(element("p", { class: "quiet small" }, "Nothing is known of your preference yet."));
+    $("look-found").replaceChildren(element("p", { class: "quiet small" }, "Nothing is known of your preference yet: it will stand here."));
     return;
   }
   const best = MIXES[found.best], parts = [];
-  const missing = found.choices < LEAST ? `at least ${LEAST} choices are needed` : `the best mix is not clear (${percent(found.sure)} sure; ${percent(SURE)} are asked for)`;
+  const missing = found.choices < LEAST ? `at least ${LEAST} choices are needed` : `several mixes may still be the best for you (${percent(found.sure)} sure of one; known from ${percent(SURE)} on)`;
   parts.push(element("p", { id: "look-verdict" }, element("span", { class: `chip ${found.known ? "holds" : "unknown"}` }, found.known ? "known" : "not known yet"), " ",
-    found.known ? `Your choices mean the mix ${best.id}: with probability ${percent(found.sure)} it is within ${NEAR} of the best one for you.` : `Your preference is not known yet: ${missing}. So far:`));
+    found.known ? `The mix for you is ${best.id}: with probability ${percent(found.sure)} no other one is better for you by more than ${NEAR} of the whole range.` : `Choose on: ${missing}.`));
+  parts.push(element("h3", {}, `How much each reward counts for you${found.known ? "" : ", so far"} (shares of 1, with 95 % intervals)`));
   parts.push(...REWARDS.map((name, k) => {
     const [low, high] = found.interval[k];
     return gauge(name + arrowOf(name), `${number(found.mu[k], 2)} [${number(low, 2)}, ${number(high, 2)}]`, [["range", low, high], ["dot", found.mu[k]]]);
   }));
-  parts.push(element("p", { class: "quiet small" }, `It foretells ${found.agreeing} of the ${found.decided} decided choices. The model (Bradley and Terry): the chance that you like an answer of A better than one of B grows with how much better A's mean scores are for your preference mu, each reward scaled to 0–1 over all points. The prior is flat; brackets hold mu with probability 95 %. A mix that you like for what no reward measures is beyond it.`));
+  parts.push(element("p", { class: "quiet small" }, `It agrees with ${found.agreeing} of the ${found.decided} choices in which you liked one better. A mix that you like for something that no reward measures is not found this way.`));
   if (found.known) {
-    const use = element("button", { type: "button", id: "look-use" }, "Take this preference above");
+    const use = element("button", { type: "button", id: "look-use" }, "Set the sliders above to it");
     use.addEventListener("click", () => change({ mu: found.mu, scale: "scaled", rule: "best", picked: null }));
     parts.push(element("div", { class: "command" }, element("code", { id: "look-command" }, commandFor(best, best.weights))), use);
   }
   const rows = clicks.map((click, k) => element("li", {}, `${k + 1}. ${lookWords(click)}`));
-  const reveal = element("details", { id: "look-reveal" }, element("summary", {}, "What the answers were (this ends the blindness)"), element("ol", { class: "plain small" }, ...rows));
+  const reveal = element("details", { id: "look-reveal" }, element("summary", {}, "Which mixes the answers came from (you then know what you choose)"), element("ol", { class: "plain small" }, ...rows));
   reveal.open = $("look-reveal")?.open ?? false;
-  $("look-found").replaceChildren(...parts, reveal);
+  const how = element("details", { id: "look-how" }, element("summary", {}, "How the preference is read"), element("p", { class: "small" }, "The chance that you like an answer of A better than one of B grows with how much better A's mean scores are for your preference, each reward scaled to 0–1 over all points (the model of Bradley and Terry, with a flat prior)."));
+  how.open = $("look-how")?.open ?? false;
+  $("look-found").replaceChildren(...parts, how, reveal);
 }
 function lookWords({ prompt, left, right, chosen }) {
   const other = chosen === "left" ? right : left, liked = chosen === "left" ? left : right;

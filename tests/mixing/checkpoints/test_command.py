@@ -98,7 +98,7 @@ def test_an_extraction_says_what_it_holds(models: dict[str, Path], tmp_path: Pat
 REFUSED = [
     ("{one} {adapter} --lambda 0.5", "is a whole model", "rsoup mix ADAPTER --into BASE"),
     ("{one} {two} --lambda 0.5 --into {base}", "--into merges an adapter", "the output is a model"),
-    ("{one} {two} --lambda 0.5 --method cat", "no method 'cat' for whole models", "linear"),
+    ("{one} {two} --lambda 0.5 --method cat", "cat is for adapters", "linear"),
     ("{one} {two} --lambda 0.5 --method ties", "mixes differences from a base", "--base BASE"),
     ("{one} {two} --lambda 0.5 --allow-different-starts", "speaks of adapters", "Leave it out"),
     ("{one} {two} --lambda 0.5 --rank 3", "no rank to cut", "Leave --rank"),

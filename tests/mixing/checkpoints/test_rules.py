@@ -197,7 +197,7 @@ def test_a_mix_of_a_model_with_itself_is_that_model(method: str, tmp_path: Path)
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"method": "factors"}, "no method 'factors' for whole models"),
+        ({"method": "factors"}, "factors is for adapters, and these are whole models"),
         ({"method": "ties"}, "mixes differences from a base"),
         ({"method": "slerp", "base": True}, "takes no base"),
         ({"base": True}, "--base would do nothing"),
