@@ -287,7 +287,14 @@ def _cells(reward: RewardCheck) -> list[str]:
     preferred = "-" if reward.preferred is None else f"{reward.preferred[0]:.0%} ± {reward.preferred[1]:.0%}"
     numbers = (reward.mean, reward.deviation, reward.least, reward.most)
     cells = ("-" if math.isnan(number) else f"{number:.3f}" for number in numbers)
-    return [preferred, *cells, f"{reward.per_second:.0f}"]
+    return [preferred, *cells, _speed(reward.per_second)]
+
+
+def _speed(per_second: float) -> str:
+    """Return how many texts are scored in a second, or how long one takes that takes longer than that."""
+    if math.isnan(per_second):
+        return "-"
+    return f"{per_second:.0f}" if per_second >= 1 else f"{1 / per_second:.1f} s each"
 
 
 def recipes(

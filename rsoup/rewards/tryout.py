@@ -18,7 +18,7 @@ from rsoup.progress import Progress
 from rsoup.recipe import Recipe, RewardSection
 from rsoup.rewards import choosing_head
 from rsoup.rewards.functions import NO_TRAINING, Function, check_functions, columns_of
-from rsoup.rewards.judges.usage import counted
+from rsoup.rewards.judges.usage import Usage, counted, snapshot, used_since
 from rsoup.rewards.logs import Log
 from rsoup.rewards.samples import Sample, sample_of
 from rsoup.rewards.scoring import Scorer, logging_to, make_scorer, mean_of, score
@@ -122,7 +122,7 @@ class RewardCheck:
 
     ``preferred`` is the share of posts whose own answer scores better than another post's (a tie counts half) with its
     standard error; None without reference answers. ``scored`` is the number of scores: a reward need not apply to all
-    answers, and where it applies to none its figures are NaN.
+    answers, and where it applies to none its figures are NaN. So is ``per_second`` where a judge's answers were there.
     """
 
     scored: int
@@ -190,13 +190,16 @@ def check_rewards(recipe: Recipe, count: int, progress: Progress) -> Check:
         if head := choosing_head(name, section, getattr(scorer, "heads", ())):
             said = (*said, head)
         log = Log()
-        with counted(told.append):
+        with counted(told.append, progress.say):
             score(name, scorer, samples[:1])  # what is made at the first call is not timed
+            before = snapshot()
             scores[name], seconds = _score(name, logging_to(log, scorer), samples)
+            asked = used_since(before).get(name, Usage())
         if late := log.means().get("out_of_time"):
             said = (*said, f"{name} took too long over {late:.0%} of the answers, which count as wrong.")
         lower = section.direction == "minimize"
-        checks[name] = _summary(scores[name], seconds, judged=bool(with_reference), lower=lower)
+        per_second = _texts_asked(section, asked, scores[name].size) / seconds
+        checks[name] = _summary(scores[name], per_second, judged=bool(with_reference), lower=lower)
         progress.advance(name)
     progress.finish()
     return Check(len(chosen), len(with_reference), checks, correlations(scores), first, (*said, *told))
@@ -236,7 +239,14 @@ def _score(name: str, scorer: Scorer, samples: Sequence[Sample]) -> tuple[np.nda
     return values.reshape(2, -1), time.perf_counter() - began
 
 
-def _summary(values: np.ndarray, seconds: float, *, judged: bool, lower: bool = False) -> RewardCheck:
+def _texts_asked(section: RewardSection, asked: Usage, scored: int) -> float:
+    """Return how many texts were scored, at an endpoint those it was asked about; NaN if answers were there before."""
+    if asked.kept or section.judge is None or section.judge.base_url is None:
+        return math.nan if asked.kept else scored
+    return asked.calls / (1 + section.judge.pairwise)
+
+
+def _summary(values: np.ndarray, per_second: float, *, judged: bool, lower: bool = False) -> RewardCheck:
     """Return what the scores (2, n) of own and other answers come to; ``lower`` scores may be the better ones."""
     own, other = values[:, ~np.isnan(values).any(axis=0)]
     wins = ((own < other) if lower else (own > other)) + 0.5 * (own == other)
@@ -251,7 +261,7 @@ def _summary(values: np.ndarray, seconds: float, *, judged: bool, lower: bool = 
         preferred=(float(wins.mean()), float(wins.std(ddof=1) / np.sqrt(len(wins))))
         if judged and len(wins) > 1
         else None,
-        per_second=values.size / seconds,
+        per_second=per_second,
     )
 
 
