@@ -15,7 +15,7 @@ from scipy import stats
 
 from rsoup.errors import ModelError, RecipeError, RewardError
 from rsoup.progress import Progress
-from rsoup.recipe import Recipe, RewardSection
+from rsoup.recipe import Recipe, ResponseRule, RewardSection
 from rsoup.rewards import choosing_head
 from rsoup.rewards.functions import NO_TRAINING, Function, check_functions, columns_of
 from rsoup.rewards.judges.usage import Usage, counted, snapshot, used_since
@@ -23,10 +23,12 @@ from rsoup.rewards.logs import Log
 from rsoup.rewards.samples import Sample, sample_of
 from rsoup.rewards.scoring import Scorer, logging_to, make_scorer, mean_of, score
 from rsoup.tasks import Task, resolve_task
+from rsoup.tasks.gym import SCHEME
 from rsoup.tasks.loading import Example, Examples, Rows, read_rows
 from rsoup.tasks.prompts import make_examples
 from rsoup.tasks.responses import apply_rule
 from rsoup.tasks.rows import Row
+from rsoup.tasks.sources import is_remote
 
 if TYPE_CHECKING:
     from rsoup.rewards.classifier import Read
@@ -72,10 +74,13 @@ def reads_tokens(scorer: Scorer) -> bool:
     return isinstance(scorer, Function) and "completion_ids" in scorer.parameters.names
 
 
-def try_reward(name: str, section: RewardSection, *samples: Sample, tokens: Tokens | None = None) -> Trial:
+def try_reward(
+    name: str, section: RewardSection, *samples: Sample, tokens: Tokens | None = None, talks: bool | None = None
+) -> Trial:
     """Score one completion with a reward; several samples are ways to read one, of which the first that works counts.
 
-    A function that does not say in which shape it takes completions, and fails on texts, gets messages.
+    A function that does not say in which shape it takes completions gets messages if the rows are conversations
+    (``talks``); where that is not known (None), also if it fails on texts, or does not apply to them.
     """
     scorer = make_scorer(name, section)
     if not isinstance(scorer, Function):
@@ -85,16 +90,45 @@ def try_reward(name: str, section: RewardSection, *samples: Sample, tokens: Toke
     scorer.check_parameters(columns_of(samples))
     if tokens is not None and reads_tokens(scorer):
         samples = tuple(replace(own, tokens=tokens(own.completion)) for own in samples)
+    chats = tuple(replace(own, messages=({"role": "user", "content": own.post},)) for own in samples)
+    if talks is not None or scorer.parameters.shape is not None:
+        return _first_that_works(name, scorer, chats if talks else samples)
+    return _in_either_shape(name, scorer, samples, chats)
+
+
+def _in_either_shape(name: str, scorer: Function, samples: Sequence[Sample], chats: Sequence[Sample]) -> Trial:
+    """Try texts and then messages; RewardError tells what fails with both."""
+    trial: Trial | None = None
     try:
-        return _first_that_works(name, scorer, samples)
+        trial = _first_that_works(name, scorer, samples)
     except RewardError as problem:
-        if problem.__cause__ is None or scorer.parameters.shape is not None:  # it returned what is no score
+        if problem.__cause__ is None:  # it returned what is no score
             raise
-        chats = [replace(own, messages=({"role": "user", "content": own.post},)) for own in samples]
-        try:
-            return _first_that_works(name, scorer, chats)
-        except RewardError:
-            raise problem from problem.__cause__
+        first = problem
+    if trial is not None and trial.score is not None:
+        return trial
+    try:
+        other = _first_that_works(name, scorer, chats)
+    except RewardError as problem:
+        if trial is not None:
+            return trial
+        hint = "Mend it for the rows you have: --recipe RECIPE tries it as those are."
+        message = f"{first.message} Given lists of messages in the place of texts: {problem.message}"
+        raise RewardError(message, hint) from first.__cause__
+    return other if trial is None or other.score is not None else trial
+
+
+def talks_in(recipe: Recipe) -> bool | None:
+    """Tell whether the rows of a recipe are conversations; None if they are not on this machine."""
+    task = resolve_task(recipe.task)
+    if is_remote(task.data) and not task.data.startswith(SCHEME):
+        return None
+    return read_rows(task, "train").rows[0].messages is not None
+
+
+def answer_for(row: Row | Example, rule: ResponseRule) -> str:
+    """Return what stands for a completion before there is one: the reference answer, or the post's first sentence."""
+    return apply_rule(row.post, "first_sentence") if row.reference is None else apply_rule(row.reference, rule)
 
 
 def _first_that_works(name: str, function: Function, samples: Sequence[Sample]) -> Trial:
@@ -164,12 +198,7 @@ def check_rewards(recipe: Recipe, count: int, progress: Progress) -> Check:
         raise RecipeError(
             f"{task.eval_data or task.data}: too few held-out rows ({len(chosen)}) to compare.", "Give two or more."
         )
-    answers = [
-        apply_rule(row.reference, task.response)
-        if row.reference is not None
-        else apply_rule(row.post, "first_sentence")
-        for row in chosen
-    ]
+    answers = [answer_for(row, task.response) for row in chosen]
     first, said = _first_prompt(recipe, task, found, chosen)
     if not with_reference:
         said = (*said, _missing_reference(task))
