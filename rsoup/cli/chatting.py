@@ -25,7 +25,7 @@ from rsoup.cli.serving import (
     MethodOption,
     RunArgument,
     StartsOption,
-    serving_packages,
+    check_packages,
 )
 from rsoup.errors import RsoupError
 
@@ -63,12 +63,16 @@ def chat(
     ] = True,
 ) -> None:
     """Talk to a run in the terminal, with weights that change from turn to turn."""
-    with serving_packages("rsoup chat"):
-        from rsoup.serving.conversation import Conversation, Manner
-        from rsoup.serving.opening import Source, open_run
-        from rsoup.serving.server import Settings, make_engine, make_tradeoffs
+    check_packages("rsoup chat")
+    from rsoup.serving.source import Source, check_source
 
-    opened = open_run(Source(run, model, adapters or (), method, dtype, allow_different_starts))
+    source = Source(run, model, adapters or (), method, dtype, allow_different_starts)
+    check_source(source)
+    from rsoup.serving.conversation import Conversation, Manner
+    from rsoup.serving.opening import open_run
+    from rsoup.serving.server import Settings, make_engine, make_tradeoffs
+
+    opened = open_run(source)
     for warning in opened.warnings:
         say(f"warning: {warning}")
     settings = Settings(rows=1, extrapolate=allow_extrapolation)

@@ -99,6 +99,10 @@ def run(
     several = None if seeds is None else list(range(seed or 0, (seed or 0) + seeds))
     flags = {"output": output, "seed": seed, "seeds": several, "training.algo": algo, "training.report_to": report_to}
     made, _ = make_recipe(recipe, settings, flags)
+    from rsoup.there import check_ingredients, check_recipe
+
+    check_recipe(made, stands_in=tiny)
+    check_ingredients(() if tiny else made.models.values())
     from rsoup import experiment
     from rsoup.resolve import resolve
     from rsoup.training.together import check_together
@@ -251,6 +255,9 @@ def morl(
 
 def _train(made: Recipe, trainings: Sequence[Training], ray: str | None, *, overwrite: bool) -> None:
     """Train adapters, for each seed of the recipe, and print their folders."""
+    from rsoup.there import check_recipe
+
+    check_recipe(made)
     from rsoup.resolve import resolve
     from rsoup.stages.together import train_together
     from rsoup.training.expert import train_adapter

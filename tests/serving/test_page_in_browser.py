@@ -30,7 +30,7 @@ from report.browser import (
     text,
     webdriver,
 )
-from rsoup.serving.opening import Source
+from rsoup.serving.source import Source
 from serving.conftest import NAMES, Client
 
 pytestmark = needs_browser

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rsoup.errors import MissingPackageError, RewardError, RewardUnavailableError
+from rsoup.installing import pip_line
 from rsoup.recipe.judge import JudgeSection
 from rsoup.rewards.judges.answers import Answers
 from rsoup.rewards.judges.judge import Judge
@@ -199,7 +200,7 @@ def _trouble(name: str, judge: JudgeSection) -> Trouble:
     try:
         from rsoup.rewards.judges.trouble import Trouble
     except ModuleNotFoundError as problem:
-        command = 'pip install "rewarded-soups[judge]"'
+        command = pip_line("judge")
         raise MissingPackageError("openai", f"The reward {name}: a judge at an endpoint", command) from problem
     return Trouble(name, judge, os.environ.get(judge.api_key_env, ""))
 
