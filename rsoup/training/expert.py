@@ -181,7 +181,9 @@ def ensure_start(resolved: Resolved, team: Team, progress: Progress, *, overwrit
     folder = adapter_folder(resolved.recipe, START)
     fingerprint = start_fingerprint(resolved)
     with turn(resolved.recipe, START, team, progress):
-        if not team.decides(lambda: is_there(lambda: is_done(folder, fingerprint), overwrite=overwrite)):
+        if not team.decides(
+            lambda: is_there(lambda: is_done(folder, fingerprint, resolved.recipe), overwrite=overwrite)
+        ):
             if team.leads:
                 progress.say(f"Making the shared start of all adapters: {folder}")
             if team.leads or lends(resolved.base):  # a base that is split is loaded by all
