@@ -139,10 +139,12 @@ class _Terminal:
             self._scores = False
             say(f"The answers are not scored: {problem.message}")
             return
-        for name in [name for name in scored.failed if name not in self._told]:
-            say(f"{name} has no scores here: {scored.failed[name]}")
-            self._told.add(name)
-        scores = {**scored.scores, **dict.fromkeys(scored.failed)}
+        needs = {name: f"it needs the column {column}." for name, column in scored.lacking.items()}
+        for name, reason in {**scored.failed, **needs}.items():
+            if name not in self._told:
+                say(f"{name} has no scores here: {reason}")
+                self._told.add(name)
+        scores = {**scored.scores, **dict.fromkeys(scored.failed), **dict.fromkeys(needs)}
         if scores:
             told = "  ".join(f"{name} {'-' if value is None else f'{value:.3f}'}" for name, value in scores.items())
             err.print(f"[dim]{escape(told)}[/]", soft_wrap=True)

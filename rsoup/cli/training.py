@@ -89,7 +89,9 @@ def run(
     tiny: Annotated[
         bool,
         typer.Option(
-            "--tiny", help="Try it in a minute: random small models, made-up rows, few steps.", show_default=False
+            "--tiny",
+            help="Try it in a minute: random small models, few steps; made-up rows if yours are not here.",
+            show_default=False,
         ),
     ] = False,
     overwrite: OverwriteOption = False,
@@ -108,10 +110,11 @@ def run(
     from rsoup.training.together import check_together
 
     if tiny:
-        from rsoup.tiny import shrink
+        from rsoup.tiny import shrink, stand_ins
 
-        made = shrink(made, output)
-        say("Random small models and made-up rows stand in: the numbers mean nothing.")
+        whole, made = made, shrink(made, output)
+        for line in stand_ins(whole, made):
+            say(line)
 
     if plan:
         _show_plan(experiment.plan(made), json=json)

@@ -132,3 +132,8 @@ def test_tiny_asks_no_endpoint(recipe: Path, rsoup: Command, endpoint: Endpoint,
     done = rsoup("run", recipe, "--tiny", "-o", tmp_path / "small")
     assert done.code == 0, done.err
     assert endpoint.bodies == []
+    data = yaml.safe_load(recipe.read_text())["task"]["data"]
+    assert done.err.splitlines()[:2] == [
+        f"Random small models stand in, on the rows of {data}: the numbers mean nothing.",
+        f"No endpoint is asked: a random small model judges in the place of that of kind ({MODEL}).",
+    ]
