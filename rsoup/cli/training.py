@@ -275,16 +275,16 @@ def _train(made: Recipe, trainings: Sequence[Training], ray: str | None, *, over
             for folder in folders:
                 out.print(folder, soft_wrap=True)
             return
-    for own in runs:
-        if made.training.together:
-            with Bars() as progress:
+    with Bars() as progress:
+        for own in runs:
+            if made.training.together:
                 train_adapters(own, trainings, progress, overwrite=overwrite)
-        for training in trainings:  # those that were made together are there
-            with Bars() as progress:
+            for training in trainings:  # those that were made together are there
                 folder = train_adapter(
                     own, training.name, training.weights, training.kind, progress, overwrite=overwrite
                 )
-            out.print(folder, soft_wrap=True)
+                progress.finish()
+                out.print(folder, soft_wrap=True)
 
 
 def _show_plan(stages: list[Command], *, json: bool) -> None:

@@ -168,6 +168,16 @@ def test_other_settings_are_refused_and_replaced_when_told_to(tmp_path: Path, ti
     assert sha256_file(folder / WEIGHTS) != before
 
 
+def test_what_two_trainings_find_of_the_rows_is_said_once(tmp_path: Path, tiny_model: Path) -> None:
+    recipe = countdown_recipe(tmp_path, tiny_model, left=100)
+    with (tmp_path / "posts.jsonl").open("a") as posts:
+        posts.write('{"post": ""}\n')
+    hearing = Hearing()
+    for name in ("brief", "again"):
+        train_adapter(resolve(recipe), name, {"brief": 1.0}, "expert", hearing)
+    assert [line for line in hearing.said if "left out" in line] == ["1 training rows are left out: no text (1)."]
+
+
 def test_the_first_settings_that_differ_are_named_and_the_others_counted(tmp_path: Path, tiny_model: Path) -> None:
     recipe = countdown_recipe(tmp_path, tiny_model, left=100)
     folder = train_brief(recipe)
