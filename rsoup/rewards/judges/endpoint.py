@@ -187,7 +187,7 @@ class EndpointJudge(Judge):
         return RewardError(
             f"The reward {self.name}: its judge, asked twice, answered {shown}{how} in the place of "
             f"{wanted(self.judge)}.",
-            f"{hint} The same command asks for this one again.",
+            hint,
         )
 
 
