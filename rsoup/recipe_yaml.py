@@ -57,7 +57,8 @@ def parse_yaml(text: str, where: str) -> Any:
             nearest_first = text.splitlines()[max(0, first) : mark.line + 1][::-1]
             found = next((key for own in nearest_first if (key := unquoted(own)) is not None), None)
             if found is None and what.startswith("mapping values") and len(nearest_first) > 1:
-                found = _key_of(nearest_first[1])
+                found = _key_of_words(nearest_first[1])
+                hint = "Indent the line as its neighbours are, and try again."
             hint = hint if found is None else quote(found)
         raise RecipeError(f"{where}{line}: not valid YAML: {what}.", hint) from problem
 
@@ -98,6 +99,7 @@ def _lacks_quotes(text: str) -> bool:
     return bool(_SPECIAL.match(text)) or ": " in text or " #" in text or text.endswith(":")
 
 
-def _key_of(line: str) -> str | None:
+def _key_of_words(line: str) -> str | None:
+    """Return the key of a text of several words, which the next line may have been meant to go on with."""
     entry = _ENTRY.match(line)
-    return entry["key"] if entry and entry["value"] else None
+    return entry["key"] if entry and entry["value"] and " " in entry["value"] else None

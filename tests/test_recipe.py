@@ -202,7 +202,7 @@ def test_text_that_is_no_recipe_is_refused_with_its_line(tmp_path: Path, text: s
         "rubric: {post}: how polite",
         "a: {rubric: How polite is it?, model: m}",
         "a: {rubric: polite: yes or no, model: m}",
-        "rubric: the \n  1: rude",
+        "rubric: how kind\n  1: rude",
         "rubric: How #1 is it\n  in the end",
     ],
 )
@@ -216,6 +216,13 @@ def test_a_text_that_lacks_quotes_is_named(tmp_path: Path, line: str) -> None:
 @pytest.mark.parametrize("line", ["rubric: fine", 'rubric: "a: b" # c', "rubric: |", "r: {a: b, c: 'd?'}", "n: -3"])
 def test_what_needs_no_quotes_is_not_blamed(line: str) -> None:
     assert unquoted(line) is None
+
+
+def test_a_line_that_is_indented_too_far_is_not_taken_for_a_text(tmp_path: Path) -> None:
+    path = write(tmp_path / "bad.yaml", "training:\n  steps: 3\n   learning_rate: 1\n")
+    with pytest.raises(RecipeError, match="line 3: not valid YAML") as caught:
+        load_recipe(path)
+    assert caught.value.hint.startswith("Indent the line")
 
 
 def test_a_text_that_became_something_else_is_to_be_quoted() -> None:
