@@ -14,7 +14,7 @@ from rsoup.locks import Taken, is_taken, lock_file
 from rsoup.models.load import check_placement
 from rsoup.progress import Progress
 from rsoup.recipe import Recipe
-from rsoup.recipe_file import dump_recipe
+from rsoup.recipe_file import RECIPE, dump_recipe
 from rsoup.report import Options, Report, make_report
 from rsoup.resolve import Resolved
 from rsoup.stages.dispatch import Crew
@@ -28,8 +28,6 @@ from rsoup.training.together import check_together, train_adapters
 from rsoup.training.trl_settings import check_trl
 
 __all__ = ["Command", "adapters_of", "ingredients_of", "plan", "run", "run_all", "trainings_of"]
-
-RECIPE = "recipe.yaml"
 
 
 def run(resolved: Resolved, progress: Progress, *, overwrite: bool = False) -> Report | None:

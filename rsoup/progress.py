@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Protocol
+from weakref import WeakKeyDictionary
 
 
 class Progress(Protocol):
@@ -25,6 +26,17 @@ class Progress(Protocol):
 
     def say(self, text: str) -> None:
         """Something the user should know."""
+
+
+_SAID: WeakKeyDictionary[Progress, set[str]] = WeakKeyDictionary()
+
+
+def say_once(progress: Progress, text: str) -> None:
+    """Say something that several parts of one command find, the first time."""
+    said = _SAID.setdefault(progress, set())
+    if text not in said:
+        said.add(text)
+        progress.say(text)
 
 
 class Silent:

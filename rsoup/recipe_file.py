@@ -5,9 +5,8 @@ Precedence, lowest first: the defaults in ``rsoup.recipe``, the recipe file, ``-
 
 from __future__ import annotations
 
-import re
 import sysconfig
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_args
@@ -15,54 +14,16 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from rsoup.errors import RecipeError, did_you_mean, first_line, reason_of
+from rsoup.errors import RecipeError, did_you_mean, reason_of
 from rsoup.recipe import Recipe, RewardSection
+from rsoup.recipe_yaml import parse_yaml, quote
 from rsoup.rewards import complete_reward
+
+RECIPE = "recipe.yaml"
+"""What a run's recipe is called in its folder."""
 
 CHECKOUT_RECIPES = Path(__file__).parent.parent / "recipes"
 INSTALLED_RECIPES = Path(sysconfig.get_path("data")) / "share" / "rewarded-soups" / "recipes"
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML as people write it: 1e-5 is a number, and a key given twice is an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":
-                continue
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, Hashable):
-                break  # the parser's own error names the line
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} is given twice", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
-    list("-+0123456789."),
-)
-
-
-_UNREADABLE = (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError)
-"""What the parser raises: of values that are no date, no number or no truth value as they are said to be, anything."""
-
-
-def _parse_yaml(text: str, where: str) -> Any:
-    try:
-        return yaml.load(text, Loader=_Loader)
-    except RecursionError as problem:
-        raise RecipeError(f"{where}: not valid YAML: it is nested too deeply.", "Check the brackets.") from problem
-    except _UNREADABLE as problem:
-        mark = getattr(problem, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        what = getattr(problem, "problem", None) or f"it cannot be parsed ({first_line(problem)})"
-        raise RecipeError(f"{where}{line}: not valid YAML: {what}.", "Mend the line and try again.") from problem
 
 
 EITHER = {"training.steps": "epochs", "training.epochs": "steps", "seed": "seeds", "seeds": "seed"}
@@ -97,6 +58,10 @@ def _describe(problem: ValidationError, where: str, given: Mapping[str, str]) ->
     where, correct = source or where, "Give another value." if source else "Correct the recipe and try again."
     if error["type"] == "extra_forbidden":
         key = str(error["loc"][-1])
+        if " " in key:
+            return RecipeError(
+                f"{where}: unknown key {path}.", "If it belongs to a text, quote that: in { } a comma ends it."
+            )
         return RecipeError(f"{where}: unknown key {path}.", did_you_mean(key, _known_keys(error["loc"][:-1])))
     if error["type"] == "missing":
         flag = {"model": "--model NAME", "task": "--task NAME or --data FILE", "rewards": "--reward NAME"}
@@ -108,6 +73,12 @@ def _describe(problem: ValidationError, where: str, given: Mapping[str, str]) ->
         return RecipeError(f"{where}: {f'{path}: ' if path else ''}{message}.", hint or correct)
     got = error["input"]
     hint = f"Write {path} without quotes." if isinstance(got, str) and _is_number(got) else correct
+    if error["type"] == "string_type" and not isinstance(got, list):
+        hint = (
+            f"--set '{path}=\"...\"' gives a text."
+            if source and source.startswith("--set")
+            else quote(path.rpartition(".")[2])
+        )
     return RecipeError(f"{where}: {path} is {got!r}: {message[0].lower()}{message[1:]}.", hint)
 
 
@@ -151,7 +122,7 @@ def parse_recipe(content: Mapping[str, Any], where: str, given: Mapping[str, str
 
 def parse_recipe_text(text: str, where: str) -> Recipe:
     """Return the recipe that a text is, as it would be read from a file."""
-    content = _parse_yaml(text, where)
+    content = parse_yaml(text, where)
     return parse_recipe(content if isinstance(content, dict) else {}, where)
 
 
@@ -204,7 +175,7 @@ def recipe_content(
                 f"{path}: the recipe cannot be read ({reason}).",
                 "Check the path; rsoup recipes lists the bundled ones.",
             ) from problem
-        content = _parse_yaml(text, where)
+        content = parse_yaml(text, where)
     if not isinstance(content, dict):
         raise RecipeError(
             f"{where}: is not a recipe: the top level has to be a mapping.", "See rsoup recipes quickstart."
@@ -213,7 +184,7 @@ def recipe_content(
         key, equals, value = setting.partition("=")
         if not equals or not key.strip(". "):
             raise RecipeError(f"--set {setting}: is not section.key=value.", "For example: --set training.steps=20")
-        _set(content, key.strip(), _parse_yaml(value, f"--set {setting}"))
+        _set(content, key.strip(), parse_yaml(value, f"--set {setting}"))
     for key, value in flags.items():
         if value is not None:
             _set(content, key, value)

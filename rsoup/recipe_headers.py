@@ -58,13 +58,13 @@ class Header:
     @property
     def hardware(self) -> str:
         """What it needs of a machine, in a few words."""
-        first = re.split(r" \(|; |, pip", self.needs)[0]
+        first = re.split(r" \(|; |, the extra", self.needs)[0]
         return first.removeprefix("one ").removesuffix(",")
 
     @property
     def extras(self) -> tuple[str, ...]:
         """The extras it asks for."""
-        found = re.search(r"rewarded-soups\[([\w,]+)\]", self.needs)
+        found = re.search(r"\bextras? \[([\w,]+)\]", self.needs)
         return tuple(found[1].split(",")) if found else ()
 
     @property

@@ -99,7 +99,7 @@ def test_a_package_that_cannot_be_imported_is_named(
     called = rsoup("train", tiny_recipe, "--reward", "brief")
     assert_refused(called, "cannot be imported: cannot import name", "pip check")
     monkeypatch.setitem(sys.modules, "peft", None)
-    assert_refused(rsoup("train", tiny_recipe, "--reward", "brief"), "needs the package peft", "make install")
+    assert_refused(rsoup("train", tiny_recipe, "--reward", "brief"), "needs the package peft", '[train]"')
 
 
 def test_an_interrupted_training_goes_on_with_the_same_command(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cli_tree import commands, read_line
 from command import Command
 from rsoup.cli.examples import EXAMPLES
+from rsoup.recipe_file import parse_recipe
+from rsoup.recipe_yaml import parse_yaml
 
 ROOT = Path(__file__).parents[1]
 NAMES = dict(commands())
@@ -17,6 +20,18 @@ PAGES = [(ROOT / name).read_text() for name in ("README.md", "recipes/README.md"
 BLOCKS = [block for page in PAGES for block in re.findall(r"(?:^    .*\n)+", page, re.MULTILINE)]
 LINES = [re.split(r" {3,}", line.strip())[0] for block in BLOCKS for line in block.splitlines()]
 SHOWN = sorted({line for line in LINES if line.startswith("rsoup ") and not re.search(r"[>|]|\.\.\.", line)})
+RECIPES = [block for page in PAGES for block in re.findall(r"^ *```yaml\n(.*?)^ *```", page, re.MULTILINE | re.DOTALL)]
+REWARDS = {name: {"function": f"own:{name}"} for name in ("positive", "faithful", "short", "helpful")}
+PARTS: dict[str, Any] = {"model": {"base": "m"}, "task": {"data": "d.jsonl"}, "rewards": REWARDS}
+REST = {**PARTS, "morl": [{"positive": 1, "faithful": 1}]}
+
+
+@pytest.mark.parametrize("text", RECIPES)
+def test_a_recipe_or_a_part_of_one_in_the_readme_is_a_recipe(text: str) -> None:
+    """Each block is YAML, and of keys and values that a recipe may have; where it is a part, with any rest."""
+    content = parse_yaml(text, "README.md")
+    own = REST | ({"morl": []} if "rewards" in content else {})
+    parse_recipe({**own, **content}, "README.md")
 
 
 def test_there_are_examples_of_each_command_and_of_no_other() -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from rsoup.errors import RecipeError
 from rsoup.recipe import Recipe
 from rsoup.recipe_file import dump_recipe, find_recipe, load_recipe, parse_recipe
+from rsoup.recipe_yaml import unquoted
 
 MINIMAL: dict[str, Any] = {"model": {"base": "m"}, "task": {"name": "reviews"}, "rewards": ["positive", "faithful"]}
 
@@ -185,6 +186,52 @@ def test_text_that_is_no_recipe_is_refused_with_its_line(tmp_path: Path, text: s
         load_recipe(path)
     assert message in caught.value.message
     assert str(path) in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "rubric: How polite? 1: rude, 9: kind",
+        "rubric: @home, how polite",
+        "rubric: `code` is polite",
+        "rubric: %polite",
+        "rubric: *very* polite",
+        "rubric: !polite",
+        "rubric: > how polite",
+        'rubric: "polite" or not',
+        "rubric: {post}: how polite",
+        "a: {rubric: How polite is it?, model: m}",
+        "a: {rubric: polite: yes or no, model: m}",
+        "rubric: how kind\n  1: rude",
+        "rubric: How #1 is it\n  in the end",
+    ],
+)
+def test_a_text_that_lacks_quotes_is_named(tmp_path: Path, line: str) -> None:
+    path = write(tmp_path / "bad.yaml", f"name: fine\n{line}\nseed: 1\n")
+    with pytest.raises(RecipeError, match="not valid YAML") as caught:
+        load_recipe(path)
+    assert caught.value.hint == 'Quote the text (rubric: "..."), or write it on lines of its own below rubric: |'
+
+
+@pytest.mark.parametrize("line", ["rubric: fine", 'rubric: "a: b" # c', "rubric: |", "r: {a: b, c: 'd?'}", "n: -3"])
+def test_what_needs_no_quotes_is_not_blamed(line: str) -> None:
+    assert unquoted(line) is None
+
+
+def test_a_line_that_is_indented_too_far_is_not_taken_for_a_text(tmp_path: Path) -> None:
+    path = write(tmp_path / "bad.yaml", "training:\n  steps: 3\n   learning_rate: 1\n")
+    with pytest.raises(RecipeError, match="line 3: not valid YAML") as caught:
+        load_recipe(path)
+    assert caught.value.hint.startswith("Indent the line")
+
+
+def test_a_text_that_became_something_else_is_to_be_quoted() -> None:
+    with pytest.raises(RecipeError, match="template") as caught:
+        parse(task={"data": "x.jsonl", "template": {"post": None}})
+    assert 'Quote the text (template: "...")' in caught.value.hint
+    with pytest.raises(RecipeError, match=r"unknown key task\.kind words") as caught:
+        parse(task={"data": "x.jsonl", "kind words": None})
+    assert "a comma ends it" in caught.value.hint
 
 
 def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from rsoup.recipe_file import bundled_recipes, dump_recipe, load_recipe
 from rsoup.resolve import resolve
 from rsoup.rewards import JUDGES, REWARDS
 from rsoup.tasks import TASKS, resolve_task
-from rsoup.tiny import shrink
+from rsoup.tiny import shrink, stand_ins
 from rsoup.training.expert import train_adapter
 
 RECIPES = bundled_recipes()
@@ -228,3 +228,17 @@ def test_the_registry_and_the_bundled_models_are_those_that_recipes_name() -> No
         assert set(content["rewards"]) <= set(REWARDS)
         base = content["model"]["base"]
         assert base in BUNDLED or base.count("/") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("quickstart", "on the rows of the task reviews"),
+        ("reasoning", "on rows of "),
+        ("summary-news", "on made-up rows, as argilla/news-summary is not on this machine"),
+    ],
+)
+def test_what_a_tiny_run_stands_on_is_said_as_it_is(name: str, said: str, tmp_path: Path) -> None:
+    recipe = load_recipe(RECIPES[name])
+    [line] = stand_ins(recipe, shrink(recipe, tmp_path))
+    assert line.startswith(f"Random small models stand in, {said}")

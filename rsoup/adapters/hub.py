@@ -14,14 +14,20 @@ _HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 
 def find_folder(source: str | Path, wanted: Sequence[str]) -> Path:
     """Return a local folder; for a name ``owner/name`` without one, fetch the ``wanted`` files from the hub."""
+    check_source(source)
+    folder = Path(source)
+    return folder if folder.is_dir() else _download(str(source), wanted)
+
+
+def check_source(source: str | Path) -> None:
+    """Raise AdapterError if a source is neither a folder nor may be a hub id."""
     folder = Path(source)
     if folder.is_dir():
-        return folder
+        return
     if folder.exists():
         raise AdapterError(f"{folder}: is a file.", "Give the folder that holds it.")
-    if isinstance(source, str) and _HUB_ID.fullmatch(source):
-        return _download(source, wanted)
-    raise AdapterError(f"{folder}: there is no such folder.", "Check the path, or give a hub id as owner/name.")
+    if not (isinstance(source, str) and _HUB_ID.fullmatch(source)):
+        raise AdapterError(f"{folder}: there is no such folder.", "Check the path, or give a hub id as owner/name.")
 
 
 def _download(repository: str, wanted: Sequence[str]) -> Path:

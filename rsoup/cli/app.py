@@ -29,6 +29,7 @@ from rsoup.cli import (
 from rsoup.cli.display import err, out, show_error
 from rsoup.cli.examples import epilog
 from rsoup.errors import MissingPackageError, RsoupError, first_line, reason_of, see
+from rsoup.installing import pip_line
 from rsoup.stages.address import with_address
 
 CONTINUING = ("run", "train", "morl", "eval")
@@ -126,7 +127,7 @@ def _explained(problem: ImportError) -> RsoupError:
     """Return what a package that is missing, or that fails while it is imported, means to a user."""
     package = (problem.name or "").partition(".")[0]
     if isinstance(problem, ModuleNotFoundError) and package in HEAVY:
-        command = 'pip install "rewarded-soups[train]", or in a clone: make install'
+        command = pip_line("train")
         return MissingPackageError(package, "This command", command)
     return RsoupError(
         f"A package that this command needs cannot be imported: {first_line(problem)}.",

@@ -25,7 +25,7 @@ from rsoup.cli.serving import (
     MethodOption,
     RunArgument,
     StartsOption,
-    serving_packages,
+    check_packages,
 )
 from rsoup.errors import RsoupError
 
@@ -54,12 +54,16 @@ def chat(
     ] = True,
 ) -> None:
     """Talk to a run in the terminal, with weights that change from turn to turn."""
-    with serving_packages("rsoup chat"):
-        from rsoup.serving.conversation import Conversation, Manner
-        from rsoup.serving.opening import Source, open_run
-        from rsoup.serving.server import Settings, make_engine, make_tradeoffs
+    check_packages("rsoup chat")
+    from rsoup.serving.source import Source, check_source
 
-    opened = open_run(Source(run, model, adapters or (), method, dtype, allow_different_starts))
+    source = Source(run, model, adapters or (), method, dtype, allow_different_starts)
+    check_source(source)
+    from rsoup.serving.conversation import Conversation, Manner
+    from rsoup.serving.opening import open_run
+    from rsoup.serving.server import Settings, make_engine, make_tradeoffs
+
+    opened = open_run(source)
     for warning in opened.warnings:
         say(f"warning: {warning}")
     settings = Settings(rows=1, extrapolate=allow_extrapolation)
@@ -127,10 +131,12 @@ class _Terminal:
             self._scores = False
             say(f"The answers are not scored: {problem.message}")
             return
-        for name in [name for name in scored.failed if name not in self._told]:
-            say(f"{name} has no scores here: {scored.failed[name]}")
-            self._told.add(name)
-        scores = {**scored.scores, **dict.fromkeys(scored.failed)}
+        needs = {name: f"it needs the column {column}." for name, column in scored.lacking.items()}
+        for name, reason in {**scored.failed, **needs}.items():
+            if name not in self._told:
+                say(f"{name} has no scores here: {reason}")
+                self._told.add(name)
+        scores = {**scored.scores, **dict.fromkeys(scored.failed), **dict.fromkeys(needs)}
         if scores:
             told = "  ".join(f"{name} {'-' if value is None else f'{value:.3f}'}" for name, value in scores.items())
             err.print(f"[dim]{escape(folded(told, err))}[/]", soft_wrap=True)

@@ -68,7 +68,8 @@ def _show_machine(facts: Facts) -> None:
 
 
 def _show_extras(facts: Facts) -> None:
-    from rsoup.doctor.needs import EXTRAS, pip_line
+    from rsoup.doctor.needs import EXTRAS
+    from rsoup.installing import pip_line
 
     for name, lacks in facts.extras.items():
         sign = "-" if lacks else "+"

@@ -265,16 +265,22 @@ def evaluate(
     if recipe is not None and data is not None and _same_path(data, made.task.data):
         own = made.task.model_copy(update={"eval_data": None})  # its held-out rows, as in training
         made = made.model_copy(update={"task": own})
-    from rsoup.resolve import resolve
-    from rsoup.stages.together import evaluate_together
     from rsoup.stages.trained import ingredients_of
+    from rsoup.there import check_ingredients, check_recipe
 
     if made.seeds and (adapters or models or trajectory):
         raise RecipeError("The recipe has several seeds, and adapters belong to one.", "Say which: --seed 0")
+    check_ingredients(adapters or models or ())
+    mixed = [(one, [*(adapters or models or ingredients_of(one, needed=trajectory is None))]) for one in made.by_seed()]
+    check_recipe(made)
+    from rsoup.evaluation.results import RESULTS, Results
+    from rsoup.evaluation.timing import read_timing
+    from rsoup.resolve import resolve
+    from rsoup.stages.together import evaluate_together
+
     found: dict[Path, Results] = {}
     with crew_at(ray) as crew:
-        for one in made.by_seed():
-            sources = [*(adapters or models or ingredients_of(one, needed=trajectory is None))]
+        for one, sources in mixed:
             asked = one
             if names:
                 asked = one.model_copy(update={"rewards": {name: one.rewards[name] for name in names}})

@@ -131,12 +131,14 @@ def show_reward(
     section = parse_reward_section({**section.model_dump(exclude_unset=True), **changed}, "the flags")
     section = complete_reward(name, section, task)
     from rsoup.rewards.samples import Sample
-    from rsoup.rewards.tryout import tokens_of, try_reward
+    from rsoup.rewards.tryout import talks_in, tokens_of, try_reward
 
     rows = [dict(_column(text, numbers=numbers) for text in columns or ()) for numbers in (False, True)]
     rows = rows[:1] if rows[0] == rows[1] else rows
+    samples = [Sample(prompt, completion, (), reference, row) for row in rows]
     tokens = None if whole is None else tokens_of(whole)
-    trial = try_reward(name, section, *(Sample(prompt, completion, (), reference, row) for row in rows), tokens=tokens)
+    talks = None if whole is None or section.function is None else talks_in(whole)
+    trial = try_reward(name, section, *samples, tokens=tokens, talks=talks)
     entry = REWARDS.get(section.use or name) if section.judge is None else None
     if entry is not None and section.model is None and section.function is None:
         tell(f"reads       {entry.reads}")
@@ -284,7 +286,14 @@ def _cells(reward: RewardCheck) -> list[str]:
     preferred = "-" if reward.preferred is None else f"{reward.preferred[0]:.0%} ± {reward.preferred[1]:.0%}"
     numbers = (reward.mean, reward.deviation, reward.least, reward.most)
     cells = ("-" if math.isnan(number) else f"{number:.3f}" for number in numbers)
-    return [preferred, *cells, f"{reward.per_second:.0f}"]
+    return [preferred, *cells, _speed(reward.per_second)]
+
+
+def _speed(per_second: float) -> str:
+    """Return how many texts are scored in a second, or how long one takes that takes longer than that."""
+    if math.isnan(per_second):
+        return "-"
+    return f"{per_second:.0f}" if per_second >= 1 else f"{1 / per_second:.1f} s each"
 
 
 def recipes(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
@@ -13,9 +13,10 @@ import typer
 from rsoup.cli.completion import complete_adapter, complete_base, complete_run
 from rsoup.cli.display import out, say
 from rsoup.errors import MissingPackageError, RecipeError
+from rsoup.installing import pip_line
 
 if TYPE_CHECKING:
-    from rsoup.serving.opening import Source
+    from rsoup.serving.source import Source
 
 PACKAGES = ("starlette", "uvicorn", "prometheus_client")
 """What the extra [serve] brings."""
@@ -157,10 +158,9 @@ def serve(
     ] = GRACE,
 ) -> None:
     """An OpenAI-compatible server: any trade-off per request, all in one batch."""
-    with serving_packages("rsoup serve"):
-        from rsoup.serving.opening import Source
-        from rsoup.serving.server import Settings
-        from rsoup.serving.server import serve as run_server
+    check_packages("rsoup serve")
+    from rsoup.serving.binding import bound, key_of
+    from rsoup.serving.source import Source, check_source
 
     source = Source(run, model, adapters or (), method, dtype, allow_different_starts)
     if engine == "vllm":
@@ -179,18 +179,22 @@ def serve(
         )
         _serve_with_vllm(source, shlex.split(vllm_args), host=host, port=port, api_key_env=api_key_env)
     _refuse("--engine rsoup", {"--vllm-args": vllm_args})
-    settings = Settings(
-        host=host,
-        port=port,
-        api_key_env=api_key_env,
-        rows=batch,
-        cache_tokens=cache_tokens,
-        queue=queue,
-        max_tokens=max_tokens,
-        grace=grace,
-        extrapolate=allow_extrapolation,
-    )
-    run_server(source, settings, lambda url: out.print(url, soft_wrap=True), say)
+    key = key_of(api_key_env)
+    with bound(host, port) as listener:
+        check_source(source)
+        from rsoup.serving.server import Settings
+        from rsoup.serving.server import serve as run_server
+
+        settings = Settings(
+            host=host,
+            rows=batch,
+            cache_tokens=cache_tokens,
+            queue=queue,
+            max_tokens=max_tokens,
+            grace=grace,
+            extrapolate=allow_extrapolation,
+        )
+        run_server(source, settings, lambda url: out.print(url, soft_wrap=True), say, listener=listener, key=key)
 
 
 def _refuse(engine: str, given: Mapping[str, object]) -> None:
@@ -203,7 +207,7 @@ def _refuse(engine: str, given: Mapping[str, object]) -> None:
 def _serve_with_vllm(source: Source, more: list[str], *, host: str, port: int, api_key_env: str | None) -> NoReturn:
     """Become vLLM's server of a run."""
     from rsoup.models.vllm import require_vllm
-    from rsoup.serving.server import key_of
+    from rsoup.serving.binding import key_of
     from rsoup.serving.vllm_server import launch, replace_by
 
     require_vllm()
@@ -215,12 +219,8 @@ def _serve_with_vllm(source: Source, more: list[str], *, host: str, port: int, a
     replace_by(made)
 
 
-@contextmanager
-def serving_packages(command: str) -> Iterator[None]:
-    """Say what to install if an import in the block misses what the extra [serve] brings."""
-    try:
-        yield
-    except ModuleNotFoundError as problem:
-        if problem.name not in PACKAGES:
-            raise
-        raise MissingPackageError(problem.name, command, 'pip install "rewarded-soups[serve]"') from problem
+def check_packages(command: str) -> None:
+    """Say what to install if a package is missing that the extra [serve] brings."""
+    missing = next((name for name in PACKAGES if find_spec(name) is None), None)
+    if missing is not None:
+        raise MissingPackageError(missing, command, pip_line("serve"))

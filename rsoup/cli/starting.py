@@ -214,7 +214,9 @@ def _write(answers: Answers, path: Path, *, check: bool) -> None:
     parse_recipe_text(text, str(path))
     if looked:
         with err.status("resolving the recipe"):
-            resolve_recipe(text, path)
+            failures = resolve_recipe(text, path)
+        for failure in failures:
+            say(f"warning: {failure}")
     elif check:
         say("torch is not installed here, so the models were not looked up.")
     write_text(path, text)

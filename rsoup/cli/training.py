@@ -96,7 +96,9 @@ def run(
     tiny: Annotated[
         bool,
         typer.Option(
-            "--tiny", help="Try it in a minute: random small models, made-up rows, few steps.", show_default=False
+            "--tiny",
+            help="Try it in a minute: random small models, few steps; made-up rows if yours are not here.",
+            show_default=False,
         ),
     ] = False,
     overwrite: OverwriteOption = False,
@@ -106,15 +108,20 @@ def run(
     several = None if seeds is None else list(range(seed or 0, (seed or 0) + seeds))
     flags = {"output": output, "seed": seed, "seeds": several, "training.algo": algo, "training.report_to": report_to}
     made, _ = make_recipe(recipe, settings, flags)
+    from rsoup.there import check_ingredients, check_recipe
+
+    check_recipe(made, stands_in=tiny)
+    check_ingredients(() if tiny else made.models.values())
     from rsoup import experiment
     from rsoup.resolve import resolve
     from rsoup.training.together import check_together
 
     if tiny:
-        from rsoup.tiny import shrink
+        from rsoup.tiny import shrink, stand_ins
 
-        made = shrink(made, output)
-        say("Random small models and made-up rows stand in: the numbers mean nothing.")
+        whole, made = made, shrink(made, output)
+        for line in stand_ins(whole, made):
+            say(line)
 
     if plan:
         _show_plan(experiment.plan(made), json=json)
@@ -259,6 +266,9 @@ def morl(
 
 def _train(made: Recipe, trainings: Sequence[Training], ray: str | None, *, overwrite: bool) -> None:
     """Train adapters, for each seed of the recipe, and print their folders."""
+    from rsoup.there import check_recipe
+
+    check_recipe(made)
     from rsoup.resolve import resolve
     from rsoup.stages.together import train_together
     from rsoup.training.expert import train_adapter
@@ -273,16 +283,16 @@ def _train(made: Recipe, trainings: Sequence[Training], ray: str | None, *, over
             for folder in folders:
                 out.print(folder, soft_wrap=True)
             return
-    for own in runs:
-        if made.training.together:
-            with Bars() as progress:
+    with Bars() as progress:
+        for own in runs:
+            if made.training.together:
                 train_adapters(own, trainings, progress, overwrite=overwrite)
-        for training in trainings:  # those that were made together are there
-            with Bars() as progress:
+            for training in trainings:  # those that were made together are there
                 folder = train_adapter(
                     own, training.name, training.weights, training.kind, progress, overwrite=overwrite
                 )
-            out.print(folder, soft_wrap=True)
+                progress.finish()
+                out.print(folder, soft_wrap=True)
 
 
 def _show_plan(stages: list[Command], *, json: bool) -> None:

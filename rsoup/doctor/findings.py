@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from rsoup.doctor.machine import GIB, Machine
-from rsoup.doctor.needs import BESIDE, EXTRAS, fits, module_of, pip_line, requirements
+from rsoup.doctor.needs import BESIDE, EXTRAS, fits, module_of, requirements
 from rsoup.errors import see
+from rsoup.installing import pip_line
 from rsoup.recipe_headers import Header
 
 Kind = Literal["broken", "refused", "slow", "note"]

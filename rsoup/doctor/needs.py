@@ -80,11 +80,6 @@ MODULES = {
 """What is imported of a package, where it is not called as the package; after a colon, something within it."""
 
 
-def pip_line(extra: str) -> str:
-    """Return the command that installs an extra."""
-    return f'pip install "rewarded-soups[{extra}]"'
-
-
 def requirements() -> dict[str, str]:
     """Return the releases that fit of every package of the base and the extras."""
     return BASE | {name: fit for extra in EXTRAS.values() for name, fit in extra.packages.items()}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rsoup import mixing
+from rsoup.adapters import Adapter
 from rsoup.errors import RecipeError
 from rsoup.evaluation.fronts import lay_fronts, trained_on, with_adapters
 from rsoup.evaluation.ingredients import (
@@ -25,7 +26,7 @@ from rsoup.evaluation.records import AdapterKind, Kind
 from rsoup.evaluation.trajectory import Checkpoint, read_after
 from rsoup.files import sha256_json
 from rsoup.mixing.checkpoints import RULES, Mixture, Model, mix_models, read_model
-from rsoup.mixing.compatibility import made_alike
+from rsoup.mixing.compatibility import UNSURE_START, made_alike, unknown_starts
 from rsoup.recipe import EvaluationSection
 
 MANY = 200
@@ -161,7 +162,10 @@ def plan_sweep(
     for point in sets.values():
         mixed = [adapters_in(adapters)[name] for name in point.used]
         warnings += made_alike(mixed, method, allow_different_starts=allow_different_starts)[1]
-    warnings = [*dict.fromkeys(warnings), *left_out]
+    mixed_sets = [[name for name in ingredients if name != BASE], *map(list, sets)]
+    mixed_names = dict.fromkeys(name for names in mixed_sets if len(names) > 1 for name in names)
+    own = adapters_in(adapters)
+    warnings = [*_with_starts_once(warnings, [own[name] for name in mixed_names if name in own]), *left_out]
     for checkpoint in trajectory:
         name = checkpoint.adapter.name
         adapters[name] = checkpoint.adapter
@@ -178,6 +182,12 @@ def plan_sweep(
         laid.fronts,
         frozenset(laid.early),
     )
+
+
+def _with_starts_once(warnings: Iterable[str], adapters: Sequence[Adapter]) -> list[str]:
+    """Return warnings in which one line speaks of all adapters whose start is not known, not one for each set."""
+    others = [warning for warning in dict.fromkeys(warnings) if not warning.endswith(UNSURE_START)]
+    return [*others, *unknown_starts(adapters)]
 
 
 def kinds_of(adapters: Mapping[str, Ingredient]) -> dict[str, AdapterKind]:

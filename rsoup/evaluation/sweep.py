@@ -44,7 +44,7 @@ from rsoup.mixing.checkpoints import Model
 from rsoup.models.load import check_placement, model_source
 from rsoup.models.vllm import require_vllm
 from rsoup.pareto.direction import signs_of
-from rsoup.progress import Progress
+from rsoup.progress import Progress, say_once
 from rsoup.recipe import START, EvaluationSection, Recipe
 from rsoup.resolve import Resolved
 from rsoup.rewards.judges.usage import counted, snapshot, used_since
@@ -97,18 +97,18 @@ def evaluate(
             "Set model.placement to auto or spread.",
         )
     for warning in (*plan.warnings, *_trained_otherwise(plan, recipe)):
-        progress.say(f"warning: {warning}")
+        say_once(progress, f"warning: {warning}")
     _check_base(plan, resolved.base)
     benchmarks = resolved.benchmarks
     held_out = resolved.held_out_examples
     examples = prompts_of(resolved)
     for left in held_out.remarks("held-out"):
-        progress.say(left)
+        say_once(progress, left)
     if len(examples) < settings.prompts:
         progress.say(f"There are only {len(examples)} held-out prompts of the {settings.prompts} asked for.")
     start, remark = start_of(adapters_in(plan.adapters).values()) if settings.measures else (None, None)
     if remark is not None:
-        progress.say(remark)
+        say_once(progress, remark)
     before = snapshot()
     with counted(progress.say), borrowed(resolved.base) as load:
         bench = Bench(resolved, plan, examples, start, out, progress, elsewhere, load)
@@ -146,7 +146,7 @@ def evaluate(
         },
     )
     for remark in _not_applying(results):
-        progress.say(remark)
+        say_once(progress, remark)
     write_results(out / RESULTS, results, samples)
     write_timing(out, {point.id: own for point, own in measured.items()}, _seconds(plan), used_since(before))
     return results

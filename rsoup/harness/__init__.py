@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 
 from rsoup.errors import MissingPackageError
+from rsoup.installing import pip_line
 
 __all__ = ["require_lm_eval"]
 
@@ -15,4 +16,4 @@ __all__ = ["require_lm_eval"]
 def require_lm_eval() -> None:
     """Raise MissingPackageError if lm-eval is not installed."""
     if importlib.util.find_spec("lm_eval") is None:
-        raise MissingPackageError("lm-eval", "evaluation.benchmarks", 'pip install "rewarded-soups[bench]"')
+        raise MissingPackageError("lm-eval", "evaluation.benchmarks", pip_line("bench"))

@@ -14,6 +14,7 @@ from rsoup.mixing.base import BaseModel
 from rsoup.mixing.naming import aligned
 
 _HASH = re.compile("[0-9a-f]{64}")
+UNSURE_START = "that the adapters share one could not be verified."
 _EXACT = "Use --method cat (rsoup mix: or svd), which mixes the updates themselves."
 
 
@@ -28,7 +29,7 @@ def check_compatible(adapters: Sequence[Adapter], method: str, *, allow_differen
         if method == "factors":
             _check_factors(one, other)
     if len(adapters) > 1:
-        warnings += _unknown_starts(adapters)
+        warnings += unknown_starts(adapters)
     return list(dict.fromkeys(warnings))
 
 
@@ -59,21 +60,25 @@ def compare_bases(adapters: Sequence[Adapter], base: BaseModel, given: str) -> l
     has another hash, so this is no error.
     """
     names = {_last_part(given), _last_part(str(base.config.get("_name_or_path") or given)), base.folder.resolve().name}
-    warnings = []
+    elsewhere: dict[tuple[str | None, str], list[str]] = {}
+    unsure: dict[str, list[str]] = {}
     for adapter in adapters:
         name, sha256 = base_of(adapter)
         if sha256 and _HASH.fullmatch(sha256):
-            found = weights_sha256(base.folder.resolve())
-            if found != sha256:
-                warnings.append(
-                    f"{_path(adapter)} was trained on {name} with other weights than {given} has "
-                    f"(sha256 {sha256[:12]}, here {found[:12]}): right only if this is a copy in another dtype."
-                )
+            if sha256 != weights_sha256(base.folder.resolve()):
+                elsewhere.setdefault((name, sha256), []).append(_path(adapter))
         elif name and _last_part(name) not in names:
-            warnings.append(
-                f"{_path(adapter)} was trained on {name}: that {given} is the same model could not be verified."
-            )
-    return list(dict.fromkeys(warnings))
+            unsure.setdefault(name, []).append(_path(adapter))
+    warnings = [
+        f"{_all(paths)} {_were(paths)} trained on {name} with other weights than {given} has "
+        f"(sha256 {sha256[:12]}, here {weights_sha256(base.folder.resolve())[:12]}): "
+        "right only if this is a copy in another dtype."
+        for (name, sha256), paths in elsewhere.items()
+    ]
+    return warnings + [
+        f"{_all(paths)} {_were(paths)} trained on {name}: that {given} is the same model could not be verified."
+        for name, paths in unsure.items()
+    ]
 
 
 def start_of(adapter: Adapter) -> str | None:
@@ -113,12 +118,11 @@ def _check_start(one: Adapter, other: Adapter) -> None:
         )
 
 
-def _unknown_starts(adapters: Sequence[Adapter]) -> list[str]:
-    return [
-        f"{_path(adapter)} has no rsoup.json with a start: that the adapters share one could not be verified."
-        for adapter in adapters
-        if start_of(adapter) is None
-    ]
+def unknown_starts(adapters: Sequence[Adapter]) -> list[str]:
+    """Return the one warning about adapters of which it is not known where they began, if there are any."""
+    paths = [_path(adapter) for adapter in adapters if start_of(adapter) is None]
+    have = "has" if len(paths) == 1 else "have"
+    return [f"{_all(paths)} {have} no rsoup.json with a start: {UNSURE_START}"] if paths else []
 
 
 def _check_shapes(one: Adapter, other: Adapter) -> None:
@@ -217,3 +221,11 @@ def _last_part(name: str) -> str:
 
 def _path(adapter: Adapter) -> str:
     return str(adapter.path or adapter.name)
+
+
+def _all(paths: Sequence[str]) -> str:
+    return ", ".join(paths[:-1]) + f" and {paths[-1]}" if len(paths) > 1 else paths[0]
+
+
+def _were(paths: Sequence[str]) -> str:
+    return "was" if len(paths) == 1 else "were"

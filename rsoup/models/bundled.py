@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rsoup.errors import MissingPackageError, ModelError
 from rsoup.files import read_json, sha256_file, whole_folder, write_json
+from rsoup.installing import pip_line
 from rsoup.locks import lock_file, my_turn
 
 CACHE_SCHEMA = 1
@@ -120,7 +121,7 @@ def _parsed_once() -> Iterator[None]:
 def _dequantise(packaged: Path, folder: Path) -> None:
     """Write the float32 weights of a GGUF file as an ordinary model folder."""
     if importlib.util.find_spec("gguf") is None:
-        raise MissingPackageError("gguf", f"Reading {packaged.name}", 'pip install "rewarded-soups[quickstart]"')
+        raise MissingPackageError("gguf", f"Reading {packaged.name}", pip_line("quickstart"))
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

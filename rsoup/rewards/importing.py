@@ -21,10 +21,9 @@ def import_callable(where: str) -> Callable[..., Any]:
 
     A dotted name is an attribute of another: ``file.py:judge.score``.
     """
+    check_file(where)
     source, _, attribute = where.rpartition(":")
     hint = "Write module:function or path/to/file.py:function."
-    if not source:
-        raise RewardError(f"{where}: is not a function.", hint)
     try:
         with redirect_stdout(sys.stderr):
             module = _import_file(Path(source)) if source.endswith(".py") else _import_module(source)
@@ -33,8 +32,6 @@ def import_callable(where: str) -> Callable[..., Any]:
                 function = _made(function, where)
     except RewardError:
         raise
-    except FileNotFoundError as problem:
-        raise RewardError(f"{where}: there is no file {source}.", "Check the path.") from problem
     except ModuleNotFoundError as problem:
         raise RewardError(f"{where}: cannot be imported ({problem}).", hint) from problem
     except (Exception, SystemExit) as problem:
@@ -52,6 +49,15 @@ def import_callable(where: str) -> Callable[..., Any]:
         )
     found: Callable[..., Any] = function
     return found
+
+
+def check_file(where: str) -> None:
+    """Raise RewardError if a name cannot be that of a function, or names one of a file that is not there."""
+    source = where.rpartition(":")[0]
+    if not source:
+        raise RewardError(f"{where}: is not a function.", "Write module:function or path/to/file.py:function.")
+    if source.endswith(".py") and not Path(source).expanduser().is_file():
+        raise RewardError(f"{where}: there is no file {source}.", "Check the path.")
 
 
 def _named(module: Any, name: str) -> Any:
@@ -100,8 +106,6 @@ _MODULES: dict[tuple[Path, str], Any] = {}
 def _import_file(path: Path) -> Any:
     """Import a file, once for all rewards in it; it may import its neighbours."""
     path = path.expanduser().resolve()
-    if not path.is_file():
-        raise FileNotFoundError(path)
     key = path, sha256_file(path)
     if key not in _MODULES:
         name = f"rsoup_reward_{path.stem}_{key[1][:8]}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rsoup.errors import MissingPackageError
+from rsoup.installing import pip_line
 from rsoup.recipe import RewardSection
 from rsoup.rewards.samples import Sample
 
@@ -16,7 +17,7 @@ class Sentiment:
         try:
             from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
         except ModuleNotFoundError as problem:
-            command = 'pip install "rewarded-soups[quickstart]"'
+            command = pip_line("quickstart")
             raise MissingPackageError("vaderSentiment", "The reward positive", command) from problem
         self._analyzer = SentimentIntensityAnalyzer()
 

@@ -15,18 +15,20 @@ from scipy import stats
 
 from rsoup.errors import ModelError, RecipeError, RewardError
 from rsoup.progress import Progress
-from rsoup.recipe import Recipe, RewardSection
+from rsoup.recipe import Recipe, ResponseRule, RewardSection
 from rsoup.rewards import choosing_head
 from rsoup.rewards.functions import NO_TRAINING, Function, check_functions, columns_of
-from rsoup.rewards.judges.usage import counted
+from rsoup.rewards.judges.usage import Usage, counted, snapshot, used_since
 from rsoup.rewards.logs import Log
 from rsoup.rewards.samples import Sample, sample_of
 from rsoup.rewards.scoring import Scorer, logging_to, make_scorer, mean_of, score
 from rsoup.tasks import Task, resolve_task
+from rsoup.tasks.gym import SCHEME
 from rsoup.tasks.loading import Example, Examples, Rows, read_rows
 from rsoup.tasks.prompts import make_examples
 from rsoup.tasks.responses import apply_rule
 from rsoup.tasks.rows import Row
+from rsoup.tasks.sources import is_remote
 
 if TYPE_CHECKING:
     from rsoup.rewards.classifier import Read
@@ -72,10 +74,13 @@ def reads_tokens(scorer: Scorer) -> bool:
     return isinstance(scorer, Function) and "completion_ids" in scorer.parameters.names
 
 
-def try_reward(name: str, section: RewardSection, *samples: Sample, tokens: Tokens | None = None) -> Trial:
+def try_reward(
+    name: str, section: RewardSection, *samples: Sample, tokens: Tokens | None = None, talks: bool | None = None
+) -> Trial:
     """Score one completion with a reward; several samples are ways to read one, of which the first that works counts.
 
-    A function that does not say in which shape it takes completions, and fails on texts, gets messages.
+    A function that does not say in which shape it takes completions gets messages if the rows are conversations
+    (``talks``); where that is not known (None), also if it fails on texts, or does not apply to them.
     """
     scorer = make_scorer(name, section)
     if not isinstance(scorer, Function):
@@ -85,16 +90,45 @@ def try_reward(name: str, section: RewardSection, *samples: Sample, tokens: Toke
     scorer.check_parameters(columns_of(samples))
     if tokens is not None and reads_tokens(scorer):
         samples = tuple(replace(own, tokens=tokens(own.completion)) for own in samples)
+    chats = tuple(replace(own, messages=({"role": "user", "content": own.post},)) for own in samples)
+    if talks is not None or scorer.parameters.shape is not None:
+        return _first_that_works(name, scorer, chats if talks else samples)
+    return _in_either_shape(name, scorer, samples, chats)
+
+
+def _in_either_shape(name: str, scorer: Function, samples: Sequence[Sample], chats: Sequence[Sample]) -> Trial:
+    """Try texts and then messages; RewardError tells what fails with both."""
+    trial: Trial | None = None
     try:
-        return _first_that_works(name, scorer, samples)
+        trial = _first_that_works(name, scorer, samples)
     except RewardError as problem:
-        if problem.__cause__ is None or scorer.parameters.shape is not None:  # it returned what is no score
+        if problem.__cause__ is None:  # it returned what is no score
             raise
-        chats = [replace(own, messages=({"role": "user", "content": own.post},)) for own in samples]
-        try:
-            return _first_that_works(name, scorer, chats)
-        except RewardError:
-            raise problem from problem.__cause__
+        first = problem
+    if trial is not None and trial.score is not None:
+        return trial
+    try:
+        other = _first_that_works(name, scorer, chats)
+    except RewardError as problem:
+        if trial is not None:
+            return trial
+        hint = "Mend it for the rows you have: --recipe RECIPE tries it as those are."
+        message = f"{first.message} Given lists of messages in the place of texts: {problem.message}"
+        raise RewardError(message, hint) from first.__cause__
+    return other if trial is None or other.score is not None else trial
+
+
+def talks_in(recipe: Recipe) -> bool | None:
+    """Tell whether the rows of a recipe are conversations; None if they are not on this machine."""
+    task = resolve_task(recipe.task)
+    if is_remote(task.data) and not task.data.startswith(SCHEME):
+        return None
+    return read_rows(task, "train").rows[0].messages is not None
+
+
+def answer_for(row: Row | Example, rule: ResponseRule) -> str:
+    """Return what stands for a completion before there is one: the reference answer, or the post's first sentence."""
+    return apply_rule(row.post, "first_sentence") if row.reference is None else apply_rule(row.reference, rule)
 
 
 def _first_that_works(name: str, function: Function, samples: Sequence[Sample]) -> Trial:
@@ -122,7 +156,7 @@ class RewardCheck:
 
     ``preferred`` is the share of posts whose own answer scores better than another post's (a tie counts half) with its
     standard error; None without reference answers. ``scored`` is the number of scores: a reward need not apply to all
-    answers, and where it applies to none its figures are NaN.
+    answers, and where it applies to none its figures are NaN. So is ``per_second`` where a judge's answers were there.
     """
 
     scored: int
@@ -164,12 +198,7 @@ def check_rewards(recipe: Recipe, count: int, progress: Progress) -> Check:
         raise RecipeError(
             f"{task.eval_data or task.data}: too few held-out rows ({len(chosen)}) to compare.", "Give two or more."
         )
-    answers = [
-        apply_rule(row.reference, task.response)
-        if row.reference is not None
-        else apply_rule(row.post, "first_sentence")
-        for row in chosen
-    ]
+    answers = [answer_for(row, task.response) for row in chosen]
     first, said = _first_prompt(recipe, task, found, chosen)
     if not with_reference:
         said = (*said, _missing_reference(task))
@@ -190,13 +219,16 @@ def check_rewards(recipe: Recipe, count: int, progress: Progress) -> Check:
         if head := choosing_head(name, section, getattr(scorer, "heads", ())):
             said = (*said, head)
         log = Log()
-        with counted(told.append):
+        with counted(told.append, progress.say):
             score(name, scorer, samples[:1])  # what is made at the first call is not timed
+            before = snapshot()
             scores[name], seconds = _score(name, logging_to(log, scorer), samples)
+            asked = used_since(before).get(name, Usage())
         if late := log.means().get("out_of_time"):
             said = (*said, f"{name} took too long over {late:.0%} of the answers, which count as wrong.")
         lower = section.direction == "minimize"
-        checks[name] = _summary(scores[name], seconds, judged=bool(with_reference), lower=lower)
+        per_second = _texts_asked(section, asked, scores[name].size) / seconds
+        checks[name] = _summary(scores[name], per_second, judged=bool(with_reference), lower=lower)
         progress.advance(name)
     progress.finish()
     return Check(len(chosen), len(with_reference), checks, correlations(scores), first, (*said, *told))
@@ -236,7 +268,14 @@ def _score(name: str, scorer: Scorer, samples: Sequence[Sample]) -> tuple[np.nda
     return values.reshape(2, -1), time.perf_counter() - began
 
 
-def _summary(values: np.ndarray, seconds: float, *, judged: bool, lower: bool = False) -> RewardCheck:
+def _texts_asked(section: RewardSection, asked: Usage, scored: int) -> float:
+    """Return how many texts were scored, at an endpoint those it was asked about; NaN if answers were there before."""
+    if asked.kept or section.judge is None or section.judge.base_url is None:
+        return math.nan if asked.kept else scored
+    return asked.calls / (1 + section.judge.pairwise)
+
+
+def _summary(values: np.ndarray, per_second: float, *, judged: bool, lower: bool = False) -> RewardCheck:
     """Return what the scores (2, n) of own and other answers come to; ``lower`` scores may be the better ones."""
     own, other = values[:, ~np.isnan(values).any(axis=0)]
     wins = ((own < other) if lower else (own > other)) + 0.5 * (own == other)
@@ -251,7 +290,7 @@ def _summary(values: np.ndarray, seconds: float, *, judged: bool, lower: bool = 
         preferred=(float(wins.mean()), float(wins.std(ddof=1) / np.sqrt(len(wins))))
         if judged and len(wins) > 1
         else None,
-        per_second=values.size / seconds,
+        per_second=per_second,
     )
 
 

@@ -14,13 +14,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from rsoup.errors import MissingPackageError, RewardError, first_line
+from rsoup.installing import pip_line
 from rsoup.recipe import RewardSection
 from rsoup.rewards import read_schema
 from rsoup.rewards.bounded import LateError, bounded
 from rsoup.rewards.logs import Log
 from rsoup.rewards.samples import Sample
 
-COMMAND = 'pip install "rewarded-soups[verifiable]"'
+COMMAND = pip_line("verifiable")
 FENCE = re.compile(r"^```\w*\s*\n(.*?)\n?\s*```$", re.DOTALL)
 CHOSEN = (
     re.compile(r"\\boxed\{\W*(?:\\text\{)?\W*([A-Za-z])\W*\}"),

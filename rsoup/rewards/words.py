@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from rsoup.errors import MissingPackageError, RewardError
+from rsoup.installing import pip_line
 from rsoup.recipe import RewardSection
 from rsoup.rewards.samples import Sample
 
@@ -74,7 +75,7 @@ class ReadingEase:
         try:
             from pyphen import Pyphen
         except ModuleNotFoundError as problem:
-            command = 'pip install "rewarded-soups[rewards]"'
+            command = pip_line("rewards")
             raise MissingPackageError("pyphen", "The reward readable", command) from problem
         self._hyphenation = Pyphen(lang="en_US", left=1, right=1)
 

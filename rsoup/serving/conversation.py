@@ -102,7 +102,7 @@ class Conversation:
     def scores(self) -> Scored:
         """Return what the run's rewards make of the last answer; none without rewards."""
         if not self._opened.rewards or not self._messages:
-            return Scored({}, {})
+            return Scored({})
         return self._scores.of(self._messages[-2].content, self._messages[-1].content)
 
     def _answered(self, turns: list[Message]) -> Iterator[str]:

@@ -9,16 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from rsoup.adapters import Adapter
-from rsoup.adapters.config import CONFIG_FILE
-from rsoup.errors import AdapterError, RecipeError, RsoupError
+from rsoup.errors import AdapterError, RsoupError
 from rsoup.evaluation.ingredients import BASE, adapters_in, kind_of, models_in, read_ingredients
 from rsoup.evaluation.results import Results, read_results, results_file
-from rsoup.experiment import RECIPE, adapters_of
 from rsoup.mixing.compatibility import made_alike
 from rsoup.models.load import context_length, even_length, load_language_model, model_sha256, pick_device
 from rsoup.models.rowwise import Method
 from rsoup.recipe import EvaluationSection, Recipe, RewardSection
-from rsoup.recipe_file import bundled_recipes, find_recipe, load_recipe
 from rsoup.report.choices import choose
 from rsoup.report.evidence import Evidence, gather
 from rsoup.report.fronts import report_points
@@ -27,23 +24,13 @@ from rsoup.report.options import Options
 from rsoup.report.schema import ReportPoint
 from rsoup.serving.errors import RequestError
 from rsoup.serving.served import Served
+from rsoup.serving.source import Source, base_of, recipe_of
+from rsoup.stages.trained import adapters_of
 
 SERVED = ("base", "expert", "soup", "morl")
 """Kinds of points that are one model."""
 DRAWS = 100
 """Of the bootstrap behind the report's points, whose intervals are not shown."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """What is asked to be served; what is None is as the run has it."""
-
-    run: str | None = None
-    model: str | None = None
-    adapters: Sequence[str] = ()
-    method: Method | None = None
-    dtype: str | None = None
-    allow_different_starts: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,11 +113,8 @@ def _context(reads: int | None, even: int | None) -> tuple[int | None, list[str]
 
 def read_run(source: Source) -> Run:
     """Read what is to be served, but for the model; RsoupError if it does not fit together."""
-    recipe = None if source.run is None else _recipe(source.run)
-    base = source.model or (recipe.model.base if recipe is not None else None)
-    if base is None:
-        what = "The base model of the adapters is not given." if source.adapters else "There is nothing to serve."
-        raise RecipeError(what, "Give the folder of a run, or --model BASE --adapters A B.")
+    recipe = None if source.run is None else recipe_of(source.run)
+    base = base_of(source, recipe)
     settings = recipe.evaluation if recipe is not None else EvaluationSection()
     sources: Sequence[str | Path] = source.adapters or (adapters_of(recipe) if recipe is not None else ())
     method = source.method or _method(settings)
@@ -170,21 +154,6 @@ def _adapters(sources: Sequence[str | Path]) -> dict[str, Adapter]:
             "Make an adapter of it: rsoup mix --extract MODEL --base BASE.",
         )
     return adapters_in(ingredients)
-
-
-def _recipe(run: str) -> Recipe:
-    """Return the recipe of a run's folder (which may have been moved since), or of a recipe's file or name."""
-    folder = Path(run)
-    if not folder.is_dir():
-        if not (folder.is_file() or run in bundled_recipes()):
-            raise RecipeError(f"{run}: is neither the folder of a run nor a recipe.", "Give the one rsoup run wrote.")
-        return load_recipe(find_recipe(run))
-    if (folder / RECIPE).is_file():
-        return load_recipe(folder / RECIPE, flags={"output": str(folder)})
-    hint = "Give the folder that rsoup run wrote, or --model BASE --adapters A B."
-    if (folder / CONFIG_FILE).is_file():
-        hint = f"It is an adapter: give --model BASE --adapters {run}."
-    raise RecipeError(f"{folder}: has no {RECIPE}.", hint)
 
 
 def _dtype(source: Source, recipe: Recipe | None) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rsoup.errors import RewardError
 from rsoup.recipe import Recipe
+from rsoup.rewards.functions import Function
 from rsoup.rewards.samples import Sample
 from rsoup.rewards.scoring import Scorer, make_scorers, score
 from rsoup.serving.errors import RequestError
@@ -17,10 +18,14 @@ from rsoup.tasks.responses import apply_rule
 
 @dataclass(frozen=True)
 class Scored:
-    """The scores of an answer, None where a reward does not apply to it; and why other rewards have none."""
+    """The scores of an answer, None where a reward does not apply to it; and why other rewards have none.
+
+    ``lacking`` has the column of the data that a reward needs, and an answer given live has not.
+    """
 
     scores: dict[str, float | None]
-    failed: dict[str, str]
+    failed: dict[str, str] = field(default_factory=dict)
+    lacking: dict[str, str] = field(default_factory=dict)
 
 
 class Scores:
@@ -41,15 +46,18 @@ class Scores:
         with self._lock:
             if self._scorers is None:
                 self._scorers = make_scorers(self._recipe.rewards)
-            scored = Scored({}, {})
+            scored = Scored({})
             for name, scorer in self._scorers.items():
+                if (column := _column_of(scorer)) is not None:
+                    scored.lacking[name] = column
+                    continue
                 try:
                     value = float(score(name, scorer, [Sample(prompt, text)])[0])
                 except RewardError as problem:
                     scored.failed[name] = problem.message
                 else:
                     scored.scores[name] = None if math.isnan(value) else value
-        if scored.failed and not scored.scores:
+        if scored.failed and not scored.scores and not scored.lacking:
             raise RequestError(
                 next(iter(scored.failed.values())),
                 "An answer given live has a prompt and a completion, and no columns of the data.",
@@ -57,3 +65,11 @@ class Scores:
                 code="reward_failed",
             )
         return scored
+
+
+def _column_of(scorer: Scorer) -> str | None:
+    """Return the first column of the data that a function needs, None if it needs none."""
+    if not isinstance(scorer, Function):
+        return None
+    needed = [*scorer.columns.values(), *scorer.parameters.missing(set(scorer.columns))]
+    return next(iter(needed), None)

@@ -13,8 +13,9 @@ from vllm.lora.resolver import LoRAResolver
 from rsoup.errors import RsoupError
 from rsoup.models.rowwise import Method
 from rsoup.serving.errors import RequestError
-from rsoup.serving.opening import Source, read_run
+from rsoup.serving.opening import read_run
 from rsoup.serving.soups import SoupFolders
+from rsoup.serving.source import Source
 from rsoup.serving.tradeoff import Tradeoffs
 
 HIDDEN = ("/v1/load_lora_adapter", "/v1/unload_lora_adapter")

@@ -12,8 +12,9 @@ from typing import NoReturn
 from rsoup.errors import RecipeError
 from rsoup.models.load import model_source
 from rsoup.models.vllm import rank_size
-from rsoup.serving.opening import Source, read_run
+from rsoup.serving.opening import read_run
 from rsoup.serving.soups import SoupFolders
+from rsoup.serving.source import Source
 from rsoup.serving.vllm_plugin import FOLDER, METHOD, RUN, STARTS
 
 AT_ONCE = 8

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rsoup.errors import MissingPackageError, RecipeError, RsoupError, first_line
+from rsoup.installing import pip_line
 
 START = "Start a cluster with ray start --head, or give --ray no address to start Ray on this machine."
 GO_ON = "The same command continues, once Ray runs again; without an address --ray starts it."
@@ -48,7 +49,7 @@ def prepare(address: str) -> None:
             "Start it without accelerate launch or torchrun; training.gpus says how many GPUs a training takes.",
         )
     if importlib.util.find_spec("ray") is None:
-        raise MissingPackageError("ray", "--ray", 'pip install "rewarded-soups[ray]"')
+        raise MissingPackageError("ray", "--ray", pip_line("ray"))
     if address.startswith("ray://") and importlib.util.find_spec("grpc") is None:
         raise MissingPackageError("grpcio", f"--ray {address}", 'pip install "ray[client]"')
     if address != HERE:

@@ -53,7 +53,7 @@ class Trainer:
         folder = adapter_folder(self.recipe, START)
         identity = start_fingerprint(self.resolved)
         with self._turn(START) as turn:
-            there = is_there(lambda: is_done(folder, identity), overwrite=self._overwrite)
+            there = is_there(lambda: is_done(folder, identity, self.recipe), overwrite=self._overwrite)
             files = pack(self.recipe.folder, f"adapters/{START}") if there else {}
             made = self._ordered(stage, hand, "start", Order(self.recipe, identity, files=files), turn)
             if not there:

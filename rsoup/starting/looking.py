@@ -43,6 +43,7 @@ class Look:
     words: int
     first: str
     dropped: Mapping[str, int]
+    columns: tuple[str, ...] = ()
 
     @property
     def lines(self) -> list[str]:
@@ -78,6 +79,7 @@ def look(source: str, column: str | None = None, reference: str | None = None, s
         words=median_words(answers),
         first=train.rows[0].post,
         dropped=train.dropped,
+        columns=tuple(map(str, train.rows[0].columns)),
     )
 
 
@@ -87,7 +89,10 @@ def remarks_on(seen: Look) -> list[str]:
     if seen.held_out < ENOUGH:
         said.append(f"{seen.held_out} held-out rows tell little: means of fewer than {ENOUGH} are within wide errors.")
     if seen.references == "none":
-        said.append("Without reference answers, rewards that compare with them (math, exact, ...) do not apply.")
+        named = f"; --reference NAME takes a column ({', '.join(seen.columns)})" if len(seen.columns) > 1 else ""
+        said.append(
+            f"Without reference answers, rewards that compare with them (math, exact, ...) do not apply{named}."
+        )
     return said
 
 

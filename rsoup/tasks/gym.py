@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rsoup.errors import DataError, MissingPackageError, RecipeError, did_you_mean, first_line
+from rsoup.installing import pip_line
 
 SCHEME = "gym:"
 """What a source begins with that is a task of reasoning-gym."""
@@ -25,7 +26,7 @@ def library(needed_for: str) -> Any:
         import reasoning_gym.factory
         import reasoning_gym.utils
     except ModuleNotFoundError as problem:
-        command = 'pip install "rewarded-soups[verifiable]"'
+        command = pip_line("verifiable")
         raise MissingPackageError("reasoning-gym", needed_for, command) from problem
     return reasoning_gym
 

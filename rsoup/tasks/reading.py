@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import chain, islice
@@ -97,10 +97,10 @@ def _read_once(task: Task, source: str, split: Split) -> Rows:
 
 @dataclass(frozen=True)
 class _Reading:
-    """What reads the rows of a source, and what is said of it."""
+    """What reads the rows of a source, and what is said of it, given the share of rows that have a reference."""
 
     read: RowReader
-    said: str | None = None
+    said: Callable[[float], str | None] = lambda _: None
 
 
 def _read_now(task: Task, source: str, split: Split) -> Rows:
@@ -133,7 +133,8 @@ def _read_now(task: Task, source: str, split: Split) -> Rows:
             break
     _check_found(task, source, rows, dropped, list(columns), there, recognised=reading is not None)
     spelled = spelled_out(rows[0].reference, rows[0].columns)
-    said = [line for line in (reading.said if reading else None, spelled) if line]
+    answered = sum(row.reference is not None for row in rows) / len(rows)
+    said = [line for line in (reading.said(answered) if reading else None, spelled) if line]
     return Rows(tuple(rows), dropped, " ".join(said) or None)
 
 
@@ -253,8 +254,13 @@ def _reading(task: Task, row: Mapping[str, Any], others: Iterable[Mapping[str, A
     if shape.system and not shape.talks and task.chat is False:
         unread.append(shape.system)
         shape = replace(shape, system=None)
-    said = (shape.said(task.column, task.reference), *(f"Prompts do not hold the column {name}." for name in unread))
-    return _Reading(lambda other: _read_shape(task, shape, other), " ".join(line for line in said if line) or None)
+    lost = [f"Prompts do not hold the column {name}." for name in unread]
+
+    def said(answered: float) -> str | None:
+        lines = (shape.said(task.column, task.reference, answered), *lost)
+        return " ".join(line for line in lines if line) or None
+
+    return _Reading(lambda other: _read_shape(task, shape, other), said)
 
 
 def _read_shape(task: Task, shape: Shape, row: Mapping[str, Any]) -> Row:

@@ -19,7 +19,8 @@ CONVERSATIONS = ("messages", "conversations", "conversation")
 QUESTIONS = ("question", "problem", "query", "input")
 ANSWERS = (
     *("answer", "solution", "response", "output", "completion", "ground_truth", "reference"),
-    *("final_answer", "expected_answer", "reference_answer"),
+    *("final_answer", "expected_answer", "reference_answer", "correct_answer", "gold_answer"),
+    *("gold", "expected", "expected_output", "target"),
 )
 SYSTEMS = ("system", "system_prompt")
 PASSAGES = ("context", "passage", "article")
@@ -33,6 +34,8 @@ WHOLE = 1e15
 """Floats below this that have no fraction are whole numbers."""
 
 MISSING = object()
+
+NEXT_TURN = "the assistant's turn after the prompt"
 
 
 @dataclass(frozen=True)
@@ -62,13 +65,20 @@ class Shape:
     left_out: str | None = None
     usual: bool = False
 
-    def said(self, column: str | None, reference: str | None) -> str | None:
-        """Return a remark on how rows are read, unless the recipe, which may name columns, says all of it."""
+    def said(self, column: str | None, reference: str | None, answered: float = 1.0) -> str | None:
+        """Return a remark on how rows are read, unless the recipe, which may name columns, says all of it.
+
+        ``answered`` is the share of the rows that have a reference.
+        """
         found = self.talks or self.system or self.joined
         if self.usual or (column is not None and not found and (reference or not self.reference)):
             return None
         source = reference or self.reference
         answer = f"the reference is {source}" if source else "they have no reference answer"
+        if source and not answered:
+            answer = "they have no reference answer" if source == NEXT_TURN else f"{answer}, which is empty in all"
+        elif source and answered < 1:
+            answer += f" (of {max(answered, 0.01):.0%} of them)"
         system = f" The column {self.system} is the system message where it is filled." if self.system else ""
         left_out = f" Prompts do not hold the column {self.left_out}." if self.left_out else ""
         return f"Rows are {self.rows}; {answer}.{system}{left_out}"
@@ -148,7 +158,7 @@ def recognise(row: Mapping[str, Any], column: str | None) -> Shape | None:
 
 def _of_column(row: Mapping[str, Any], name: str) -> Shape:
     talks = _is_conversation(lookup(row, name))
-    answer = _answer(row, name) if talks and not _is_answered(lookup(row, name)) else None
+    answer = _answer(row, name) if talks else None
 
     def read(row: Mapping[str, Any]) -> Question:
         question = prompt_of(_value(row, name))
@@ -156,7 +166,10 @@ def _of_column(row: Mapping[str, Any], name: str) -> Shape:
             return question
         return Question(question.prompt, answer_of(row.get(answer)))
 
-    told = answer or ("the assistant's turn after the prompt" if talks else None)
+    told = NEXT_TURN if talks else None
+    if answer is not None:
+        ends = _is_answered(lookup(row, name))
+        told = f"{NEXT_TURN}, or else {answer}" if ends else answer
     rows = f"conversations ({name})" if talks else f"texts ({name})"
     return Shape(rows, read, (name,), told, _system(row, talks=talks), talks, usual=not talks)
 
@@ -351,7 +364,7 @@ def _asked(row: Mapping[str, Any], name: str, what: str) -> Shape:
         return prompt_of(asked) if answer is None else Question(_open_prompt(asked), answer_of(row.get(answer)))
 
     columns = ", ".join(column for column in (passage, name, answer) if column)
-    own = answer or ("the assistant's turn after the prompt" if talks else None)
+    own = answer or (NEXT_TURN if talks else None)
     left_out = next((other for other in CHOICES if isinstance(row.get(other), (list, dict))), None)
     return Shape(
         f"{what} ({columns})",

@@ -32,18 +32,28 @@ def open_rows(source: str, part: Part) -> Iterable[Any]:
     """Return the rows of a split of a file, a folder, a task of reasoning-gym or a hub id."""
     if source.startswith(SCHEME):
         return gym_rows(source)
+    check_data(source)
     path = Path(source).expanduser()
     reader = reader_of(path)
-    if path.is_file():
-        if reader is None:
-            raise DataError(
-                f"{source}: a {path.suffix or 'nameless'} file is not data that rsoup reads.",
-                f"Give one of: {KNOWN}, a folder saved by datasets, or a hub id.",
-            )
+    if path.is_file() and reader is not None:
         _refuse_parts(source, "a file", part)
         return reader(path)
     if path.is_dir():
         return _read_saved(path, part) if any((path / name).is_file() for name in SAVED) else _read_folder(path, part)
+    return _read_hub(source, part)
+
+
+def check_data(source: str) -> None:
+    """Raise DataError if a source is no file that is read, no folder, and cannot be a hub id."""
+    path = Path(source).expanduser()
+    reader = reader_of(path)
+    if path.is_file() and reader is None:
+        raise DataError(
+            f"{source}: a {path.suffix or 'nameless'} file is not data that rsoup reads.",
+            f"Give one of: {KNOWN}, a folder saved by datasets, or a hub id.",
+        )
+    if source.startswith(SCHEME) or path.is_file() or path.is_dir():
+        return
     if re.search(r"[*?]", source):
         raise DataError(
             f"{source}: is a pattern of names, and data is one file, a folder or a hub id.",
@@ -51,7 +61,6 @@ def open_rows(source: str, part: Part) -> Iterable[Any]:
         )
     if path.exists() or reader is not None or source.count("/") != 1 or source.startswith((".", "/", "~")):
         raise DataError(f"{source}: there is no such data file.", "Check the path (task.data, task.eval_data).")
-    return _read_hub(source, part)
 
 
 def _refuse_parts(source: str, what: str, part: Part, keys: tuple[str, ...] = ("config", "split")) -> None:

@@ -53,6 +53,24 @@ def shrink(recipe: Recipe, output: Path | None = None) -> Recipe:
     return small.model_copy(update={**changed, **_short(recipe), "seeds": recipe.seeds[:SEEDS]})
 
 
+def stand_ins(recipe: Recipe, small: Recipe) -> list[str]:
+    """Return what is to be said of a recipe that was shrunk: what its numbers come from."""
+    task = resolve_task(recipe.task)
+    if recipe.task.gym is not None:
+        rows = f"on rows of {recipe.task.gym}"
+    elif small.task.data == recipe.task.data and small.task.eval_data == recipe.task.eval_data:
+        rows = f"on the rows of {recipe.task.data or f'the task {task.name}'}"
+    else:
+        absent = next(source for source in (task.data, task.eval_data) if not _is_here(source))
+        rows = f"on made-up rows, as {absent} is not on this machine"
+    said = [f"Random small models stand in, {rows}: the numbers mean nothing."]
+    asked = {name: own.judge for name, own in recipe.rewards.items() if own.judge is not None and own.judge.base_url}
+    if asked:
+        who = ", ".join(f"{name} ({judge.model})" for name, judge in asked.items())
+        said.append(f"No endpoint is asked: a random small model judges in the place of that of {who}.")
+    return said
+
+
 def _small_reward(folder: Path, section: RewardSection, policy: Path) -> RewardSection:
     """Return a reward with a small classifier in the place of its own; what was to be judged, the policy judges."""
     if section.judge is not None:
@@ -73,12 +91,15 @@ def _small_task(section: TaskSection, folder: Path) -> TaskSection:
     if section.gym is not None:
         return section.model_copy(update={"gym_size": min(section.gym_size, 4 * PROMPTS), "eval_share": 0.5})
     task = resolve_task(section)
-    there = [source is None or Path(source).expanduser().exists() for source in (task.data, task.eval_data)]
-    if all(there):
+    if all(map(_is_here, (task.data, task.eval_data))):
         return section
     train, test = write_rows(folder, task)
     parts = dict.fromkeys(("config", "split", "eval_config", "eval_split"))
     return section.model_copy(update={"data": str(train), "eval_data": str(test), **parts})
+
+
+def _is_here(source: str | None) -> bool:
+    return source is None or Path(source).expanduser().exists()
 
 
 def _short(recipe: Recipe) -> dict[str, Any]:

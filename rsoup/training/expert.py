@@ -16,7 +16,7 @@ from rsoup.errors import AdapterError
 from rsoup.evaluation.lending import lends
 from rsoup.locks import Turn, lock_file, my_turn
 from rsoup.models.load import check_placement, model_source
-from rsoup.progress import Progress
+from rsoup.progress import Progress, say_once
 from rsoup.recipe import START, Recipe, TrainingSection
 from rsoup.resolve import Resolved
 from rsoup.rewards.judges.usage import counted
@@ -86,7 +86,7 @@ def look_ahead(resolved: Resolved, weightings: Iterable[Mapping[str, float]], pr
     used = [own for weights in weightings for own, weight in weights.items() if weight]
     resolved.check_applying(dict.fromkeys(used), examples)
     for remark in (*examples.remarks("training"), *resolved.unsaid):
-        progress.say(remark)
+        say_once(progress, remark)
 
 
 def is_there(is_finished: Callable[[], bool], *, overwrite: bool) -> bool:
@@ -181,7 +181,9 @@ def ensure_start(resolved: Resolved, team: Team, progress: Progress, *, overwrit
     folder = adapter_folder(resolved.recipe, START)
     fingerprint = start_fingerprint(resolved)
     with turn(resolved.recipe, START, team, progress):
-        if not team.decides(lambda: is_there(lambda: is_done(folder, fingerprint), overwrite=overwrite)):
+        if not team.decides(
+            lambda: is_there(lambda: is_done(folder, fingerprint, resolved.recipe), overwrite=overwrite)
+        ):
             if team.leads:
                 progress.say(f"Making the shared start of all adapters: {folder}")
             if team.leads or lends(resolved.base):  # a base that is split is loaded by all

@@ -6,31 +6,18 @@ import shutil
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from rsoup.adapters import read_adapter
 from rsoup.adapters.reading import PROVENANCE_FILE, WEIGHTS_FILE
 from rsoup.errors import AdapterError, RecipeError, see
 from rsoup.files import read_json, sha256_file, sha256_json
-from rsoup.recipe import TrainingSection
+from rsoup.recipe import Recipe
 from rsoup.resolve import Resolved
 from rsoup.rewards import reads_rows
 from rsoup.training.checkpoint import list_checkpoints, read_state
+from rsoup.training.differing import SCHEMA, material, refusal
 from rsoup.training.folders import adapter_folder, checkpoint_folder, trajectory_folder
-from rsoup.training.writing import SCHEMA, lowered_rewards
-
-IMMATERIAL = {
-    "checkpoint_every",
-    "save_every",
-    "prompts_per_pass",
-    "gradient_checkpointing",
-    "report_to",
-    "together",
-    "gpus",
-    "cpus",
-    "vllm",
-}
-"""Settings of a training that decide how it is computed, not what."""
+from rsoup.training.writing import lowered_rewards
 
 
 def start_fingerprint(resolved: Resolved) -> str:
@@ -63,20 +50,12 @@ def training_fingerprint(resolved: Resolved, weights: Mapping[str, float]) -> st
             "rewards": {name: resolved.rewards[name].identity for name in used},
             **({"minimized": lowered} if (lowered := lowered_rewards(recipe, used)) else {}),
             "weights": used,
-            "training": _material(recipe.training),
+            "training": material(recipe.training),
             "generation": recipe.generation.model_dump(),
             "seed": recipe.seed,
             **_rows_read(resolved, used),
         }
     )
-
-
-def _material(training: TrainingSection) -> dict[str, Any]:
-    """Return what decides what a training gives."""
-    settings = training.model_dump(exclude=IMMATERIAL)
-    if training.sampling == "transformers":  # as in trainings from before there was a choice
-        del settings["sampling"]
-    return settings
 
 
 def _rows_read(resolved: Resolved, used: Iterable[str]) -> dict[str, str]:
@@ -90,29 +69,33 @@ def is_trained(resolved: Resolved, name: str, weights: Mapping[str, float]) -> b
     """Tell whether an adapter is finished; AdapterError if it, or a part of it, was made from other inputs."""
     fingerprint = training_fingerprint(resolved, weights)
     checkpoints = checkpoint_folder(resolved.recipe, name)
-    if is_done(adapter_folder(resolved.recipe, name), fingerprint):
-        _clear_up(checkpoints, fingerprint)
+    if is_done(adapter_folder(resolved.recipe, name), fingerprint, resolved.recipe, weights):
+        _clear_up(resolved.recipe, checkpoints, fingerprint, weights)
         return True
-    _check_unfinished(checkpoints, fingerprint)
+    _check_unfinished(resolved.recipe, checkpoints, fingerprint, weights)
     return False
 
 
-def _clear_up(checkpoints: Path, fingerprint: str) -> None:
+def _clear_up(recipe: Recipe, checkpoints: Path, fingerprint: str, rewards: Iterable[str]) -> None:
     """Remove the checkpoints of a finished training, which a kill just after its end has left."""
     with suppress(AdapterError):
-        _check_unfinished(checkpoints, fingerprint)
+        _check_unfinished(recipe, checkpoints, fingerprint, rewards)
         shutil.rmtree(checkpoints, ignore_errors=True)
 
 
-def is_done(folder: Path, fingerprint: str) -> bool:
-    """Tell whether a finished adapter made from these inputs is there; AdapterError if it was made from others."""
+def is_done(folder: Path, fingerprint: str, recipe: Recipe, rewards: Iterable[str] | None = None) -> bool:
+    """Tell whether a finished adapter made from these inputs is there; AdapterError if it was made from others.
+
+    The error names the settings of the recipe that differ; a start is of no ``rewards``.
+    """
     if not folder.exists():
         return False
     found = read_json(folder / PROVENANCE_FILE, schema=SCHEMA, what="an adapter's provenance", error=AdapterError)
     if found.get("fingerprint") != fingerprint:
+        words, hint = refusal(recipe, folder, rewards)
         raise AdapterError(
-            f"{folder}: is there, made with other settings, data or base model.",
-            "Give another output folder (-o), or replace it with --overwrite." + see("made-with-other-settings"),
+            f"{folder}: is there, made with other settings, data or base model{words}.",
+            f"{hint}, or replace it with --overwrite." + see("made-with-other-settings"),
         )
     if found.get("sha256") != sha256_file(folder / WEIGHTS_FILE):
         raise AdapterError(
@@ -126,7 +109,7 @@ def clear(resolved: Resolved, name: str, weights: Mapping[str, float], *, overwr
     """Remove an unfinished training begun with other inputs, if told to, and the trajectory of one that starts over."""
     checkpoints = checkpoint_folder(resolved.recipe, name)
     try:
-        _check_unfinished(checkpoints, training_fingerprint(resolved, weights))
+        _check_unfinished(resolved.recipe, checkpoints, training_fingerprint(resolved, weights), weights)
     except AdapterError:
         if not overwrite:
             raise
@@ -135,10 +118,11 @@ def clear(resolved: Resolved, name: str, weights: Mapping[str, float], *, overwr
         shutil.rmtree(trajectory_folder(resolved.recipe, name), ignore_errors=True)
 
 
-def _check_unfinished(checkpoints: Path, fingerprint: str) -> None:
+def _check_unfinished(recipe: Recipe, checkpoints: Path, fingerprint: str, rewards: Iterable[str]) -> None:
     for checkpoint in list_checkpoints(checkpoints)[-1:]:
         if read_state(checkpoint).fingerprint != fingerprint:
+            words, hint = refusal(recipe, checkpoints, rewards)
             raise AdapterError(
-                f"{checkpoints}: holds an unfinished training with other settings, data or base model.",
-                "Give another output folder (-o), or start over with --overwrite.",
+                f"{checkpoints}: holds an unfinished training with other settings, data or base model{words}.",
+                f"{hint}, or start over with --overwrite.",
             )

@@ -6,6 +6,7 @@ import importlib.util
 from typing import Any
 
 from rsoup.errors import MissingPackageError, RecipeError
+from rsoup.installing import pip_line
 from rsoup.recipe import GenerationSection, PPOSection, TrainingSection, VllmSection
 
 VALUE_SETTINGS = ("cliprange_value", "vf_coef", "gamma", "gae_lambda")
@@ -17,7 +18,7 @@ def check_trl(training: TrainingSection, generation: GenerationSection) -> None:
     if training.algo == "ppo":
         return
     if importlib.util.find_spec("trl") is None:
-        command = 'pip install "rewarded-soups[train]"'
+        command = pip_line("train")
         raise MissingPackageError("trl", f"training.algo {training.algo}", command)
     algo, ppo, defaults = training.algo.upper(), training.ppo, PPOSection()
     for key in VALUE_SETTINGS:

@@ -18,11 +18,10 @@ from rsoup.models.language_model import LanguageModel
 from rsoup.recipe import START, Recipe
 from rsoup.training.card import training_card
 from rsoup.training.checkpoint import TrainingState
+from rsoup.training.differing import SCHEMA, settings_of
 from rsoup.training.folders import checkpoint_folder
 from rsoup.training.metrics import METRICS_FILE, sampled_tokens
 from rsoup.training.policy import Policy
-
-SCHEMA = 1
 
 
 @dataclass(frozen=True)
@@ -80,6 +79,7 @@ def provenance(recipe: Recipe, model: LanguageModel, kind: str, name: str) -> di
         "name": name,
         "base_model": {"name": model.name, "sha256": model.sha256},
         "seed": recipe.seed,
+        "settings": settings_of(recipe, trains=kind != START),
         "versions": {"rsoup": __version__, **{package: version(package) for package in packages}},
     }
 

@@ -17,8 +17,8 @@ EVERYTHING = {
     "trl": "1.16.0", "bitsandbytes": "0.50",
 }  # fmt: skip
 A100 = Device("cuda", "A100", 40 * GIB, bf16=True)
-SMALL = Header("small", '2 CPU cores, 5 GB of memory, pip install "rewarded-soups[train]"', "", "", "")
-LARGE = Header("large", 'one GPU of 24 GB, 17 GB of disk, pip install "rewarded-soups[train]", the hub', "", "", "")
+SMALL = Header("small", "2 CPU cores, 5 GB of memory, the extra [train]", "", "", "")
+LARGE = Header("large", "one GPU of 24 GB, 17 GB of disk, the extra [train], the hub", "", "", "")
 
 
 def facts(machine: Machine = GOOD, **changed: Any) -> Facts:

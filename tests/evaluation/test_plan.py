@@ -11,7 +11,7 @@ import pytest
 
 from rsoup.errors import AdapterError, RecipeError
 from rsoup.evaluation.plan import Plan, kind_of, plan_sweep
-from rsoup.recipe import EvaluationSection
+from rsoup.recipe import EvaluationSection, FrontSection
 from tiny import build_adapter
 
 
@@ -45,6 +45,15 @@ def test_two_experts_span_a_line_from_the_first_to_the_second(adapters: list[Pat
     assert [point.kind for point in swept.points] == ["base", "expert", "soup", "soup", "soup", "expert"]
     assert [point.lam for point in swept.points] == [None, 0.0, 0.25, 0.5, 0.75, 1.0]
     assert swept.points[2].weights == {"a": 0.75, "b": 0.25}
+
+
+def test_one_line_speaks_of_all_adapters_whose_start_is_not_known(adapters: list[Path]) -> None:
+    """Also where fronts mix some of them by themselves."""
+    fronts = {"some": {"of": ["a", "c"], "lambdas": 3}, "back": {"of": ["base", "b"], "lambdas": 3}}
+    swept = plan(adapters, 3, fronts={name: FrontSection(**front) for name, front in fronts.items()})
+    [warning] = swept.warnings
+    assert warning.startswith(f"{adapters[0]}, {adapters[1]} and {adapters[2]} have no rsoup.json with a start")
+    assert plan(adapters[:1]).warnings == ()
 
 
 def test_three_experts_span_a_lattice_with_each_edge_divided(adapters: list[Path]) -> None:

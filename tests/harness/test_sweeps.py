@@ -200,7 +200,7 @@ def test_a_missing_package_is_told_with_the_line_that_installs_it(
     recipe = write_recipe(tmp_path / "r.yaml", content)
     before = tree(tmp_path)
     called = rsoup("eval", recipe, "--adapters", *experts)
-    assert_refused(called, "evaluation.benchmarks needs the package lm-eval", "rewarded-soups[bench]")
+    assert_refused(called, "evaluation.benchmarks needs the package lm-eval", "[bench]")
     assert tree(tmp_path) == before
 
 

@@ -36,6 +36,9 @@ def test_an_unknown_start_is_a_warning(tmp_path: Path) -> None:
     [warning] = mixing.mix(paths, [0.5, 0.5]).warnings
     assert str(tmp_path / "b") in warning
     assert "could not be verified" in warning
+    more = [make_adapter(tmp_path / "c"), *paths]
+    [warning] = mixing.mix(more, [0.2, 0.3, 0.5]).warnings
+    assert warning.startswith(f"{tmp_path / 'c'} and {tmp_path / 'b'} have no rsoup.json with a start")
 
 
 @pytest.mark.parametrize(

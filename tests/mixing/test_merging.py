@@ -189,6 +189,9 @@ def test_a_base_that_is_not_the_one_trained_on_is_a_warning(tmp_path: Path) -> N
     [warning] = mixing.merge(mixing.mix([known], [1.0]), wrong, tmp_path / "out2").warnings
     assert f"{known} was trained on right with other weights than {wrong} has" in warning
     assert sha256[:12] in warning
+    twice = [known, make_adapter(tmp_path / "b", provenance={"base_model": {"name": "right", "sha256": sha256}})]
+    [warning] = mixing.merge(mixing.mix(twice, [0.5, 0.5]), wrong, tmp_path / "out3").warnings
+    assert warning.startswith(f"{twice[0]} and {twice[1]} were trained on right with other weights than {wrong} has")
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 
 from rewards.texts import score_texts
 from rsoup.errors import MissingPackageError, RecipeError, RewardError
+from rsoup.installing import pip_line
 from rsoup.recipe import RewardSection
 from rsoup.rewards import REWARDS, parse_reward, registry_entry, reward_identity
 from rsoup.rewards.functions import Function, load_function
@@ -152,7 +153,7 @@ def test_a_missing_package_gets_the_command_that_installs_it(monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "vaderSentiment.vaderSentiment", None)
     with pytest.raises(MissingPackageError) as caught:
         make_scorer("positive", RewardSection())
-    assert caught.value.hint == 'Install it: pip install "rewarded-soups[quickstart]"'
+    assert caught.value.hint == f"Install it: {pip_line('quickstart')}"
 
 
 def test_a_function_comes_from_a_file_or_a_module(module: Path) -> None:

@@ -17,9 +17,10 @@ from rsoup.models.language_model import LanguageModel
 from rsoup.models.load import load_language_model
 from rsoup.serving.app import Access
 from rsoup.serving.engine import Engine
-from rsoup.serving.opening import Source, open_run
+from rsoup.serving.opening import open_run
 from rsoup.serving.served import Served
 from rsoup.serving.server import Settings, make_api, make_engine
+from rsoup.serving.source import Source
 from rsoup.serving.worker import Worker
 from tiny import build_adapter, build_tiny_model, build_tokenizer
 

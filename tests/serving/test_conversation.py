@@ -18,8 +18,9 @@ from rsoup.models.rowwise import Mix
 from rsoup.serving.conversation import Conversation, Manner
 from rsoup.serving.errors import RequestError
 from rsoup.serving.jobs import Request
-from rsoup.serving.opening import Source, open_run
+from rsoup.serving.opening import open_run
 from rsoup.serving.server import Settings, make_engine, make_tradeoffs
+from rsoup.serving.source import Source
 from serving.asking import greedy_alone
 
 Folders = dict[str, Path]

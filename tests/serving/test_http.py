@@ -14,7 +14,7 @@ from starlette.requests import Request as HttpRequest
 from rsoup.models.rowwise import Mix
 from rsoup.serving.app import Access
 from rsoup.serving.jobs import Request
-from rsoup.serving.opening import Source
+from rsoup.serving.source import Source
 from rsoup.serving.wire import GoneError, read_body
 from serving.asking import greedy_alone
 from serving.conftest import Client

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import builtins
 import shutil
 import socket
+import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from safetensors.numpy import load_file, save_file
@@ -14,9 +13,11 @@ from safetensors.numpy import load_file, save_file
 from command import Command, assert_refused
 from rsoup.errors import RsoupError
 from rsoup.evaluation.plan import plan_sweep
+from rsoup.installing import pip_line
 from rsoup.recipe import EvaluationSection
 from rsoup.serving.errors import RequestError
-from rsoup.serving.opening import Source, open_run
+from rsoup.serving.opening import open_run
+from rsoup.serving.source import Source
 from tiny import build_adapter, build_tiny_model
 
 
@@ -128,16 +129,9 @@ def test_mistakes_of_the_command_line(
 
 
 def test_without_the_extra_the_command_says_what_to_install(rsoup: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = builtins.__import__
-
-    def missing(name: str, *rest: Any) -> Any:
-        if name.startswith("rsoup.serving.server"):
-            raise ModuleNotFoundError("No module named 'starlette'", name="starlette")
-        return real(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", missing)
+    monkeypatch.setitem(sys.modules, "starlette", None)
     called = rsoup("serve", "x")
-    assert_refused(called, "rsoup serve needs the package starlette", 'pip install "rewarded-soups[serve]"')
+    assert_refused(called, "rsoup serve needs the package starlette", pip_line("serve"))
 
 
 def test_what_turns_a_whole_batch_to_other_positions_bounds_a_request(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from report.browser import (
     text,
     webdriver,
 )
-from rsoup.serving.opening import Source
+from rsoup.serving.source import Source
 from serving.conftest import NAMES, Client
 
 pytestmark = needs_browser
@@ -42,6 +42,9 @@ def words(prompts, completions):
 
 def silent(completions):
     return [None for _ in completions]
+
+def needy(completions, solution):
+    return [1.0] * len(completions)
 
 def broken(completions):
     raise ValueError("no dictionary")
@@ -65,6 +68,9 @@ def serving(source: Source) -> Iterator[str]:
         client.stop()
 
 
+OWN = ("words", "silent", "needy", "broken")
+
+
 @pytest.fixture(scope="module")
 def url(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a finished run that minimises ``brief`` and has rewards that are not measured."""
@@ -73,7 +79,7 @@ def url(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
     (folder / "own.py").write_text(REWARDS)
     content = yaml.safe_load((folder / "recipe.yaml").read_text())
     content["rewards"]["brief"]["direction"] = "minimize"
-    content["rewards"] |= {name: {"function": f"{folder}/own.py:{name}"} for name in ("words", "silent", "broken")}
+    content["rewards"] |= {name: {"function": f"{folder}/own.py:{name}"} for name in OWN}
     (folder / "recipe.yaml").write_text(yaml.safe_dump({**content, "output": str(folder)}, sort_keys=False))
     results = json.loads((folder / "eval" / "results.json").read_text())
     results["directions"] = {"positive": "maximize", "brief": "minimize"}
@@ -185,6 +191,8 @@ def test_rewards_read_the_post_and_fail_one_by_one(page) -> None:
     assert text(page, side("A", "[data-reward='words'] i")) == "3"  # not those of the template
     assert text(page, side("A", "[data-reward='silent'] i")) == "does not apply"
     assert "no dictionary" in text(page, side("A", "[data-reward='broken']"))
+    needy = one(page, side("A", "[data-reward='needy'] i"))
+    assert (needy.text, needy.get_attribute("class")) == ("needs the column solution", "quiet")
     assert text(page, side("A", ".state")).startswith("6 tokens (cut at the limit)")
 
 

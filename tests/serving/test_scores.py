@@ -14,6 +14,7 @@ REWARDS = """
 def length(completions, **kwargs): return [float(len(text)) for text in completions]
 def never(completions, **kwargs): return [None] * len(completions)
 def checked(completions, solution): return [1.0] * len(completions)
+def broken(completions): return [1 / 0 for text in completions]
 """
 
 
@@ -24,15 +25,14 @@ def scores(folder: Path, *names: str) -> Scores:
     return Scores(load_recipe(folder / "r.yaml"))
 
 
-def test_a_reward_that_needs_a_column_takes_no_score_from_others(tmp_path: Path) -> None:
-    found = scores(tmp_path, "length", "never", "checked").of("a question", " four ")
-    where = f"{tmp_path / 'mine.py'}:checked"
-    assert found == Scored({"length": 4.0, "never": None}, found.failed)
-    assert list(found.failed) == ["checked"]
-    assert found.failed["checked"].startswith(f"{where}: nothing gives its parameter 'solution'")
+def test_a_reward_that_needs_a_column_is_told_with_it_and_takes_no_score_from_others(tmp_path: Path) -> None:
+    found = scores(tmp_path, "length", "never", "checked", "broken").of("a question", " four ")
+    assert (found.scores, found.lacking) == ({"length": 4.0, "never": None}, {"checked": "solution"})
+    assert list(found.failed) == ["broken"]
+    assert scores(tmp_path, "checked").of("a question", "four") == Scored({}, {}, {"checked": "solution"})
 
 
 def test_if_no_reward_can_be_had_the_reason_is_told(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="nothing gives its parameter 'solution'") as refusal:
-        scores(tmp_path, "checked").of("a question", "four")
+    with pytest.raises(RequestError, match="raised ZeroDivisionError") as refusal:
+        scores(tmp_path, "broken").of("a question", "four")
     assert "no columns of the data" in refusal.value.hint

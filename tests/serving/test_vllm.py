@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from command import Command, assert_refused
-from rsoup.serving.opening import Source
+from rsoup.serving.source import Source
 from rsoup.serving.vllm_server import launch
 
 

@@ -130,6 +130,37 @@ def test_what_cannot_be_used_is_two_lines_and_no_file(
     assert tree(tmp_path) == before
 
 
+OWN = """
+def turns(prompts, completions):
+    return [float(len(p[-1]["content"]) + len(c[0]["content"])) for p, c in zip(prompts, completions)]
+def texts(completions):
+    return [float(len(c.split())) for c in completions]
+"""
+
+
+@pytest.mark.parametrize(("name", "fails"), [("prompts.jsonl", "texts"), ("texts.jsonl", "turns")])
+def test_functions_are_tried_with_what_the_training_will_give_them(
+    name: str, fails: str, rsoup: Command, tmp_path: Path, chat_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of conversations give messages, others texts; what fails there is told, and the recipe is written."""
+    monkeypatch.chdir(tmp_path)
+    data, own = write(tmp_path, name), tmp_path / "own.py"
+    own.write_text(OWN)
+    called = rsoup("init", data.name, "--model", chat_model, "--reward", own.name, "--yes")
+    assert (called.code, called.out) == (0, f"{data.stem}.yaml\n"), called.err
+    told = [line for line in called.err.splitlines() if line.startswith("warning:")]
+    assert len(told) == 1
+    assert told[0].startswith(f"warning: The reward {fails} raised ")
+    recipe = f"{data.stem}.yaml"
+    for reward in ("turns", "texts"):
+        tried = rsoup("rewards", reward, "--recipe", recipe, "--prompt", "a lid", "--completion", "good lid")
+        if reward == fails:
+            assert_refused(tried, f"The reward {fails} raised", "lists of messages")
+        else:
+            assert tried.lines[-1] == f"score       {'13' if reward == 'turns' else '2'}.0000"
+    assert rsoup("rewards", "own.py:turns", "--prompt", "a lid", "--completion", "good lid").lines[-1][-7:] == "13.0000"
+
+
 def test_a_recipe_that_is_there_is_kept_unless_it_may_be_replaced(
     rsoup: Command, tmp_path: Path, tiny_model: Path
 ) -> None:

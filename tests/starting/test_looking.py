@@ -48,6 +48,40 @@ def test_rows_are_counted_as_the_training_will(tmp_path: Path) -> None:
     assert "10 held-out rows tell little" in remarks_on(seen)[0]
 
 
+def talk(text: str, answer: str | None = None) -> list[dict[str, str]]:
+    said = [{"role": "user", "content": text}]
+    return said if answer is None else [*said, {"role": "assistant", "content": answer}]
+
+
+@pytest.mark.parametrize(
+    ("rows", "kind", "said"),
+    [
+        ([{"messages": talk("q"), "answer": "4"}], "numbers", "the reference is answer."),
+        ([{"messages": talk("q"), "gold": 4}], "numbers", "the reference is gold."),
+        ([{"messages": talk("q"), "mood": "4"}], "none", "they have no reference answer."),
+        ([{"messages": talk("q"), "answer": None}], "none", "the reference is answer, which is empty in all."),
+        ([{"messages": talk("q", "4")}], "numbers", "the reference is the assistant's turn after the prompt."),
+        (
+            [{"messages": talk("q", "4"), "answer": "5"}, {"messages": talk("q"), "answer": "6"}],
+            "numbers",
+            "the reference is the assistant's turn after the prompt, or else answer.",
+        ),
+        (
+            [{"messages": talk("q", "4")}, {"messages": talk("q")}],
+            "numbers",
+            "the reference is the assistant's turn after the prompt (of 50% of them).",
+        ),
+    ],
+)
+def test_what_is_said_of_the_references_of_conversations_is_so(
+    rows: list[dict[str, Any]], kind: str, said: str, tmp_path: Path
+) -> None:
+    seen = look(rows_of(tmp_path / "talks.jsonl", rows * 10))
+    assert (seen.references, seen.talks) == (kind, True)
+    assert seen.said == f"Rows are conversations (messages); {said}"
+    assert any("--reference NAME" in line for line in remarks_on(seen)) is (kind == "none" and len(rows[0]) > 1)
+
+
 def test_rows_with_few_references_have_none(tmp_path: Path) -> None:
     rows = [{"question": f"Q{n}", "answer": "4" if n == 0 else None} for n in range(10)]
     assert look(rows_of(tmp_path / "few.jsonl", rows)).references == "none"

@@ -79,4 +79,4 @@ def test_rewards_that_cannot_be_read_are_refused(text: str, message: str, hint: 
 def test_a_package_that_a_reward_needs_is_named_with_what_installs_it() -> None:
     found = missing({"positive": {}, "brief": {}, "sum": {"use": "math"}, "math": {"model": "a/b"}}, lambda _: False)
     assert found.keys() == {"positive", "sum"}
-    assert found["sum"] == 'pip install "rewarded-soups[verifiable]"'
+    assert found["sum"].endswith('[verifiable]"')

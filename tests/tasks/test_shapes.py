@@ -37,7 +37,7 @@ SHAPES: list[tuple[str, dict[str, Any], Any, str | None, str | None]] = [
      tuple(TALK[:2]), "4", "Rows are conversations (messages); the reference is ground_truth."),
     ("turns within a column", {"input": {"messages": TALK[:2]}, "expected_answer": 4}, tuple(TALK[:2]), "4", None),
     ("NuminaMath", {"problem": "p", "solution": "s", "messages": [user("p"), assistant("s")]}, (user("p"),), "s",
-     "Rows are conversations (messages); the reference is the assistant's turn after the prompt."),
+     "Rows are conversations (messages); the reference is the assistant's turn after the prompt, or else solution."),
     ("ShareGPT (OpenHermes)",
      {"conversations": [{"from": "system", "value": "Be brief."}, {"from": "human", "value": "Hi", "weight": None},
                         {"from": "gpt", "value": "Hello!"}], "system_prompt": None, "source": "x"},

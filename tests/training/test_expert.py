@@ -12,10 +12,10 @@ import pytest
 from safetensors.numpy import load_file
 
 from rsoup.errors import AdapterError, DataError, RecipeError, RewardError, RsoupError
-from rsoup.files import sha256_file
+from rsoup.files import sha256_file, write_text
 from rsoup.progress import Silent
 from rsoup.recipe import Recipe
-from rsoup.recipe_file import load_recipe
+from rsoup.recipe_file import dump_recipe, load_recipe
 from rsoup.resolve import resolve
 from rsoup.training.expert import train_adapter
 from rsoup.training.finished import start_fingerprint
@@ -158,11 +158,54 @@ def test_other_settings_are_refused_and_replaced_when_told_to(tmp_path: Path, ti
     other = countdown_recipe(tmp_path, tiny_model, left=100, learning_rate=0.02)
     with pytest.raises(AdapterError) as caught:
         train_brief(other)
-    assert caught.value.message == f"{folder}: is there, made with other settings, data or base model."
-    assert "--overwrite" in caught.value.hint
+    assert caught.value.message == (
+        f"{folder}: is there, made with other settings, data or base model "
+        "(there -> here: training.learning_rate: 0.01 -> 0.02)."
+    )
+    assert caught.value.hint.startswith("Give another output folder (-o), or replace it with --overwrite.")
     assert sha256_file(folder / WEIGHTS) == before
     train_brief(other, overwrite=True)
     assert sha256_file(folder / WEIGHTS) != before
+
+
+def test_what_two_trainings_find_of_the_rows_is_said_once(tmp_path: Path, tiny_model: Path) -> None:
+    recipe = countdown_recipe(tmp_path, tiny_model, left=100)
+    with (tmp_path / "posts.jsonl").open("a") as posts:
+        posts.write('{"post": ""}\n')
+    hearing = Hearing()
+    for name in ("brief", "again"):
+        train_adapter(resolve(recipe), name, {"brief": 1.0}, "expert", hearing)
+    assert [line for line in hearing.said if "left out" in line] == ["1 training rows are left out: no text (1)."]
+
+
+def test_the_first_settings_that_differ_are_named_and_the_others_counted(tmp_path: Path, tiny_model: Path) -> None:
+    recipe = countdown_recipe(tmp_path, tiny_model, left=100)
+    folder = train_brief(recipe)
+    training = recipe.training.model_copy(update={"learning_rate": 0.02, "steps": 2, "score_clip": 0.5})
+    with pytest.raises(AdapterError, match=r"there -> here: seed: 0 -> 7; [^;]*; [^;]*; and 1 more\)"):
+        train_brief(recipe.model_copy(update={"seed": 7, "training": training}))
+    told = json.loads((folder / "rsoup.json").read_text())
+    assert "rewards" not in told["settings"]  # a rubric or an address is nothing for whoever gets the adapter
+
+
+def test_a_recipe_of_the_same_name_is_told_that_they_share_a_folder(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is noted of the data is in recipe.yaml, which a run leaves in its folder."""
+    monkeypatch.chdir(tmp_path)
+    recipe = countdown_recipe(tmp_path, tiny_model, left=100).model_copy(update={"output": None})
+    train_brief(recipe)
+    write_text(recipe.folder / "recipe.yaml", dump_recipe(recipe))
+    shutil.copy(tmp_path / "posts.jsonl", tmp_path / "others.jsonl")
+    with (tmp_path / "others.jsonl").open("a") as posts:
+        posts.write('{"post": "the lid"}\n')
+    task = recipe.task.model_copy(update={"data": str(tmp_path / "others.jsonl")})
+    with pytest.raises(AdapterError, match=r"task\.data: .*posts\.jsonl -> .*others\.jsonl") as caught:
+        train_brief(recipe.model_copy(update={"task": task}))
+    assert caught.value.hint.startswith(f"Recipes called {recipe.name} share this folder: give one another name or")
+    (tmp_path / "posts.jsonl").write_text((tmp_path / "others.jsonl").read_text())
+    with pytest.raises(AdapterError, match="settings noted there are the same: rows, base model, code"):
+        train_brief(recipe)
 
 
 def test_an_unfinished_training_with_other_settings_is_refused_and_replaced_when_told_to(

@@ -22,12 +22,12 @@ SCHEMA = 1
 
 @dataclass
 class Answers:
-    """The answers to the questions of one judge; ``say`` is told once if they cannot be kept."""
+    """The answers to the questions of one judge; ``say`` is told once if some are ``lost``, which cannot be kept."""
 
     judge: JudgeSection
     say: Callable[[str], None]
     folder: Path = field(default_factory=lambda: cache_folder() / "judge")
-    _lost: bool = False
+    lost: bool = False
 
     def key(self, question: str) -> str:
         """Return a hash of what decides an answer: endpoint, model, sampling and the whole text that is asked."""
@@ -53,8 +53,8 @@ class Answers:
         try:
             write_json(self._path(key), {"schema": SCHEMA, "model": self.judge.model, "answer": answer})
         except OSError as problem:
-            if not self._lost:
-                self._lost = True
+            if not self.lost:
+                self.lost = True
                 reason = problem.strerror or first_line(problem)
                 self.say(
                     f"warning: answers of the judge {self.judge.model} cannot be kept in {self.folder} ({reason}): "

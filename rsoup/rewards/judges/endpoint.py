@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rsoup.errors import MissingPackageError, RewardError, RewardUnavailableError
+from rsoup.installing import pip_line
 from rsoup.recipe.judge import JudgeSection
 from rsoup.rewards.judges.answers import Answers
 from rsoup.rewards.judges.judge import Judge
-from rsoup.rewards.judges.texts import Question, asked_again, questions, read_answer, wanted
+from rsoup.rewards.judges.texts import Question, asked_again, questions, wanted
 from rsoup.rewards.judges.usage import note, usage_of
+from rsoup.rewards.judges.verdicts import read_answer
 from rsoup.rewards.loop import wait_for
 from rsoup.rewards.samples import Sample
 
@@ -54,14 +57,26 @@ class EndpointJudge(Judge):
         return [value for value in values if value is not None]
 
     def answers(self, asked: Sequence[Question]) -> list[str]:
-        """Return the answers; RewardError for the first that there is not, once all others are kept."""
-        if asked:
-            wait_for(self._ask(asked))
+        """Return the answers; RewardError for the first that there is not, with how many others are kept."""
+        try:
+            if asked:
+                wait_for(self._ask(asked))
+        except RewardUnavailableError as gone:
+            raise self._with_kept(gone, asked) from gone.__cause__
         found = [self._known[question.text] for question in asked]
         problem = next((own for own in found if isinstance(own, RewardError)), None)
         if problem is not None:
-            raise problem
+            raise self._with_kept(problem, asked)
         return [own for own in found if isinstance(own, str)]
+
+    def _with_kept(self, problem: RewardError, asked: Sequence[Question]) -> RewardError:
+        """Return a problem with how many of all answers that were asked for are kept, if any are."""
+        there = sum(isinstance(answer, str) for answer in self._known.values())
+        if not there or self._kept.lost:
+            return problem
+        every = len({*self._known, *(question.text for question in asked)})
+        told = f"{there:,} of {every:,} answers are kept in {self._kept.folder}: the same command goes on from there."
+        return type(problem)(problem.message, f"{problem.hint} {told}")
 
     async def _ask(self, asked: Sequence[Question]) -> None:
         """Have an answer, or what is wrong with it, for each question; raise what all of them would meet."""
@@ -77,14 +92,21 @@ class EndpointJudge(Judge):
         """Ask questions at the same time; after one that shows that none can be answered, no other is begun."""
         places = asyncio.Semaphore(self.judge.concurrency)
         gone: list[RewardUnavailableError] = []
+        began, done = time.monotonic(), 0
 
         async def one(text: str) -> None:
+            nonlocal done
             async with places:
-                if not gone:
-                    try:
-                        await self._learn(client, text)
-                    except RewardUnavailableError as problem:
-                        gone.append(problem)
+                if gone:
+                    return
+                try:
+                    await self._learn(client, text)
+                except RewardUnavailableError as problem:
+                    gone.append(problem)
+                    return
+                done += 1
+                if done == self.judge.concurrency:
+                    self.pace.after(done, len(texts), time.monotonic() - began)
 
         await asyncio.gather(*(one(text) for text in texts))
         if gone:
@@ -131,7 +153,7 @@ class EndpointJudge(Judge):
         if judge.max_calls is not None and usage.calls >= judge.max_calls:
             raise RewardUnavailableError(
                 f"The reward {self.name}: its judge was asked {usage.calls:,} times, which is max_calls.",
-                "All answers are kept: the same command goes on from here, with as many again; or raise max_calls.",
+                "The same command asks as many times again; or raise max_calls.",
             )
         from rsoup.rewards.judges.trouble import is_torn
 
@@ -143,8 +165,8 @@ class EndpointJudge(Judge):
                 reply: ChatCompletion = await client.chat.completions.create(
                     model=judge.model, messages=messages, extra_body=judge.options or None, **fields
                 )
-                if not (hasattr(reply, "choices") and reply.choices):
-                    raise ValueError("the reply has no choices")
+                if not (getattr(reply, "choices", None) and reply.choices[0].message):
+                    raise ValueError("the reply has no choices with a message")
                 break
             except Exception as problem:  # whatever the client raises for what came over the wire
                 if attempt + 1 < TORN and is_torn(problem):
@@ -165,7 +187,7 @@ class EndpointJudge(Judge):
         return RewardError(
             f"The reward {self.name}: its judge, asked twice, answered {shown}{how} in the place of "
             f"{wanted(self.judge)}.",
-            f"{hint} Other answers are kept, and the same command asks for this one again.",
+            hint,
         )
 
 
@@ -178,7 +200,7 @@ def _trouble(name: str, judge: JudgeSection) -> Trouble:
     try:
         from rsoup.rewards.judges.trouble import Trouble
     except ModuleNotFoundError as problem:
-        command = 'pip install "rewarded-soups[judge]"'
+        command = pip_line("judge")
         raise MissingPackageError("openai", f"The reward {name}: a judge at an endpoint", command) from problem
     return Trouble(name, judge, os.environ.get(judge.api_key_env, ""))
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from rsoup.recipe.judge import JudgeSection
+from rsoup.rewards.judges.pace import Pace
 from rsoup.rewards.judges.texts import Question, questions, score_of
 from rsoup.rewards.samples import Sample
 
@@ -24,7 +25,7 @@ class Judge(ABC):
     """Scores completions by what a language model answers to questions about them."""
 
     def __init__(self, name: str, judge: JudgeSection) -> None:
-        self.name, self.judge = name, judge
+        self.name, self.judge, self.pace = name, judge, Pace(name)
 
     def __call__(self, samples: Sequence[Sample]) -> list[float | None]:
         """Return the score of each completion, None where the judge has nothing to compare it with."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -64,10 +65,13 @@ class LocalJudge(Judge):
         """Return the probability of each answer among the answers. n texts -> float64 (n, answers)."""
         rows = {text: self._ids(text) for text in dict.fromkeys(texts)}
         unique, found = list(rows), dict[str, np.ndarray]()
+        began, read, whole = time.monotonic(), 0, sum(map(len, rows.values()))
         for part in passes([len(ids) for ids in rows.values()]):
             for start in range(0, len(part), self._batch_size):
                 batch = [unique[index] for index in part[start : start + self._batch_size]]
                 found |= dict(zip(batch, self._pass([rows[text] for text in batch]), strict=True))
+                read += sum(len(rows[text]) for text in batch)
+                self.pace.after(len(found), len(rows), time.monotonic() - began, read / whole)
         return np.stack([found[text] for text in texts])
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""What a judge is asked, and how its answers are read: pure functions on texts."""
+"""What a judge is asked, and what its values come to: pure functions on texts."""
 
 from __future__ import annotations
 
@@ -51,12 +51,6 @@ _PAIR = (
 
 Which answer to the prompt is better by the rubric? Reply with the letter alone: A or B."""
 )
-_BEFORE, _BEHIND = r"[\s:=*_#`\"'(\[]*", r"[\s*_#`\"')\].!]*"
-_NUMBER = re.compile(
-    rf"{_BEFORE}(?:score|rating|grade|answer)?{_BEFORE}(-?\d+(?:\.\d+)?)(?:\s*(?:/|out of)\s*(\d+))?{_BEHIND}", re.I
-)
-_LETTER = re.compile(rf"{_BEFORE}(?:answer)?{_BEFORE}([AB]){_BEHIND}", re.I)
-_THOUGHT = re.compile(r"\s*<think>.*?</think>", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -115,23 +109,6 @@ def asked_again(judge: JudgeSection) -> str:
 def wanted(judge: JudgeSection) -> str:
     """Return what an answer has to be, in words."""
     return "the letter A or B" if judge.pairwise else f"a number from {judge.scale[0]} to {judge.scale[1]}"
-
-
-def read_answer(judge: JudgeSection, text: str) -> float | None:
-    """Return the number an answer gives, or 1 and 0 for A and B; None if it gives none, or one beyond the scale.
-
-    Thoughts before it (``<think>``) are left out, and so are a word such as Score, Markdown and ``/ 9``; prose is not
-    searched for numbers.
-    """
-    text = _THOUGHT.sub("", text, count=1).strip()
-    if judge.pairwise:
-        found = _LETTER.fullmatch(text)
-        return None if found is None else float(found[1].upper() == LETTERS[0])
-    found = _NUMBER.fullmatch(text)
-    if found is None or (found[2] is not None and int(found[2]) != judge.scale[1]):
-        return None
-    value = float(found[1])
-    return value if judge.scale[0] <= value <= judge.scale[1] else None
 
 
 def score_of(asked: Sequence[Question], values: Sequence[float]) -> float | None:

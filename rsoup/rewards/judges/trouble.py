@@ -20,7 +20,6 @@ from openai import (
 from rsoup.errors import RewardError, RewardUnavailableError, did_you_mean, first_line
 from rsoup.recipe.judge import JudgeSection
 
-GOES_ON = "What was answered is kept: the same command goes on from here."
 LONGEST = 300
 ABOUT_THE_TEXT = (400, 413, 422)
 """Statuses that may be due to a single text."""
@@ -54,13 +53,13 @@ class Trouble:
             case AuthenticationError() | PermissionDeniedError():
                 told = self._refused_key(problem.status_code)
             case APITimeoutError():
-                hint = f"Raise the judge's timeout, or lower its concurrency. {GOES_ON}"
+                hint = "Raise the judge's timeout, or lower its concurrency."
                 told = f"did not answer within {judge.timeout:g} s, in {tries}", hint
             case APIConnectionError():
                 reason = self._without_key(first_line(problem.__cause__ or problem))
-                told = f"cannot be reached ({reason}), in {tries}", f"Check base_url and the server. {GOES_ON}"
+                told = f"cannot be reached ({reason}), in {tries}", "Check base_url and the server."
             case RateLimitError():
-                hint = f"Lower the judge's concurrency, or wait. {GOES_ON}"
+                hint = "Lower the judge's concurrency, or wait."
                 told = f"is still busy after {tries} (429: {self._said(problem)})", hint
             case APIStatusError():
                 told = f"answers {problem.status_code}: {self._said(problem)}", _hint(problem.status_code)
@@ -97,7 +96,7 @@ class Trouble:
 def _hint(status: int) -> str:
     if status in ABOUT_THE_TEXT:
         return "Set what it does not take to null (temperature, max_tokens), and what it wants in options."
-    return f"It is the server's fault. {GOES_ON}" if status >= 500 else GOES_ON
+    return "It is the server's fault: try again later." if status >= 500 else "Try again later."
 
 
 def is_torn(problem: Exception) -> bool:

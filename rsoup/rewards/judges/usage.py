@@ -40,6 +40,15 @@ def note(text: str) -> None:
     _NOTES.append(text)
 
 
+_SAYING: list[Callable[[str], None]] = []
+
+
+def tell(text: str) -> None:
+    """Say something while it is being counted, at once."""
+    if _SAYING:
+        _SAYING[-1](text)
+
+
 def usage_of(reward: str) -> Usage:
     """Return the counts of a reward's judge, to be added to."""
     return USED.setdefault(reward, Usage())
@@ -57,12 +66,17 @@ def used_since(before: Mapping[str, Usage]) -> dict[str, Usage]:
 
 
 @contextmanager
-def counted(say: Callable[[str], None]) -> Iterator[None]:
-    """Tell what judges were asked within the block, and what was noted, also where it fails."""
+def counted(say: Callable[[str], None], at_once: Callable[[str], None] | None = None) -> Iterator[None]:
+    """Tell what judges were asked within the block, and what was noted, also where it fails.
+
+    What is to be told within the block goes to ``at_once``, if that is another place.
+    """
     before = snapshot()
+    _SAYING.append(at_once or say)
     try:
         yield
     finally:
+        _SAYING.pop()
         while _NOTES:
             say(_NOTES.pop(0))
         for name, own in used_since(before).items():

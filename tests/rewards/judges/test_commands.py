@@ -11,6 +11,7 @@ import yaml
 
 from command import Command, assert_refused
 from rewards.judges.server import KEY, MODEL, Endpoint
+from rsoup.cli.info import _speed
 from rsoup.rewards.judges.usage import USED
 from tiny import recipe_content, write_recipe
 
@@ -48,6 +49,17 @@ def test_check_scores_rows_and_says_what_it_cost(recipe: Path, rsoup: Command) -
     assert "note: kind: its judge was asked 4 times (400 tokens read, 8 written)" in checked.err
 
 
+def test_check_shows_the_seconds_of_a_slow_judge_and_none_of_answers_that_were_there(
+    recipe: Path, rsoup: Command, endpoint: Endpoint
+) -> None:
+    endpoint.pause = 0.1
+    slow, again = (rsoup("rewards", "check", set_judge(recipe, concurrency=1)).lines for _ in range(2))
+    speed = [next(line for line in lines if line.startswith("kind ")).split()[-1] for lines in (slow, again)]
+    assert 1 <= float(speed[0]) <= 10
+    assert speed[1] == "-"
+    assert _speed(0.25) == "4.0 s each"
+
+
 def test_a_run_trains_measures_and_reports_and_asks_nothing_twice(
     recipe: Path, rsoup: Command, endpoint: Endpoint, tmp_path: Path
 ) -> None:
@@ -82,7 +94,7 @@ def test_a_budget_stops_a_training_and_the_same_command_ends_where_an_unbounded_
     write_recipe(recipe, {**content, "rewards": {"kind": {"judge": judge}, "brief": None}})
     words = ("train", recipe, "--reward", "kind", "-o", tmp_path / "parts")
     stopped = rsoup(*words)
-    assert_refused(stopped, f"was asked {asked // 2} times, which is max_calls", "goes on from here")
+    assert_refused(stopped, f"was asked {asked // 2} times, which is max_calls", "goes on from there")
     USED.clear()
     rest = rsoup(*words)
     if rest.code:
@@ -120,3 +132,8 @@ def test_tiny_asks_no_endpoint(recipe: Path, rsoup: Command, endpoint: Endpoint,
     done = rsoup("run", recipe, "--tiny", "-o", tmp_path / "small")
     assert done.code == 0, done.err
     assert endpoint.bodies == []
+    data = yaml.safe_load(recipe.read_text())["task"]["data"]
+    assert done.err.splitlines()[:2] == [
+        f"Random small models stand in, on the rows of {data}: the numbers mean nothing.",
+        f"No endpoint is asked: a random small model judges in the place of that of kind ({MODEL}).",
+    ]

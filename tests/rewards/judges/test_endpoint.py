@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import socket
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from rewards.judges.conftest import Section
 from rewards.judges.server import KEY, Endpoint
 from rsoup.errors import FailedSampleError, RewardError, RewardUnavailableError
 from rsoup.recipe import RewardSection
+from rsoup.rewards.judges import pace
 from rsoup.rewards.judges.usage import USED, Usage, counted, snapshot, used_since
 from rsoup.rewards.samples import Sample
 from rsoup.rewards.scoring import make_scorer, score, score_each
@@ -89,13 +91,42 @@ def test_an_answer_that_takes_too_long_is_given_up_and_asked_for_again(section: 
     assert len(endpoint.bodies) == 2
 
 
+def test_an_answer_is_kept_before_the_next_one_is_asked_for(section: Section, endpoint: Endpoint, kept: Path) -> None:
+    there: list[int] = []
+
+    def count(_: str) -> str:
+        there.append(len(list(kept.rglob("*.json"))))
+        return "5"
+
+    endpoint.says = count
+    assert not kept.exists()
+    assert scores(section(concurrency=1)) == [5] * 4
+    assert there == [0, 1, 2, 3]
+
+
+def test_a_slow_judge_says_once_how_long_the_rest_will_take(
+    section: Section, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "WAIT", 0.05)
+    endpoint.pause = 0.05
+    said: list[str] = []
+    scorer = make_scorer("kind", section(concurrency=2))
+    with counted(said.append):
+        score("kind", scorer, [Sample("p", f"good {number}") for number in range(9)])
+        score("kind", scorer, [Sample("p", f"bad {number}") for number in range(9)])
+    slow = [line for line in said if "s an answer" in line]
+    assert len(slow) == 1
+    assert re.fullmatch(r"kind: its judge takes 0\.\d+ s an answer: about 0 seconds more for the 6 others .*", slow[0])
+    assert said.index(slow[0]) == 0
+
+
 def test_a_server_that_stays_broken_stops_with_what_it_says_and_loses_nothing(
-    section: Section, endpoint: Endpoint
+    section: Section, endpoint: Endpoint, kept: Path
 ) -> None:
     endpoint.next.extend(["", "", "never"])
     told = refused(section(concurrency=1))
     assert "answers 500: it fell off with ***" in told.message
-    assert "goes on from here" in told.hint
+    assert f"2 of 4 answers are kept in {kept}: the same command goes on from there." in told.hint
     assert len(endpoint.bodies) == 3  # nothing was asked in vain
     assert scores(section()) == [0, 1, 2, 3]
     assert len(endpoint.bodies) == 5
@@ -157,25 +188,24 @@ def test_a_text_that_the_endpoint_refuses_is_named_and_the_others_are_scored(
 
 
 def test_prose_is_asked_again_once_and_then_told_as_it_is(section: Section, endpoint: Endpoint) -> None:
-    endpoint.next.append("say:It is rather nice, 5 stars!")
+    endpoint.next.append("say:It is rather nice!")
     assert scores(section(), SAMPLES[:1]) == [0]
     again = endpoint.bodies[1]["messages"]
     assert [turn["role"] for turn in again] == ["user", "assistant", "user"]
-    assert again[1]["content"] == "It is rather nice, 5 stars!"
-    endpoint.says = lambda text: "It is rather nice, 5 stars!" if "good good\n" in text else "4"
+    assert again[1]["content"] == "It is rather nice!"
+    endpoint.says = lambda text: "It is rather nice!" if "good good\n" in text else "4"
     found = score_each("kind", make_scorer("kind", section(rubric="Nice?")), SAMPLES[:3])
     np.testing.assert_equal(found.scores, [4, 4, np.nan])
     assert isinstance(found.problem, FailedSampleError)
-    assert "asked twice, answered 'It is rather nice, 5 stars!' in the place of a number from 0 to 9" in str(
-        found.problem
-    )
+    assert "asked twice, answered 'It is rather nice!' in the place of a number from 0 to 9" in str(found.problem)
+    assert "2 of 3 answers are kept" in found.problem.hint
     assert len(endpoint.bodies) == 2 + 4
 
 
 def test_a_budget_stops_and_the_same_command_goes_on_from_there(section: Section, endpoint: Endpoint) -> None:
     told = refused(section(max_calls=3))
     assert "was asked 3 times, which is max_calls" in told.message
-    assert "goes on from here" in told.hint
+    assert "3 of 4 answers are kept" in told.hint
     assert len(endpoint.bodies) == 3
     USED.clear()  # as in a new process
     assert scores(section(max_calls=3)) == [0, 1, 2, 3]

@@ -13,8 +13,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from rsoup.errors import RewardError
 from rsoup.recipe import RewardSection, TaskSection
 from rsoup.rewards import reward_identity
+from rsoup.rewards.judges import pace
 from rsoup.rewards.judges.judge import Judge
 from rsoup.rewards.judges.texts import questions
+from rsoup.rewards.judges.usage import counted
 from rsoup.rewards.samples import Sample
 from rsoup.rewards.scoring import make_scorer
 from rsoup.tiny.models import build_policy
@@ -62,6 +64,22 @@ def test_the_score_is_the_expected_digit_at_any_batch_size(folder: Path) -> None
     assert len(set(found)) == len(SAMPLES)
     alone = judge_of(own.model_copy(update={"batch_size": 1}))(SAMPLES)
     np.testing.assert_allclose(found, alone, rtol=1e-6)
+
+
+def test_a_slow_model_says_once_how_long_the_rest_will_take(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two texts read one by one, the first tells the time of both: by its tokens."""
+    monkeypatch.setattr(pace, "WAIT", 0.0)
+    said: list[str] = []
+    judge = judge_of(section(folder).model_copy(update={"batch_size": 1}))
+    with counted(said.append):
+        for _ in range(2):
+            judge(SAMPLES[:2])
+    assert len(said) == 1
+    assert "more for the 1 others that are asked for together here" in said[0]
+    judge = judge_of(section(folder))
+    with counted(said.append):
+        judge(SAMPLES[:1])  # nothing is left
+    assert len(said) == 1
 
 
 def test_a_comparison_is_the_mean_share_of_the_own_letter_in_both_orders(folder: Path) -> None:

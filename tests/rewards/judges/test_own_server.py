@@ -14,8 +14,9 @@ from rsoup.recipe import RewardSection, TaskSection
 from rsoup.rewards.samples import Sample
 from rsoup.rewards.scoring import make_scorer, score, score_each
 from rsoup.serving.app import Access
-from rsoup.serving.opening import Source, open_run
+from rsoup.serving.opening import open_run
 from rsoup.serving.server import Settings, make_api, make_engine
+from rsoup.serving.source import Source
 from rsoup.serving.worker import Worker
 from rsoup.tiny.models import build_policy
 from tiny import build_adapter

@@ -7,7 +7,8 @@ import re
 import pytest
 
 from rsoup.recipe.judge import JudgeSection
-from rsoup.rewards.judges.texts import prompt_of, questions, read_answer, score_of
+from rsoup.rewards.judges.texts import prompt_of, questions, score_of
+from rsoup.rewards.judges.verdicts import read_answer
 from rsoup.rewards.samples import Sample
 
 JUDGE = JudgeSection(rubric="Is it kind?", model="m", scale=[1, 9])
@@ -34,15 +35,42 @@ PAIR = JudgeSection(rubric="Is it kind?", model="m", pairwise=True)
         ("", None),
         ("<think>3", None),
         ("nan", None),
+        ("The answer is 9.", 9.0),
+        ("**8**", 8.0),
+        ("I rate it 8, because it thanks.", 8.0),
+        ("8 because it thanks", 8.0),
+        ("**7** / 9", 7.0),
+        ('```json\n{"score": 6}\n```', 6.0),
+        ("<score>5</score>", 5.0),
+        (r"$\boxed{4}$", 4.0),
+        ("On the scale from 1 to 9: 7", 7.0),
+        ("Score: 7. That is 7 out of 9.", 7.0),
+        ("Score: 7\nIt greets and thanks.", 7.0),
+        ("It makes 3 mistakes.", None),
+        ("Score: 12, for 3 good reasons", None),
+        ("Score: 12, and 3", None),
+        ("2 out of 5 lines are rude", None),
+        ("5,5", None),
+        ("7-8", None),
+        ("7%", None),
+        ("GPT-4", None),
+        ("8th", None),
+        ("from 1 to 9", None),
+        ("1. Greets: 5\n2. Thanks: 5", None),
     ],
 )
-def test_a_number_is_read_in_any_dress_and_prose_is_not_searched_for_one(text: str, value: float | None) -> None:
+def test_the_one_number_of_an_answer_is_read_in_any_dress_and_never_one_of_several(
+    text: str, value: float | None
+) -> None:
     assert read_answer(JUDGE, text) == value
+
+
+SAID = [("The answer is A.", 1.0), ("Answer B is better.", 0.0), ("A good answer", None), ("A is not better", None)]
 
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("A", 1.0), ("b.", 0.0), ("**Answer: B**", 0.0), ("Answer A", 1.0), ("A or B", None), ("C", None)],
+    [("A", 1.0), ("b.", 0.0), ("**Answer: B**", 0.0), ("Answer A", 1.0), ("A or B", None), ("C", None), *SAID],
 )
 def test_a_letter_is_1_for_the_first_answer_and_0_for_the_second(text: str, value: float | None) -> None:
     assert read_answer(PAIR, text) == value
@@ -85,3 +113,12 @@ def test_braces_in_the_material_stay_as_they_are() -> None:
 def test_a_conversation_is_read_turn_by_turn() -> None:
     turns = ({"role": "user", "content": "hi"}, {"role": "assistant", "content": [{"type": "text", "text": "yes?"}]})
     assert prompt_of(Sample("hi", "x", messages=turns)) == "user: hi\n\nassistant: yes?"
+
+
+def test_a_share_counts_on_a_scale_of_its_end_alone() -> None:
+    ten, hundred = (
+        JudgeSection(rubric="Is it kind?", model="m", base_url="http://x/v1", scale=[0, most]) for most in (10, 100)
+    )
+    assert read_answer(ten, "Score: 7/10") == read_answer(ten, "7 out of 10, since it thanks") == 7
+    assert read_answer(hundred, "7/10") is None
+    assert read_answer(hundred, "70%") == 70
