@@ -25,6 +25,8 @@ def test_a_plain_table_is_a_set_of_points(tmp_path):
     assert [model.id for model in measured.models] == ["a", "b"]
     assert measured.scores.tolist() == [[1, 2], [3, 0.5]]
     assert any("no column kind" in note for note in measured.notes)
+    placed = table(tmp_path, "id,lambda,helpful,short\na,0,1,2\nb,1,3,0.5\n")
+    assert not any("no column kind" in note for note in placed.notes)
 
 
 def test_a_table_with_weights_of_three_experts(tmp_path):

@@ -35,6 +35,7 @@ from rsoup.report.inputs.columns import (
 from rsoup.report.inputs.plain import (
     PlainPoint,
     as_weight,
+    doubtful,
     in_file_order,
     is_number,
     lowered,
@@ -82,10 +83,12 @@ def read_table(
     points = [_point(f"{path}: row {number}", row, names, trained_on) for number, row in final]
     if 0 < sum(len(point.stderr) for point in points) < len(points) * len(names):
         notes += ("Some scores have no standard error.",)
-    if "kind" not in rows[0][1] and "method" not in rows[0][1]:
+    kindless = "kind" not in rows[0][1] and "method" not in rows[0][1]
+    if kindless and any(point.lam is None and point.mu is None and not point.weights for point in points):
         notes += ("The file has no column kind: rows without lambda or mu are taken for soups of unknown weights.",)
     by_label = {label: ways[column] for label, column in names.items() if column in ways}
     minimized = lowered(objectives, list(names), by_label, minimize)
+    notes += doubtful(objectives, list(names), by_label, minimized)
     return measured_from(points, objectives, (Source(str(path), sha256_file(path), dict(where)),), notes, minimized)
 
 
