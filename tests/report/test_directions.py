@@ -33,7 +33,13 @@ def report_on(folder: Path, text: str = CASE, **asked: Any) -> Report:
     return analyse(read_inputs([folder / "points.csv"], options.objectives, options.where, options.minimize), options)
 
 
-@pytest.mark.parametrize("mark", ["toxicity (min)", "toxicity:min", "score:toxicity (MIN)", "toxicity(min)"])
+@pytest.mark.parametrize(
+    "mark",
+    [
+        *("toxicity (min)", "toxicity:min", "score:toxicity (MIN)", "toxicity(min)", "toxicity ↓", "toxicity (↓)"),
+        *("toxicity (minimize)", "toxicity [Minimise]", "toxicity (lower is better)", "toxicity (Lower Better)"),
+    ],
+)
 def test_a_column_may_say_that_lower_is_better(tmp_path, mark):
     text = CASE.replace("toxicity", mark)
     if mark.startswith("score:"):
@@ -80,7 +86,9 @@ def test_a_name_that_sounds_as_if_lower_were_better_is_said_to_count_upwards_unt
     assert noted(CASE, objective=["r=accuracy", "loss=-accuracy"]) == [NOTE.format("loss")]
     assert not noted(CASE, minimize=["toxicity"])
     assert not noted(CASE.replace("toxicity", "toxicity (min)"))
-    assert not noted(CASE.replace("toxicity", "toxicity (max)"))
+    for mark in ("(max)", "↑", "(higher is better)"):
+        assert not noted(CASE.replace("toxicity", f"toxicity {mark}"))
+    assert noted(CASE.replace("toxicity", "toxicity rate"))[0].endswith("add --minimize 'toxicity rate'.")
     assert not noted(CASE.replace("toxicity", "helpfulness"))
     assert not noted(CASE, objective=["r=accuracy", "nontoxic=-toxicity"])
     (tmp_path / "log.txt").write_text(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -110,7 +111,7 @@ def lowered(
 
 def higher_counts(name: str) -> str:
     """Return what is said of an objective whose direction nobody told."""
-    return f"Higher counts as better for {name}; if lower is better, add --minimize {name}."
+    return f"Higher counts as better for {name}; if lower is better, add --minimize {shlex.quote(name)}."
 
 
 def doubtful(
