@@ -57,6 +57,14 @@ def test_numbers_between_semicolons_may_have_a_comma(tmp_path):
     assert [model.lam for model in measured.models] == [0.0, 0.5, 1.0]
 
 
+@pytest.mark.parametrize("other", ["1,250", "0.5", "12"])
+def test_commas_that_may_part_thousands_are_refused_unless_another_number_tells(tmp_path, other):
+    with pytest.raises(ResultsError, match=r"row 2: a is '1,234', which may be 1.234 or 1234"):
+        table(tmp_path, f"id;a;b\nx;1,234;1\ny;2;{other}\n")
+    assert table(tmp_path, "id;a;b\nx;1,234;1\ny;2;0,5\n").scores.tolist() == [[1.234, 1], [2, 0.5]]
+    assert table(tmp_path, "id;a;b\nx;0,234;1\ny;2;0.5\n").scores.tolist() == [[0.234, 1], [2, 0.5]]
+
+
 def test_a_column_of_words_is_no_reward_unless_one_says_so(tmp_path):
     text = "id,path,a,b\nx,runs/x,1,2\ny,runs/y,2,1\n"
     with pytest.raises(ResultsError, match="row 2: path is 'runs/x', not a number") as refusal:
