@@ -24,7 +24,7 @@ from rsoup.models.load import (
     settings_sha256,
 )
 from rsoup.recipe import ModelSection, Recipe, RewardSection
-from rsoup.rewards import choosing_head, reads_rows, reward_identity
+from rsoup.rewards import left_open, reads_rows, reward_identity
 from rsoup.rewards.functions import check_functions
 from rsoup.rewards.judges.judge import Judge
 from rsoup.rewards.samples import sample_of
@@ -180,11 +180,11 @@ class Resolved:
     @property
     def unsaid(self) -> list[str]:
         """What the recipe leaves open of its rewards, and how that is read."""
-        found = (
-            choosing_head(name, self.recipe.rewards[name], getattr(reward.scorer, "heads", ()))
+        return [
+            told
             for name, reward in self.rewards.items()
-        )
-        return [told for told in found if told]
+            for told in left_open(name, self.recipe.rewards[name], getattr(reward.scorer, "heads", ()))
+        ]
 
     def _examples(self, split: Split, new_tokens: int, setting: str) -> Examples:
         if self.base.context is not None and new_tokens >= self.base.context:

@@ -273,8 +273,6 @@ def evaluate(
     check_ingredients(adapters or models or ())
     mixed = [(one, [*(adapters or models or ingredients_of(one, needed=trajectory is None))]) for one in made.by_seed()]
     check_recipe(made)
-    from rsoup.evaluation.results import RESULTS, Results
-    from rsoup.evaluation.timing import read_timing
     from rsoup.resolve import resolve
     from rsoup.stages.together import evaluate_together
 
@@ -306,7 +304,6 @@ def evaluate(
 def _show(found: Mapping[Path, Results], *, json: bool, seeds: bool) -> None:
     """Print the table of each folder and its path, or all as JSON: a list where there are several seeds."""
     from rsoup.evaluation.results import RESULTS
-    from rsoup.evaluation.timing import read_timing
 
     if json:
         contents = [results.as_json() for results in found.values()]

@@ -11,6 +11,7 @@ from typing import Any
 
 from rsoup.errors import RecipeError, RewardError, did_you_mean, reason_of
 from rsoup.recipe import NAME_PATTERN, TEMPLATE_WORDS, RewardSection
+from rsoup.recipe.direction import sounds_lower
 from rsoup.rewards.code import code_sha256
 from rsoup.rewards.judges import judge_identity
 from rsoup.rewards.sources import find_source
@@ -265,6 +266,24 @@ def choosing_head(name: str, section: RewardSection, heads: Sequence[str]) -> st
         return None
     shown = [*heads[:4], *["..."] * (len(heads) > 4)]
     return f"{name} is {heads[0]}, the first of its model's logits ({', '.join(shown)}): format names another."
+
+
+def left_open(name: str, section: RewardSection, heads: Sequence[str]) -> list[str]:
+    """Return what a recipe leaves open of a reward, and how that is read; ``heads`` are the logits of its model."""
+    found = (choosing_head(name, section, heads), doubtful_direction(name, section, heads))
+    return [told for told in found if told]
+
+
+def doubtful_direction(name: str, section: RewardSection, heads: Sequence[str]) -> str | None:
+    """Return what is to be told of a reward that sounds as if lower were better, if the recipe does not say which."""
+    own = section.function is not None or section.judge is not None or section.model is not None
+    if "direction" in section.model_fields_set or not own or section.model in JUDGES:
+        return None
+    label = section.format or "0"
+    by_label = any(map(str.isalpha, label))
+    if not any(map(sounds_lower, [label] if by_label else [name, *heads[:1]])):
+        return None
+    return f"Higher counts as better for {name}: direction (minimize or maximize) says which way it is."
 
 
 def reads_rows(name: str, section: RewardSection) -> bool:

@@ -82,6 +82,11 @@ def read_parameters(call: Callable[..., Any], where: str) -> Parameters:
                 f"{where}: its parameter {name!r} takes a value by position only, and values are given by name.",
                 f"Take the / out of its signature. The names are {', '.join(LISTS)} and the columns of the rows.",
             )
+    if not named and not rest and found:
+        raise RewardError(
+            f"{where}: takes *{found[0].name} alone, and values are given by name.",
+            f"Name its parameters: {', '.join(LISTS)} and the columns of the rows.",
+        )
     answer = _answer(where, named, rest=rest)
     return Parameters(
         needs=tuple(name for name, parameter in named.items() if parameter.default is parameter.empty),

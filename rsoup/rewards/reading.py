@@ -22,6 +22,7 @@ from rsoup.rewards.tokens import (
     without,
 )
 from rsoup.tasks.given import tools_of
+from rsoup.tasks.prompts import parts_of, spells_parts
 
 PROBES = (
     Sample("Is it?", "Yes."),
@@ -190,7 +191,8 @@ class ChatReading(Reading):
         probe = PROBES[1]
         if not _has(self.texts(probe)[0], probe):
             self._in_parts = True
-            if not _has(self.texts(probe)[0], probe):
+            text = self.texts(probe)[0]
+            if not _has(text, probe) or spells_parts(text, (probe.post, probe.completion)):
                 raise RewardError(
                     f"{what}: its chat template leaves out what the user or the assistant says.",
                     "Set template to the text that it was trained on.",
@@ -218,7 +220,7 @@ class ChatReading(Reading):
         return text
 
     def _content(self, content: Any) -> Any:
-        return [{"type": "text", "text": content}] if self._in_parts and isinstance(content, str) else content
+        return parts_of(content) if self._in_parts and isinstance(content, str) else content
 
     def _tokens(self, texts: Sequence[tuple[str, ...]]) -> list[Encoded]:
         rows = zip(texts, self._call([text for (text,) in texts], add_special_tokens=False), strict=True)

@@ -65,7 +65,10 @@ class Resident:
             try:
                 output = _mapping(self._forward(rows[:1], "none"))
                 self._described = describe_outputs(output, 1, self.labels)
-                alone = np.concatenate([self._values([row], "none") for row in rows])
+                each = [self._values([row], "none") for row in rows]
+                if len({values.shape for values in each}) > 1:
+                    raise ValueError(f"it returns {self._described.shape}, of a size that changes with the text")
+                alone = np.concatenate(each)
             except RewardError:
                 raise
             except Exception as problem:  # whatever code of a model raises

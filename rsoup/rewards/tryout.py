@@ -16,7 +16,7 @@ from scipy import stats
 from rsoup.errors import ModelError, RecipeError, RewardError
 from rsoup.progress import Progress
 from rsoup.recipe import Recipe, ResponseRule, RewardSection
-from rsoup.rewards import choosing_head
+from rsoup.rewards import left_open
 from rsoup.rewards.functions import NO_TRAINING, Function, check_functions, columns_of
 from rsoup.rewards.judges.usage import Usage, counted, snapshot, used_since
 from rsoup.rewards.logs import Log
@@ -216,8 +216,7 @@ def check_rewards(recipe: Recipe, count: int, progress: Progress) -> Check:
         if reads_tokens(scorer) and not samples[0].tokens:
             make = tokens_of(recipe)
             samples = [replace(sample, tokens=make(sample.completion)) for sample in samples]
-        if head := choosing_head(name, section, getattr(scorer, "heads", ())):
-            said = (*said, head)
+        said = (*said, *left_open(name, section, getattr(scorer, "heads", ())))
         log = Log()
         with counted(told.append, progress.say):
             score(name, scorer, samples[:1])  # what is made at the first call is not timed

@@ -11,6 +11,7 @@ from typing import Any
 from rsoup.errors import first_line
 from rsoup.serving.bodies import Message
 from rsoup.serving.errors import RequestError
+from rsoup.tasks.prompts import parts_of, spells_parts
 
 ROLES = ("system", "user", "assistant")
 
@@ -66,13 +67,13 @@ class Prompter:
         own = {**settings, "tokenize": False, "add_generation_prompt": True}
         reason = ""
         for in_parts in (False, True):
-            given = [{**turn, "content": [{"type": "text", "text": turn["content"]}]} for turn in turns]
+            given = [{**turn, "content": parts_of(turn["content"])} for turn in turns]
             try:
                 text: str = self._tokenizer.apply_chat_template(given if in_parts else turns, **own)
             except Exception as problem:  # templates raise what they like
                 reason = reason or f"does not take these messages: {first_line(problem)}"
                 continue
-            if _holds(text, turns):
+            if _holds(text, turns) and not (in_parts and spells_parts(text, (turn["content"] for turn in turns))):
                 return text
             reason = reason or "leaves out a message"
         raise RequestError(

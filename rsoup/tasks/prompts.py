@@ -7,7 +7,7 @@ import itertools
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,9 @@ MARKER = re.compile(r"<\|\w+\|>")
 
 BROKEN = "\ufffd"
 """What bytes that are no whole character are decoded to."""
+
+_PART = re.compile(r"""['"]type['"]\s*:\s*['"]text['"]""")
+"""What a list of parts is spelled with."""
 
 PROBE = "a"
 """A text that shows which tokens a tokenizer puts before any text."""
@@ -128,6 +131,8 @@ class Prompter:
             try:
                 prompt = self._rendered(turns, row.columns, in_parts=in_parts)
                 _check_holds(prompt, turns)
+                if in_parts and spells_parts(prompt, (str(turn["content"]) for turn in turns)):
+                    raise UnusableRow("the chat template spells the parts of a turn")
                 _check_names(prompt, names_of(tools_of(row.columns) or []))
             except UnusableRow as problem:
                 failed = failed or problem
@@ -148,8 +153,18 @@ class Prompter:
         return prompt
 
 
+def parts_of(text: str) -> list[dict[str, str]]:
+    """Return a text as the parts of a content."""
+    return [{"type": "text", "text": text}]
+
+
+def spells_parts(prompt: str, texts: Iterable[str]) -> bool:
+    """Tell whether a chat template that was given ``texts`` as lists of parts wrote such a list out: it reads texts."""
+    return len(_PART.findall(prompt)) > sum(len(_PART.findall(text)) for text in texts)
+
+
 def _in_parts(turn: Mapping[str, Any]) -> dict[str, Any]:
-    return {**turn, "content": [{"type": "text", "text": turn["content"]}]}
+    return {**turn, "content": parts_of(turn["content"])}
 
 
 def head_of(tokenizer: Any) -> list[int]:

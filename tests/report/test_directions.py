@@ -33,7 +33,13 @@ def report_on(folder: Path, text: str = CASE, **asked: Any) -> Report:
     return analyse(read_inputs([folder / "points.csv"], options.objectives, options.where, options.minimize), options)
 
 
-@pytest.mark.parametrize("mark", ["toxicity (min)", "toxicity:min", "score:toxicity (MIN)", "toxicity(min)"])
+@pytest.mark.parametrize(
+    "mark",
+    [
+        *("toxicity (min)", "toxicity:min", "score:toxicity (MIN)", "toxicity(min)", "toxicity ↓", "toxicity (↓)"),
+        *("toxicity (minimize)", "toxicity [Minimise]", "toxicity (lower is better)", "toxicity (Lower Better)"),
+    ],
+)
 def test_a_column_may_say_that_lower_is_better(tmp_path, mark):
     text = CASE.replace("toxicity", mark)
     if mark.startswith("score:"):
@@ -66,6 +72,29 @@ def test_the_opposite_of_a_column_is_an_objective(tmp_path):
     )
     assert marked.directions["n"] == "maximize"
     assert marked.front == ["a", "b"]
+
+
+NOTE = "Higher counts as better for {0}; if lower is better, add --minimize {0}."
+
+
+def test_a_name_that_sounds_as_if_lower_were_better_is_said_to_count_upwards_until_somebody_tells(tmp_path):
+    def noted(text: str, **asked: Any) -> list[str]:
+        return [note for note in report_on(tmp_path, text, **asked).notes if note.startswith("Higher counts")]
+
+    assert noted(CASE) == [NOTE.format("toxicity")]
+    assert noted(CASE, objective=["r=accuracy", "bad=toxicity"]) == [NOTE.format("bad")]
+    assert noted(CASE, objective=["r=accuracy", "loss=-accuracy"]) == [NOTE.format("loss")]
+    assert not noted(CASE, minimize=["toxicity"])
+    assert not noted(CASE.replace("toxicity", "toxicity (min)"))
+    for mark in ("(max)", "↑", "(higher is better)"):
+        assert not noted(CASE.replace("toxicity", f"toxicity {mark}"))
+    assert noted(CASE.replace("toxicity", "toxicity rate"))[0].endswith("add --minimize 'toxicity rate'.")
+    assert not noted(CASE.replace("toxicity", "helpfulness"))
+    assert not noted(CASE, objective=["r=accuracy", "nontoxic=-toxicity"])
+    (tmp_path / "log.txt").write_text(
+        "results[ 0 ] = [{'loss': 1.0, 'n': 'm'}]\nresults[ 1 ] = [{'loss': 2.0, 'n': 'm'}]"
+    )
+    assert NOTE.format("r1") in read_inputs([tmp_path / "log.txt"], {"r1": "m.loss", "r2": "-m.loss"}, {}).notes
 
 
 def test_a_difference_goes_the_way_of_its_first_label_and_keeps_no_error(tmp_path):

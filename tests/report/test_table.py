@@ -25,6 +25,8 @@ def test_a_plain_table_is_a_set_of_points(tmp_path):
     assert [model.id for model in measured.models] == ["a", "b"]
     assert measured.scores.tolist() == [[1, 2], [3, 0.5]]
     assert any("no column kind" in note for note in measured.notes)
+    placed = table(tmp_path, "id,lambda,helpful,short\na,0,1,2\nb,1,3,0.5\n")
+    assert not any("no column kind" in note for note in placed.notes)
 
 
 def test_a_table_with_weights_of_three_experts(tmp_path):
@@ -53,6 +55,14 @@ def test_numbers_between_semicolons_may_have_a_comma(tmp_path):
     measured = table(tmp_path, "lambda;a;b\n0;1,5;-0,25\n0,5;1;2e-1\n1;,5;1,5e0\n")
     assert measured.scores.tolist() == [[1.5, -0.25], [1.0, 0.2], [0.5, 1.5]]
     assert [model.lam for model in measured.models] == [0.0, 0.5, 1.0]
+
+
+@pytest.mark.parametrize("other", ["1,250", "0.5", "12"])
+def test_commas_that_may_part_thousands_are_refused_unless_another_number_tells(tmp_path, other):
+    with pytest.raises(ResultsError, match=r"row 2: a is '1,234', which may be 1.234 or 1234"):
+        table(tmp_path, f"id;a;b\nx;1,234;1\ny;2;{other}\n")
+    assert table(tmp_path, "id;a;b\nx;1,234;1\ny;2;0,5\n").scores.tolist() == [[1.234, 1], [2, 0.5]]
+    assert table(tmp_path, "id;a;b\nx;0,234;1\ny;2;0.5\n").scores.tolist() == [[0.234, 1], [2, 0.5]]
 
 
 def test_a_column_of_words_is_no_reward_unless_one_says_so(tmp_path):

@@ -254,6 +254,14 @@ def test_a_model_of_its_own_code_is_padded_where_it_does_not_read_and_has_its_he
     assert np.ptp(mean) > 0.01
 
 
+def test_a_model_that_scores_each_token_is_refused_for_that(gated: Path) -> None:
+    each = OWN.replace(".last_hidden_state[:, -1]", ".last_hidden_state")
+    for returned, shape in (("rewards.mean(-1)", r"\(n, \d+\), of a size that changes"), ("rewards", r"\(n, \d+, 5\)")):
+        (gated / "own.py").write_text(each.replace("rewards=rewards, logits=rewards.mean(-1)", f"logits={returned}"))
+        with pytest.raises(RewardError, match=f"cannot be read as a classifier of texts: it returns logits {shape}"):
+            scores(gated, trust_remote_code=True)
+
+
 def test_code_of_a_folder_is_not_run_by_itself(gated: Path) -> None:
     with pytest.raises(RewardError, match=r"needs code from its repository \(Gated\)") as caught:
         scores(gated)

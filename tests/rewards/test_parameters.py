@@ -94,7 +94,7 @@ def test_a_function_gets_what_it_names(function: Callable[..., Any], expected: f
         (Path.with_name, "is a method, which needs an object of its class"),
         (lambda: [1.0], "reads no completion: it takes nothing"),
         (eval("lambda prompts, completions, /: [1.0]"), "its parameter 'prompts' takes a value by position only"),
-        (eval("lambda *texts: [1.0]"), "reads no completion"),
+        (eval("lambda *texts: [1.0]"), r"takes \*texts alone, and values are given by name"),
         (max, "its parameters cannot be read|reads no completion"),
     ],
 )

@@ -131,6 +131,9 @@ def test_a_chat_template_that_wants_parts_gets_them(llama: Path, tmp_path: Path)
     folder = with_chat(tmp_path / "nothing", llama, CHAT.replace("message.content", "message.contents"))
     with pytest.raises(RewardError, match="its chat template leaves out what the user or the assistant says"):
         classifier(folder)
+    folder = with_chat(tmp_path / "cuts", llama, CHAT.replace("message.content", "message.content[:9]"))
+    with pytest.raises(RewardError, match="its chat template leaves out what the user or the assistant says"):
+        classifier(folder)
     chat = "{{ bos_token }}{% for message in messages %}<start>{{ message.role }} " + parts + "<end>{% endfor %}"
     folder = with_chat(tmp_path / "parts", llama, chat)
     np.testing.assert_allclose(scores(folder), one_by_one(llama, conversation), atol=1e-5)

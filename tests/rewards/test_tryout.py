@@ -16,7 +16,7 @@ from rsoup.errors import RecipeError
 from rsoup.progress import Silent
 from rsoup.recipe import RewardSection
 from rsoup.recipe_file import load_recipe
-from rsoup.rewards import bounded, complete_reward
+from rsoup.rewards import bounded, complete_reward, doubtful_direction
 from rsoup.rewards.samples import Sample
 from rsoup.rewards.tryout import check_rewards, correlations, remarks, try_reward
 from tiny import POSTS, build_classifier, recipe_content, write_recipe
@@ -257,3 +257,28 @@ def test_a_check_counts_the_answers_that_a_reward_applies_to(tmp_path: Path, tin
     said = remarks(check, ["some", "never"])
     assert "some applies to 8 of 20 answers." in said
     assert "never applies to 0 of these answers: rows lack what it reads." in said
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "heads", "doubtful"),
+    [
+        ("toxic", {"function": "a:b"}, (), True),
+        ("meanError", {"function": "a:b"}, (), True),
+        ("word_error_rate", {"function": "a:b"}, (), True),
+        ("toxic", {"function": "a:b", "direction": "maximize"}, (), False),
+        ("neg_loss", {"function": "a:b"}, (), False),
+        ("toxicity_detection", {"function": "a:b"}, (), False),
+        ("harmless", {"function": "a:b"}, (), False),
+        ("polite", {"model": "m"}, ("toxic", "insult"), True),
+        ("polite", {"model": "m"}, ("LABEL_0", "toxic"), False),
+        ("polite", {"model": "m", "format": "toxic"}, ("neutral", "toxic"), True),
+        ("toxicity", {"model": "m", "format": "neutral"}, ("neutral", "toxic"), False),
+        ("toxicity", {"model": "m", "format": "1-0"}, ("neutral", "toxic"), True),
+    ],
+)
+def test_a_reward_that_sounds_as_if_lower_were_better_and_does_not_say_so_is_told(
+    name: str, settings: dict[str, Any], heads: tuple[str, ...], doubtful: bool
+) -> None:
+    told = doubtful_direction(name, RewardSection(**settings), heads)
+    assert (told is not None) == doubtful
+    assert told is None or told.startswith(f"Higher counts as better for {name}")

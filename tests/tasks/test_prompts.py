@@ -135,6 +135,17 @@ def test_arguments_reach_the_chat_template(tmp_path: Path) -> None:
     assert load(tmp_path, tokenizer_with(THINKS), rows, chat=True).rows[0].prompt.endswith("<|assistant|>")
 
 
+def test_a_template_that_takes_texts_never_gets_parts_to_spell(tmp_path: Path) -> None:
+    """Of the long post it leaves out the end; given a list, it would write that down as Python prints it."""
+    cuts = TURNS.replace("m.content", "m.content[:9]") + ASK
+    rows = [{"post": "a kettle that leaks"}, {"post": "kettle"}, {"post": "[{'type': 'text'}]"[:9]}]
+    found = load(tmp_path, tokenizer_with(cuts), rows, chat=True)
+    assert [row.post for row in found.rows] == ["kettle", "[{'type':"]
+    assert found.dropped == {"the chat template leaves out the post": 1}
+    quotes = load(tmp_path, tokenizer_with(PARTS), [{"post": "say {'type': 'text'}"}], chat=True)
+    assert quotes.rows[0].prompt == "<|user|>say {'type': 'text'}<|assistant|>"
+
+
 def test_a_template_that_takes_parts_gets_parts(tmp_path: Path) -> None:
     found = load(tmp_path, tokenizer_with(PARTS), [{"post": f"kettle {number}"} for number in range(3)], chat=True)
     assert [row.prompt for row in found.rows] == [f"<|user|>kettle {number}<|assistant|>" for number in range(3)]

@@ -46,7 +46,11 @@ _SPREAD = re.compile(
     re.IGNORECASE,
 )
 
-_WAY = re.compile(r"(?P<name>.+?)(?: *\((?P<way>min|max)\)|:(?P<word>min|max))", re.IGNORECASE)
+_LOWER, _HIGHER = r"min(?:imi[sz]e)?|lower(?: is)? better|↓", r"max(?:imi[sz]e)?|higher(?: is)? better|↑"
+_WAY = re.compile(
+    rf"(?P<name>.+?)(?: *[(\[](?:(?P<low>{_LOWER})|{_HIGHER})[)\]]|:(?:(?P<min>min)|max)| +(?:(?P<down>↓)|↑))",
+    re.IGNORECASE,
+)
 
 Row = dict[str, str]
 
@@ -61,7 +65,7 @@ def split_way(name: str) -> tuple[str, Direction | None]:
     mark = _WAY.fullmatch(name)
     if mark is None or name.startswith(PREFIXED) or mark["name"] == "score":
         return name, None
-    return mark["name"], "minimize" if (mark["way"] or mark["word"]).lower() == "min" else "maximize"
+    return mark["name"], "minimize" if mark["low"] or mark["min"] or mark["down"] else "maximize"
 
 
 def ways_of(path: Path, header: list[str]) -> dict[str, Direction]:

@@ -11,7 +11,7 @@ import numpy as np
 from rsoup.errors import ResultsError
 from rsoup.evaluation.results import Point, PointSamples, Results, Samples
 from rsoup.pareto.dominance import Floats
-from rsoup.report.inputs.plain import lowered, terms_of, unknown_label
+from rsoup.report.inputs.plain import higher_counts, lowered, terms_of, unknown_label
 
 Terms = tuple[tuple[float, str], ...]
 """Signed labels, whose sum is an objective."""
@@ -186,7 +186,7 @@ def choose_figures(path: Path, run: Results, objectives: Mapping[str, str], mini
     ways = {label: way for own in run.benchmarks.values() for label, way in own.directions.items() if way is not None}
     minimized = lowered(objectives, known, {**ways, **run.directions}, minimize)
     rising = [name for name, own in terms.items() if own[0][1] in measures and name not in minimized]
-    notes = tuple(f"Higher counts as better for {name}; if lower is better, add --minimize {name}." for name in rising)
+    notes = tuple(map(higher_counts, rising))
     trained = {}
     for name, own in terms.items():
         sign, label = own[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ from rsoup.harness.metrics import LARGEST
 from rsoup.pareto.direction import signs_of, turned
 from rsoup.pareto.dominance import Floats
 from rsoup.recipe import Direction
+from rsoup.recipe.direction import sounds_lower
 from rsoup.report.measured import Measured, Model, Source, weights_id
 
 ROUNDING = 1e-9
@@ -105,6 +107,24 @@ def lowered(
         if ways.get(label) == ("minimize" if sign > 0 else "maximize"):
             found.add(name)
     return frozenset(found)
+
+
+def higher_counts(name: str) -> str:
+    """Return what is said of an objective whose direction nobody told."""
+    return f"Higher counts as better for {name}; if lower is better, add --minimize {shlex.quote(name)}."
+
+
+def doubtful(
+    objectives: Mapping[str, str], known: Collection[str], ways: Mapping[str, Direction], minimized: Collection[str]
+) -> tuple[str, ...]:
+    """Return what is said of objectives whose names suggest that lower is better, where nobody told the direction."""
+    found = []
+    for name, expression in objectives.items():
+        sign, label = next(iter(terms_of(expression, known)), (1.0, expression))
+        told = name in minimized or label in ways
+        if not told and (sounds_lower(name) or (sign > 0 and sounds_lower(label))):
+            found.append(name)
+    return tuple(map(higher_counts, found))
 
 
 def in_file_order(objectives: Mapping[str, str], labels: list[str]) -> tuple[str, ...]:

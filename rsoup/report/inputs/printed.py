@@ -10,7 +10,7 @@ from pathlib import Path
 from rsoup.errors import ResultsError
 from rsoup.files import sha256_file
 from rsoup.harness.metrics import LARGEST
-from rsoup.report.inputs.plain import PlainPoint, as_weight, lowered, measured_from, require_path
+from rsoup.report.inputs.plain import PlainPoint, as_weight, doubtful, lowered, measured_from, require_path
 from rsoup.report.measured import Measured, Source
 
 LINE = re.compile(r"^\s*(?:results|d)\[\s*([-+0-9.eE]+)\s*\]\s*=\s*(.*?)\s*$")
@@ -45,7 +45,8 @@ def read_printed(path: Path, objectives: Mapping[str, str], minimize: Collection
             f"Name each reward: --objective r1={labels[0]}, or a difference: --objective r2=LABEL1-LABEL2.",
         )
     minimized = lowered(objectives, list(points[0].values), {}, minimize)
-    return measured_from(points, objectives, (Source(str(path), sha256_file(path)),), (), minimized)
+    notes = doubtful(objectives, list(points[0].values), {}, minimized)
+    return measured_from(points, objectives, (Source(str(path), sha256_file(path)),), notes, minimized)
 
 
 def _point(where: str, lam: str, text: str) -> PlainPoint:

@@ -5,8 +5,8 @@ model) or ``method``, ``lambda`` (weight of the second expert) or ``weight:EXPER
 file's second reward in a MORL training) or ``mu:REWARD`` for each, ``seed``, ``step`` (only the ``final`` one of a
 training counts). Rewards are the columns ``score:REWARD``, or pairs such as ``reward1_name`` and ``reward1``, or else
 every other column; ``stderr:REWARD`` or ``REWARD_stderr`` is a standard error. Lower scores of a reward are better if
-its column is marked ``REWARD (min)`` or ``REWARD:min``; ``(max)`` and ``:max`` say what no mark means. Cells are parted
-by commas, semicolons or tabs; columns without a name are left out.
+its column is marked ``REWARD (min)``, ``REWARD:min`` or ``REWARD ↓``; ``(max)``, ``:max`` and ``↑`` say what no mark
+means. Cells are parted by commas, semicolons or tabs; columns without a name are left out.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from rsoup.report.inputs.columns import (
 from rsoup.report.inputs.plain import (
     PlainPoint,
     as_weight,
+    doubtful,
     in_file_order,
     is_number,
     lowered,
@@ -58,6 +59,7 @@ KINDS: dict[str, Kind] = {
 }
 _SEPARATOR = re.compile(r"sep=(.)\r?\n")
 _QUOTED = re.compile(r'"[^"]*"')
+_THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2},\d{3}")
 _COMMA = re.compile(r"^([-+]?\d*),(\d+(?:[eE][-+]?\d+)?)$")
 
 
@@ -82,10 +84,12 @@ def read_table(
     points = [_point(f"{path}: row {number}", row, names, trained_on) for number, row in final]
     if 0 < sum(len(point.stderr) for point in points) < len(points) * len(names):
         notes += ("Some scores have no standard error.",)
-    if "kind" not in rows[0][1] and "method" not in rows[0][1]:
+    kindless = "kind" not in rows[0][1] and "method" not in rows[0][1]
+    if kindless and any(point.lam is None and point.mu is None and not point.weights for point in points):
         notes += ("The file has no column kind: rows without lambda or mu are taken for soups of unknown weights.",)
     by_label = {label: ways[column] for label, column in names.items() if column in ways}
     minimized = lowered(objectives, list(names), by_label, minimize)
+    notes += doubtful(objectives, list(names), by_label, minimized)
     return measured_from(points, objectives, (Source(str(path), sha256_file(path), dict(where)),), notes, minimized)
 
 
@@ -122,15 +126,30 @@ def _rows(path: Path) -> tuple[list[tuple[int, Row]], dict[str, Direction]]:
                     "Is the file whole?",
                 )
             row = {name: cell.strip() for name, cell in zip(header, cells, strict=True) if is_named(name)}
-            if delimiter != ",":  # where cells are parted so, numbers may have a comma for their point
-                row = {name: _COMMA.sub(r"\1.\2", cell) for name, cell in row.items()}
             rows.append((reader.line_num, row))
     except csv.Error as problem:
         number = 1 + (rows[-1][0] if rows else 1)
         raise ResultsError(f"{path}: row {number}: is not CSV ({problem}).", "Is the file whole?") from problem
     if not rows:
         raise ResultsError(f"{path}: holds no points.", "Give a CSV with a header and one row for each point.")
+    if delimiter != ",":  # where cells are parted so, numbers may have a comma for their point
+        rows = _with_points(path, rows)
     return _with_ids(rows), ways
+
+
+def _with_points(path: Path, rows: list[tuple[int, Row]]) -> list[tuple[int, Row]]:
+    """Write numbers with a point for their comma; refuse commas of which none tells that they part no thousands."""
+    cells = [(number, name, cell) for number, row in rows for name, cell in row.items()]
+    odd = next((where for where in cells if _THOUSANDS.fullmatch(where[2])), None)
+    sure = any(_COMMA.fullmatch(cell) and not _THOUSANDS.fullmatch(cell) for _, _, cell in cells)
+    if odd is not None and (not sure or any("." in cell and is_number(cell) for _, _, cell in cells)):
+        number, name, cell = odd
+        readings = f"{cell.replace(',', '.')} or {cell.replace(',', '')}"
+        raise ResultsError(
+            f"{path}: row {number}: {name} is {cell!r}, which may be {readings}.",
+            "Write numbers with a point, and nothing between thousands.",
+        )
+    return [(number, {name: _COMMA.sub(r"\1.\2", cell) for name, cell in row.items()}) for number, row in rows]
 
 
 def _with_ids(rows: list[tuple[int, Row]]) -> list[tuple[int, Row]]:
