@@ -304,6 +304,7 @@ def evaluate(
 def _show(found: Mapping[Path, Results], *, json: bool, seeds: bool) -> None:
     """Print the table of each folder and its path, or all as JSON: a list where there are several seeds."""
     from rsoup.evaluation.results import RESULTS
+    from rsoup.evaluation.timing import read_timing
 
     if json:
         contents = [results.as_json() for results in found.values()]
