@@ -14,7 +14,7 @@ from rsoup.locks import Taken, is_taken, lock_file
 from rsoup.models.load import check_placement
 from rsoup.progress import Progress
 from rsoup.recipe import Recipe
-from rsoup.recipe_file import RECIPE, dump_recipe
+from rsoup.recipe_file import dump_recipe
 from rsoup.report import Options, Report, make_report
 from rsoup.resolve import Resolved
 from rsoup.stages.dispatch import Crew
@@ -22,6 +22,7 @@ from rsoup.stages.graph import check_fronts, trainings_of
 from rsoup.stages.together import check_trained, check_whole, run_together, whole_models_stay
 from rsoup.stages.trained import adapters_of, ingredients_of
 from rsoup.training.expert import train_adapter
+from rsoup.training.folders import RECIPE
 from rsoup.training.sampling_checks import check_sampling
 from rsoup.training.team import Team
 from rsoup.training.together import check_together, train_adapters

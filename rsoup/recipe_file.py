@@ -19,9 +19,6 @@ from rsoup.recipe import Recipe, RewardSection
 from rsoup.recipe_yaml import parse_yaml, quote
 from rsoup.rewards import complete_reward
 
-RECIPE = "recipe.yaml"
-"""What a run's recipe is called in its folder."""
-
 CHECKOUT_RECIPES = Path(__file__).parent.parent / "recipes"
 INSTALLED_RECIPES = Path(sysconfig.get_path("data")) / "share" / "rewarded-soups" / "recipes"
 

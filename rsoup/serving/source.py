@@ -10,9 +10,10 @@ from typing import Literal
 from rsoup.adapters.config import CONFIG_FILE
 from rsoup.errors import RecipeError
 from rsoup.recipe import Recipe
-from rsoup.recipe_file import RECIPE, bundled_recipes, find_recipe, load_recipe
+from rsoup.recipe_file import bundled_recipes, find_recipe, load_recipe
 from rsoup.stages.trained import adapters_of
 from rsoup.there import check_ingredients, check_model
+from rsoup.training.folders import RECIPE
 
 
 @dataclass(frozen=True)

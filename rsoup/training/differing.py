@@ -12,7 +12,7 @@ from rsoup.adapters.reading import PROVENANCE_FILE
 from rsoup.errors import AdapterError
 from rsoup.files import read_json
 from rsoup.recipe import Recipe, TrainingSection
-from rsoup.recipe_file import RECIPE
+from rsoup.training.folders import RECIPE
 
 IMMATERIAL = {
     "checkpoint_every",

@@ -10,6 +10,9 @@ from typing import Any, Literal
 from rsoup.mixing import lattice
 from rsoup.recipe import Recipe
 
+RECIPE = "recipe.yaml"
+"""What a run's recipe is called in its folder."""
+
 
 @dataclass(frozen=True)
 class Training:
