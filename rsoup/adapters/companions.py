@@ -41,3 +41,15 @@ def _hash(path: Path) -> str:
         except (ValueError, AttributeError, RecursionError):  # no settings: its bytes are compared
             pass
     return sha256_file(path)
+
+
+def chat_template_of(folder: Path) -> str | None:
+    """Return the chat template in a folder, None if it has none (or several, by name)."""
+    try:
+        if (folder / TEMPLATES[0]).is_file():
+            return (folder / TEMPLATES[0]).read_text(encoding="utf-8")
+        settings = json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
+        template = settings.get("chat_template")
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return None
+    return template if isinstance(template, str) else None

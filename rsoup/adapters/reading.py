@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from rsoup.adapters.adapter import Adapter, Provenance
 from rsoup.adapters.companions import TEMPLATE_FOLDER, TEMPLATES, TOKENIZER, companions_of
 from rsoup.adapters.config import CONFIG_FILE, AdapterConfig, read_config
@@ -27,6 +29,8 @@ _FACTOR = re.compile(
     r"|(?P<embedding>lora_embedding_[AB])(?:\.(?P<owner>[^.]+))?)"
 )
 _SAVED = re.compile(r"(?P<module>.+)\.modules_to_save\.[^.]+\.(?P<rest>.+)")
+_TWICE = re.compile(r"(?P<module>.+)\.modules_to_save\.(?P<rest>weight|bias)")
+"""What PEFT writes once more, where the vocabulary was resized, of embeddings that it trains whole."""
 _TOKENS = re.compile(rf"(?P<module>.+)\.{re.escape(TOKEN_ROWS)}(?:\.[^.]+)?")
 _BASES_OWN = re.compile(r".+\.(?:original_module|token_adapter\.base_layer)\..+")
 _EMBEDDINGS = ("embed_tokens.weight", "lm_head.weight")
@@ -101,12 +105,14 @@ def _strip_prefix(path: Path, tensors: dict[str, Array]) -> dict[str, Array]:
     if not tensors:
         raise AdapterError(f"{path}: holds no tensor.", "Save the adapter again; its training may have been cut short.")
     plain: dict[str, Array] = {}
-    for name, array in tensors.items():
+    for name, array in sorted(tensors.items(), key=lambda item: _TWICE.fullmatch(unwrapped(item[0])) is not None):
         if not all_finite(array):
             raise AdapterError(
                 f"{path}: tensor {name} holds NaN or infinity.", "Its training diverged: train it again."
             )
         own = _own_name(name)
+        if _TWICE.fullmatch(unwrapped(name)) and own in plain and np.array_equal(plain[own], array):
+            continue
         if own in plain:
             raise AdapterError(f"{path}: two tensors stand for {own}.", "Save one adapter to a file, under one name.")
         if not _BASES_OWN.fullmatch(own):
@@ -117,7 +123,7 @@ def _strip_prefix(path: Path, tensors: dict[str, Array]) -> dict[str, Array]:
 def _own_name(name: str) -> str:
     """Return a tensor's name without wrappers and without what PEFT's modules add in memory."""
     own = unwrapped(name)
-    saved, tokens = _SAVED.fullmatch(own), _TOKENS.fullmatch(own)
+    saved, tokens = _TWICE.fullmatch(own) or _SAVED.fullmatch(own), _TOKENS.fullmatch(own)
     if saved:
         return f"{saved['module']}.{saved['rest']}"
     return f"{tokens['module']}.{TOKEN_ROWS}" if tokens else own

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from rsoup import mixing
 from rsoup.adapters import Adapter
+from rsoup.adapters.companions import chat_template_of
 from rsoup.errors import AdapterError, RecipeError
 from rsoup.evaluation.records import AdapterKind
 from rsoup.mixing.checkpoints import RULES, Model, are_models, read_model
@@ -35,6 +37,16 @@ def read_ingredients(sources: Sequence[str | Path]) -> dict[str, Ingredient]:
             raise AdapterError(f"{source}: what is called {BASE} would be taken for the base.", "Rename the folder.")
         found[own.name] = own
     return found
+
+
+def other_templates(ingredients: Mapping[str, Ingredient], own: Any) -> list[str]:
+    """Say which adapters lie beside another chat template than that of the base, ``own``, which makes the prompts."""
+    found = {name: chat_template_of(adapter.path) for name, adapter in adapters_in(ingredients).items() if adapter.path}
+    differ = [name for name, text in found.items() if text is not None and text.strip() != str(own).strip()]
+    if not differ:
+        return []
+    have = "has a chat template of its own" if len(differ) == 1 else "have chat templates of their own"
+    return [f"{', '.join(differ)} {have}; prompts are made with the base's."]
 
 
 def kind_of(ingredient: Ingredient) -> AdapterKind:

@@ -16,7 +16,7 @@ from rsoup.adapters import Adapter as TrainedAdapter
 from rsoup.errors import AdapterError, RecipeError
 from rsoup.evaluation.bench import Bench, Elsewhere, Measured
 from rsoup.evaluation.documents import documents_of
-from rsoup.evaluation.ingredients import Ingredient, adapters_in, kind_of
+from rsoup.evaluation.ingredients import Ingredient, adapters_in, kind_of, other_templates
 from rsoup.evaluation.lending import borrowed
 from rsoup.evaluation.measures import distinct, perplexity
 from rsoup.evaluation.plan import Plan, plan_sweep
@@ -102,10 +102,15 @@ def evaluate(
     benchmarks = resolved.benchmarks
     held_out = resolved.held_out_examples
     examples = prompts_of(resolved)
+<<<<<<< HEAD
     for left in held_out.remarks("held-out"):
         say_once(progress, left)
     if len(examples) < settings.prompts:
         progress.say(f"There are only {len(examples)} held-out prompts of the {settings.prompts} asked for.")
+=======
+    for told in _about_prompts(plan, resolved, examples):
+        progress.say(told)
+>>>>>>> w-cases
     start, remark = start_of(adapters_in(plan.adapters).values()) if settings.measures else (None, None)
     if remark is not None:
         say_once(progress, remark)
@@ -219,6 +224,18 @@ def _in_order(plan: Plan, measured: dict[PlannedPoint, Measured]) -> dict[Planne
     along = iter(sorted(line, key=lambda point: point.lam or 0.0))
     order = [next(along) if point in line else point for point in measured]
     return {point: measured[point] for point in order}
+
+
+def _about_prompts(plan: Plan, resolved: Resolved, examples: Sequence[Example]) -> list[str]:
+    """Return what is to be told of the prompts."""
+    said = resolved.held_out_examples.remarks("held-out")
+    if resolved.task.chat or examples[0].messages is not None:
+        own = resolved.base.tokenizer.chat_template
+        said += [f"warning: {warning}" for warning in other_templates(plan.adapters, own)]
+    asked = resolved.recipe.evaluation.prompts
+    if len(examples) < asked:
+        said.append(f"There are only {len(examples)} held-out prompts of the {asked} asked for.")
+    return said
 
 
 def _trained_otherwise(plan: Plan, recipe: Recipe) -> list[str]:

@@ -178,6 +178,10 @@ def _check_copies(base: BaseModel, copies: Mapping[str, Array], layout: Layout, 
         source = ends.source if ends and tensor == ends.new else tensor
         _check_dtype(base, source, base.info(source))
         held = map_tensors(base.where[source], only=source)[source]
+        if held.shape[1:] == array.shape[1:] and len(held) != len(array):
+            raise ModelError(
+                f"{base.folder}: {tensor} has {len(held)} rows, and the copy in the adapter has {len(array)}.", _RESIZE
+            )
         if held.shape != array.shape or not _same_values(held, array):
             raise ModelError(
                 f"{base.folder}: {tensor} differs from the copy in the adapter (resized or trained embeddings?).",

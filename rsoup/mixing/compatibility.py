@@ -104,6 +104,12 @@ def _check_base(one: Adapter, other: Adapter) -> list[str]:
             f"{_path(other)} was trained on {other_name}, {_path(one)} on {name}.",
             "Mix adapters of one base; if both names mean one, write the same base_model_name_or_path in both configs.",
         )
+    revision, other_revision = (own.config.raw.get("revision") or "main" for own in (one, other))
+    if revision != other_revision:
+        return [
+            f"{_path(other)} was trained on the revision {other_revision} of {name}, {_path(one)} on {revision}: that "
+            "the bases are the same could not be verified."
+        ]
     return []
 
 

@@ -151,7 +151,8 @@ def _read_csv(path: Path, delimiter: str | None = None) -> Iterator[Any]:
         blanks = bool(parted) and all(blank == " " for blank in parted)  # as in: prompt, answer
         rows = csv.DictReader(lines, restkey=EXTRA, delimiter=delimiter, skipinitialspace=blanks)
         try:
-            _check_names(path, rows.fieldnames or ())
+            rows.fieldnames = [name.strip() for name in rows.fieldnames or ()]
+            _check_names(path, rows.fieldnames)
             yield from rows
         except csv.Error as problem:
             raise DataError(f"{path}, line {rows.line_num}: is not CSV ({problem}).", "Mend the line.") from problem

@@ -107,6 +107,8 @@ def _read_folder(path: Path, part: Part) -> Iterable[Any]:
     try:
         kept = load_dataset_builder(str(path), part.config, data_dir=part.folder).config.data_files
         files = [Path(file) for file in _split(kept or {}, part, str(path))]
+        if set(map(str, kept or ())) == {"train"} and part.config is None and part.folder is None:
+            _refuse_left_out(path, files)
         if all(map(_is_textual, files)):
             return _read_files(files)
         loaded = load_dataset(str(path), part.config, data_dir=part.folder, streaming=True)
@@ -117,6 +119,29 @@ def _read_folder(path: Path, part: Part) -> Iterable[Any]:
             "Give a folder saved by datasets, or one of JSONL, CSV or Parquet files.",
         )
         raise DataError(*told) from problem
+
+
+def _refuse_left_out(folder: Path, files: Iterable[Path]) -> None:
+    """Raise DataError if datasets reads some files of a folder and not others, which have another form.
+
+    Names that tell a split, and a card that names files, say which ones are meant.
+    """
+    files, card = list(files), folder / "README.md"
+    used = {file.resolve() for file in files}
+    named = any("train" in str(file).removeprefix(str(folder.absolute())).lower() for file in files)
+    if named or (card.is_file() and "data_files" in card.read_text(encoding="utf-8", errors="replace")):
+        return
+    found = [
+        file for file in sorted(folder.rglob("*")) if file.is_file() and reader_of(file) and file.suffix != ".json"
+    ]
+    visible = (file for file in found if not any(part.startswith(".") for part in file.relative_to(folder).parts))
+    other = next((file for file in visible if file.resolve() not in used), None)
+    if other is not None:
+        read = ", ".join(sorted(file.name for file in files)[:3])
+        raise DataError(
+            f"{folder}: holds rows in several forms, of which one is read at a time: {read}, and not {other.name}.",
+            "Give a folder whose files have one form, or name the file.",
+        )
 
 
 def _is_textual(file: Path) -> bool:

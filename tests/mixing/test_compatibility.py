@@ -60,6 +60,13 @@ def test_the_same_weights_under_two_names_are_one_base(tmp_path: Path) -> None:
     assert mixing.mix(paths, [0.5, 0.5]).warnings == ()
 
 
+def test_revisions_of_one_base_that_differ_are_told(tmp_path: Path) -> None:
+    paths = [make_adapter(tmp_path / name, revision=own) for name, own in (("a", None), ("b", "main"), ("c", "v2"))]
+    assert not [told for told in mixing.mix(paths[:2], [0.5, 0.5]).warnings if "on the revision" in told]
+    told = f"{paths[2]} was trained on the revision v2 of tiny, {paths[0]} on main"
+    assert [warning for warning in mixing.mix([paths[0], paths[2]], [0.5, 0.5]).warnings if told in warning]
+
+
 def test_an_unnamed_base_is_a_warning(tmp_path: Path) -> None:
     paths = [make_adapter(tmp_path / "a"), make_adapter(tmp_path / "b", base_model_name_or_path=None)]
     assert any("does not name its base" in warning for warning in mixing.mix(paths, [0.5, 0.5]).warnings)

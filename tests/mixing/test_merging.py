@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tracemalloc
 from collections.abc import Mapping
 from pathlib import Path
@@ -413,8 +414,13 @@ def test_modules_to_save_that_the_base_lacks_are_refused(tmp_path: Path) -> None
 
 
 def test_resized_embeddings_are_refused(tmp_path: Path) -> None:
-    extra = {"base_model.model.model.embed_tokens.weight": np.ones((12, 5), np.float32)}
-    refused(tmp_path, make_base(tmp_path / "base"), "differs from the copy", extra=extra)
+    base, name = make_base(tmp_path / "base"), "base_model.model.model.embed_tokens.weight"
+    rows = len(load_file(base / "model.safetensors")["model.embed_tokens.weight"])
+    told = f"has {rows} rows, and the copy in the adapter has {rows + 2}"
+    problem = refused(tmp_path, base, told, extra={name: np.ones((rows + 2, 5), np.float32)})
+    assert "Resize the base first" in problem.hint
+    shutil.rmtree(tmp_path / "adapter")
+    refused(tmp_path, base, "differs from the copy", extra={name: np.ones((rows, 5), np.float32)})
 
 
 def test_a_copy_of_the_bases_embeddings_is_accepted(tmp_path: Path) -> None:

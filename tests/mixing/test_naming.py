@@ -124,6 +124,19 @@ def test_modules_in_memory_are_read_as_saved(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found["lm_head.weight"], rng_matrix(1))
 
 
+def test_embeddings_that_peft_wrote_twice_are_read_once(tmp_path: Path) -> None:
+    """It adds the wrapper's own tensors where the vocabulary was resized and the embeddings are trained whole."""
+    head = "base_model.model.lm_head"
+    extra = {f"{head}.{inner}weight": rng_matrix(1) for inner in ("", "modules_to_save.")}
+    extra[f"{head}.original_module.weight"] = rng_matrix(2)
+    found = mixing.read(make_adapter(tmp_path / "a", extra=extra, modules_to_save=["lm_head"])).saved
+    assert list(found) == ["lm_head.weight"]
+    np.testing.assert_array_equal(found["lm_head.weight"], rng_matrix(1))
+    extra[f"{head}.modules_to_save.weight"] = rng_matrix(3)
+    with pytest.raises(AdapterError, match=r"two tensors stand for lm_head\.weight"):
+        mixing.read(make_adapter(tmp_path / "b", extra=extra, modules_to_save=["lm_head"]))
+
+
 @pytest.mark.parametrize(
     ("extra", "message"),
     [

@@ -33,3 +33,12 @@ def test_a_pattern_of_names_is_told_as_one(source: str) -> None:
     with pytest.raises(DataError, match="is a pattern of names") as caught:
         read_rows(Task("t", source), "train")
     assert caught.value.hint.startswith("Give the folder")
+
+
+def test_a_folder_of_several_forms_of_which_one_would_be_left_out_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"post": "the lid"}\n{"post": "leaks"}\n')
+    (tmp_path / "b.csv").write_text("post\nthe kettle\n")
+    with pytest.raises(DataError, match=r"several forms, of which one is read at a time: a\.jsonl, and not b\.csv"):
+        read_rows(Task("tiny", str(tmp_path)), "train")
+    (tmp_path / "a.jsonl").rename(tmp_path / "train.jsonl")  # a name that says which rows are meant
+    assert [row.post for row in read_rows(Task("tiny", str(tmp_path)), "train").rows] == ["the lid"]

@@ -126,3 +126,8 @@ def test_what_is_broken_is_named(tmp_path: Path, name: str, content: str | bytes
 @pytest.mark.parametrize("name", ["a.txt", "a", "a.gz", "a.xlsx", "a.parquet.gz", "jsonl"])
 def test_other_names_have_no_reader(name: str) -> None:
     assert reader_of(Path(name)) is None
+
+
+def test_blanks_around_the_names_of_columns_are_no_part_of_them(tmp_path: Path) -> None:
+    assert rows_of(tmp_path, "a.csv", " post , answer\na , b\n") == [{"post": "a ", "answer": "b"}]
+    assert rows_of(tmp_path, "b.tsv", "post \tanswer\na\tb\n") == [{"post": "a", "answer": "b"}]

@@ -60,7 +60,8 @@ def read_lm_eval(
     }
     unsaid = [name for name in objectives if name not in said | minimized]
     if unsaid:
-        notes += (f"The files do not say which way these are better, so higher counts: {', '.join(unsaid)}.",)
+        assumed = f"The files do not say which way these are better, so higher counts: {', '.join(unsaid)}"
+        notes += (f"{assumed}; --minimize NAME says that lower is.",)
     ids = _ids(models)
     origins = origins_of({own: model.arguments for own, model in zip(ids, models, strict=True)})
     if hints is not None:
