@@ -102,15 +102,8 @@ def evaluate(
     benchmarks = resolved.benchmarks
     held_out = resolved.held_out_examples
     examples = prompts_of(resolved)
-<<<<<<< HEAD
-    for left in held_out.remarks("held-out"):
-        say_once(progress, left)
-    if len(examples) < settings.prompts:
-        progress.say(f"There are only {len(examples)} held-out prompts of the {settings.prompts} asked for.")
-=======
     for told in _about_prompts(plan, resolved, examples):
-        progress.say(told)
->>>>>>> w-cases
+        say_once(progress, told)
     start, remark = start_of(adapters_in(plan.adapters).values()) if settings.measures else (None, None)
     if remark is not None:
         say_once(progress, remark)
