@@ -351,7 +351,7 @@ def test_factors_outside_the_simplex_warns_of_the_square(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("method", "options", "message"),
     [
-        ("linear", mixing.Options(), "no method 'linear'"),
+        ("linear", mixing.Options(), "linear is for whole models"),
         ("cat", mixing.Options(rank=4), "takes no rank"),
         ("factors", mixing.Options(energy=0.9), "takes no energy"),
         ("svd", mixing.Options(density=0.9), "takes no density"),
