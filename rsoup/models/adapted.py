@@ -51,7 +51,7 @@ def _settled(layer: Any, adapter: str) -> Callable[[Tensor], Tensor]:
 
     def forward(rows: Tensor) -> Tensor:
         flat = rows.flatten(0, -2)
-        found = products.linear(flat, base.weight, base.bias).addmm_(flat @ down, up)
+        found = base(flat).addmm_(flat @ down, up)
         return found.view(*rows.shape[:-1], -1)
 
     return forward

@@ -13,6 +13,32 @@ CHUNK = 128
 """Rows whose logits exist at the same time."""
 
 
+class _Room:
+    """Where the logits of chunk after chunk lie: fresh memory of that size costs as much as the products in it."""
+
+    def __init__(self, hidden: Tensor, weight: Tensor) -> None:
+        rows = min(CHUNK, len(hidden))
+        self._narrow = self._wide = None
+        if weight.dtype != torch.float32:
+            self._narrow = weight.new_empty(rows, len(weight))
+            self._wide = weight.new_empty(rows, len(weight), dtype=torch.float32)
+
+    def logits(self, rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Return h W^T + b in float32."""
+        if self._narrow is None or self._wide is None:
+            return linear(rows, weight, bias)
+        narrow = self._narrow[: len(rows)]
+        if bias is None:
+            torch.mm(rows, weight.T, out=narrow)
+        else:
+            torch.addmm(bias, rows, weight.T, out=narrow)
+        return self._wide[: len(rows)].copy_(narrow)
+
+    def narrow(self, values: Tensor) -> Tensor:
+        """Return values in the type of the weights, in the place of the product that is done with."""
+        return values if self._narrow is None else self._narrow[: len(values)].copy_(values)
+
+
 class _TokenLogprobs(torch.autograd.Function):
     """log softmax(z)[y] and the entropy of softmax(z), with z = (h W^T + b) / temperature, for a frozen head W.
 
@@ -33,8 +59,9 @@ class _TokenLogprobs(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         logprobs, entropies = [], []
         directions, spreads = [], []
+        room = _Room(hidden, weight)
         for rows, wanted in zip(hidden.split(CHUNK), targets.split(CHUNK), strict=True):
-            logits = linear(rows, weight, bias).float()  # (chunk, V); changed in place from here
+            logits = room.logits(rows, weight, bias)  # (chunk, V) in float32; changed in place from here
             logits = logits if temperature == 1 else logits.div_(temperature)
             logits.sub_(logits.amax(-1, keepdim=True))
             chosen = logits.gather(-1, wanted[:, None])
@@ -47,9 +74,9 @@ class _TokenLogprobs(torch.autograd.Function):
                 entropies.append(entropy.squeeze(-1))
                 if ctx.needs_input_grad[0]:
                     slope = odds * (logs + entropy)
-                    spreads.append(linear(slope.to(weight.dtype), weight.T).float() / (-temperature * total))
+                    spreads.append(linear(room.narrow(slope), weight.T).float() / (-temperature * total))
             if ctx.needs_input_grad[0]:
-                expected = linear(odds.to(weight.dtype), weight.T).float() / total  # (chunk, d)
+                expected = linear(room.narrow(odds), weight.T).float() / total  # (chunk, d)
                 directions.append((weight[wanted].float() - expected) / temperature)
         if directions:
             ctx.save_for_backward(torch.cat(directions), torch.cat(spreads) if spreads else None)

@@ -1,4 +1,4 @@
-"""float32 matrix products by oneDNN where torch's usual library leaves a processor's widest instructions unused.
+"""Matrix products by oneDNN where torch's usual ways leave a processor's instructions or its memory's pace unused.
 
 torch multiplies float32 matrices with MKL, which takes AVX2 on the processors of other makers; oneDNN, which torch
 brings for narrower types, takes AVX-512 there: twice as many products a second on an AMD EPYC. Sums are float32 either
@@ -7,7 +7,10 @@ way, in another order.
 
 from __future__ import annotations
 
-from functools import cache
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,8 @@ from torch import Tensor, nn
 
 FEWEST_ROWS, FEWEST_WEIGHTS = 8, 1 << 16
 """Below these, calling oneDNN takes longer than it saves."""
+FEW_ROWS = 64
+"""Rows that weights are packed for; of other numbers the products are as fast."""
 
 
 @cache
@@ -61,6 +66,45 @@ def widen(model: nn.Module) -> None:
         for module in model.modules():
             if type(module) is nn.Linear:
                 module.__class__ = Linear
+
+
+@cache
+def packs() -> bool:
+    """Tell whether oneDNN multiplies bfloat16 here, and so can have weights in the order in which it reads them."""
+    if platform.machine() not in ("x86_64", "AMD64") or not torch.backends.mkldnn.is_available():
+        return False
+    if not all(hasattr(torch.ops.mkldnn, name) for name in ("_linear_pointwise", "_reorder_linear_weight")):
+        return False
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+@contextmanager
+def packed(model: nn.Module) -> Iterator[None]:
+    """Multiply by copies of the frozen bfloat16 weights, in the order in which oneDNN reads them, within the block.
+
+    Products are the same to rounding; those of few rows, as in decoding, take a quarter less time. The copies take the
+    memory of the weights once more, within the block.
+    """
+    layers: list[Any] = [layer for layer in model.modules() if packs() and _packable(layer)]
+    copies: dict[int, Tensor] = {}  # tied weights are one
+    try:
+        for layer in layers:
+            key = id(layer.weight)
+            if key not in copies:
+                copies[key] = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), FEW_ROWS)
+            layer.forward = partial(_multiplied, weight=copies[key], bias=layer.bias)
+        yield
+    finally:
+        for layer in layers:
+            vars(layer).pop("forward", None)
+
+
+def _packable(layer: nn.Module) -> bool:
+    if type(layer) not in (nn.Linear, Linear) or "forward" in vars(layer) or torch.is_autocast_enabled("cpu"):
+        return False
+    weight = layer.weight
+    frozen = weight.is_cpu and weight.dtype == torch.bfloat16 and not weight.requires_grad
+    return frozen and weight.numel() >= FEWEST_WEIGHTS and weight.is_contiguous()
 
 
 class _Product(torch.autograd.Function):

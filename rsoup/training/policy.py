@@ -23,6 +23,7 @@ from rsoup.mixing.naming import NAMING_KEYS, named_as
 from rsoup.models.adapted import settled, shorten
 from rsoup.models.language_model import LanguageModel, folded
 from rsoup.models.layout import layout_of
+from rsoup.models.products import packed
 from rsoup.models.targets import lora_targets, order_targets
 from rsoup.recipe import LoraSection, TrainingSection
 
@@ -172,7 +173,7 @@ class Policy:
         stay beside.
         """
         if not self.language_model.folds:
-            with settled(self._layers(), self.adapter):
+            with settled(self._layers(), self.adapter), packed(self.peft):
                 yield
             return
         updates = ((_weight_of(layer), layer.get_delta_weight(self.adapter)) for layer in self._layers())

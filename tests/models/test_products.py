@@ -61,3 +61,50 @@ def test_layers_stay_as_they_are_where_nothing_is_gained(monkeypatch: pytest.Mon
     layer = layer_of(bias=False)
     products.widen(layer)
     assert type(layer) is nn.Linear
+
+
+@pytest.mark.skipif(not products.packs(), reason="oneDNN does not multiply bfloat16 here")
+@pytest.mark.parametrize("bias", [False, True])
+def test_packed_weights_give_the_same_products_and_leave_no_trace(*, bias: bool) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(320, 256, bias=bias), nn.GELU(), nn.Linear(256, 320, bias=bias)).bfloat16()
+    model.requires_grad_(False)
+    rows = torch.randn(3, 24, 320).bfloat16()
+    usual = model(rows)
+    with products.packed(model):
+        assert "forward" in vars(model[0])
+        assert "forward" in vars(model[2])
+        torch.testing.assert_close(model(rows), usual)
+    assert not any("forward" in vars(layer) for layer in model)
+    assert torch.equal(model(rows), usual)
+
+
+def test_nothing_is_packed_that_is_trained_wide_small_or_changed_by_others() -> None:
+    trained, wide, small, changed = nn.Linear(320, 256), nn.Linear(320, 256), nn.Linear(8, 8), nn.Linear(320, 256)
+    for layer in (trained, small, changed):
+        layer.bfloat16()
+    for layer in (wide, small, changed):
+        layer.requires_grad_(False)
+
+    def own(rows: torch.Tensor) -> torch.Tensor:
+        return rows
+
+    changed.forward = own  # type: ignore[method-assign]
+    with products.packed(nn.ModuleList([trained, wide, small, changed])):
+        assert not any("forward" in vars(layer) for layer in (trained, wide, small))
+        assert changed.forward is own
+    assert changed.forward is own
+
+
+@pytest.mark.skipif(not products.packs(), reason="oneDNN does not multiply bfloat16 here")
+def test_an_error_within_leaves_no_packed_weights() -> None:
+    layer = nn.Linear(320, 256).bfloat16().requires_grad_(False)
+
+    def fails() -> None:
+        with products.packed(layer):
+            assert "forward" in vars(layer)
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        fails()
+    assert "forward" not in vars(layer)
