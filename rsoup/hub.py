@@ -35,8 +35,8 @@ TROUBLES = (
     _Trouble(
         ("OfflineModeIsEnabled",),
         ("OfflineModeIsEnabled", "outgoing traffic has been disabled"),
-        "is not on this machine, and offline mode is on (HF_HUB_OFFLINE)",
-        "Unset HF_HUB_OFFLINE, or give a local folder." + see("no-network"),
+        "is no folder here and not in the hub's cache, and offline mode is on (HF_HUB_OFFLINE)",
+        "Check the path, or unset HF_HUB_OFFLINE." + see("no-network"),
     ),
     _Trouble(
         ("GatedRepoError",),

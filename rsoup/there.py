@@ -10,9 +10,10 @@ from rsoup.adapters.hub import check_source
 from rsoup.errors import MissingPackageError, ModelError, RewardError, did_you_mean
 from rsoup.hub import folder_or_hub_id
 from rsoup.installing import pip_line
-from rsoup.models.bundled import BUNDLED, packaged_file
+from rsoup.models.bundled import BUNDLED, GENERATING, is_generating, packaged_file
 from rsoup.recipe import Recipe, RewardSection
 from rsoup.rewards.importing import check_file
+from rsoup.rewards.judges import explained
 from rsoup.tasks import resolve_task
 from rsoup.tasks.sources import check_data
 
@@ -38,11 +39,11 @@ def check_recipe(recipe: Recipe, *, stands_in: bool = False) -> None:
 
 
 def check_model(name: str) -> None:
-    """Raise RsoupError if a base model is neither bundled and installed, nor a folder, nor may be a hub id."""
-    if name in BUNDLED:
+    """Raise RsoupError if a model that generates is not bundled and installed, no folder and no hub id."""
+    if is_generating(name):
         packaged_file(name)
     else:
-        folder_or_hub_id(name, name, ModelError, f" {did_you_mean(name, BUNDLED)}")
+        folder_or_hub_id(name, name, ModelError, f" {did_you_mean(name, GENERATING)}")
 
 
 def check_ingredients(sources: Iterable[str]) -> None:
@@ -65,6 +66,7 @@ def _check_reward(name: str, section: RewardSection, *, stands_in: bool) -> None
             what = f"The reward {name}: a judge at an endpoint"
             raise MissingPackageError("openai", what, pip_line("judge"))
     elif judge is not None:
-        check_model(judge.model)
+        with explained(name):
+            check_model(judge.model)
     elif section.model is not None:
         folder_or_hub_id(section.model, f"The reward {name}: {section.model}", RewardError)

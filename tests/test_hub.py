@@ -24,7 +24,10 @@ EXPECTED = {
     "revision": ("the {kind} has no such revision", "Check revision"),
     "forbidden": ("the hub answered with the error 403", "Check your access"),
     "broken": ("the hub answered with the error 500", "Try again later."),
-    "unreachable": ("the hub cannot be reached, and the {kind} is not on this machine", "Check the network"),
+    "unreachable": (
+        "the hub cannot be reached, and the {kind} is not on this machine",
+        "Check the network",
+    ),
 }
 KINDS = {"model": "model", "reward": "reward model", "data": "data set", "adapter": "repository"}
 
@@ -71,12 +74,12 @@ def test_code_of_a_repository_is_not_run_and_the_key_that_allows_it_is_named(
 
 def test_what_is_not_here_in_offline_mode_is_told_from_a_missing_network() -> None:
     """The tests run with HF_HUB_OFFLINE."""
-    with pytest.raises(RewardError, match="is not on this machine, and offline mode is on") as caught:
+    with pytest.raises(RewardError, match="is no folder here and not in the hub's cache") as caught:
         make_scorer("judge", RewardSection(model="someone/judge"))
-    assert caught.value.hint == "Unset HF_HUB_OFFLINE, or give a local folder. (README: #no-network)"
-    with pytest.raises(DataError, match="someone/rows: is not on this machine, and offline mode is on"):
+    assert caught.value.hint == "Check the path, or unset HF_HUB_OFFLINE. (README: #no-network)"
+    with pytest.raises(DataError, match="someone/rows: is no folder here and not in the hub's cache"):
         read_rows(Task("t", "someone/rows"), "train")
-    with pytest.raises(AdapterError, match="someone/adapter: is not on this machine, and offline mode is on"):
+    with pytest.raises(AdapterError, match="someone/adapter: is no folder here and not in the hub's cache"):
         read_adapter("someone/adapter")
 
 

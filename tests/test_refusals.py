@@ -27,7 +27,11 @@ from tiny import recipe_content, tree, write_recipe
         ({"task": {"data": "{folder}/posts.jsonl", "template": "x"}}, "task.template", "Summarize"),
         ({"model": {"base": "{folder}"}}, "the folder is not a model", "save_pretrained"),
         ({"model": {"base": "{folder}/absent"}}, "there is no such model folder", "Check the path"),
-        ({"model": {"base": "nobody/nothing"}}, "nobody/nothing: is not on this machine", "HF_HUB_OFFLINE"),
+        (
+            {"model": {"base": "nobody/nothing"}},
+            "nobody/nothing: is no folder here and not in the hub's cache",
+            "HF_HUB_OFFLINE",
+        ),
         ({"rewards": {"own": {"model": "{folder}"}}, "morl": []}, "the folder is not a model", "save_pretrained"),
         ({"rewards": {"own": {"function": "{folder}/own.py:own"}}, "morl": []}, "there is no file", "Check the path"),
         ({"rewards": {"own": {"function": "nowhere:own"}}, "morl": []}, "cannot be imported", "module:function"),

@@ -25,6 +25,10 @@ ABSENT: dict[str, dict[str, Any]] = {
     "absent/folder/x: there is no such model folder": {"model.base": "absent/folder/x"},
     "absent.py:f: there is no file absent.py": {"rewards.brief.function": "absent.py:f"},
     "The reward brief: absent/folder/y: there is no such": {"rewards.brief.model": "absent/folder/y"},
+    "all-minilm-l6-v2: encodes text, and generates none": {"model.base": "all-minilm-l6-v2"},
+    "The reward brief: its judge gpt-5-mini: there is no such model folder": {
+        "rewards.brief.judge": {"rubric": "Is it kind?", "model": "gpt-5-mini"}
+    },
 }
 LINES = {
     "run r.yaml --tiny --set task.name=xx": "there is no task 'xx'",

@@ -102,7 +102,7 @@ def init(
         words,
         proposed,
         lambda text: suggest(seen) if text == proposed else read_rewards(text, seen),
-        "two or more: of rsoup rewards, file.py, file.py:function, a classifier",
+        "two or more: of rsoup rewards, file.py, file.py:function, a classifier, NAME=judge",
         "--reward NAME",
     )
     choices = "; ".join(f"{name}: {one.what}" for name, one in SIZES.items())
@@ -154,14 +154,9 @@ class _Asker:
 
 
 def _base(text: str) -> str:
-    from rsoup.errors import ModelError
-    from rsoup.hub import folder_or_hub_id
-    from rsoup.models.bundled import BUNDLED, packaged_file
+    from rsoup.there import check_model
 
-    if text in BUNDLED:
-        packaged_file(text)
-        return text
-    folder_or_hub_id(text, text, ModelError, f" Bundled: {', '.join(BUNDLED)}.")
+    check_model(text)
     return text
 
 

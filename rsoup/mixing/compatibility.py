@@ -14,7 +14,10 @@ from rsoup.mixing.base import BaseModel
 from rsoup.mixing.naming import aligned
 
 _HASH = re.compile("[0-9a-f]{64}")
-UNSURE_START = "that the adapters share one could not be verified."
+UNSURE_START = (
+    "that the adapters share one could not be verified. If they do not, a mix of their factors may be worse than "
+    "each of them (rsoup mix --check compares them; --method cat is exact)."
+)
 _EXACT = "Use --method cat (rsoup mix: or svd), which mixes the updates themselves."
 
 

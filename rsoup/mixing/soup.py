@@ -92,7 +92,7 @@ def mix(
 def check_dtype(dtype: str | None) -> None:
     """Raise AdapterError if adapters cannot be written in a dtype."""
     if dtype is not None and dtype not in DTYPES:
-        raise AdapterError(f"There is no dtype {dtype!r:.40} for adapters.", did_you_mean(dtype, DTYPES))
+        raise AdapterError(f"There is no dtype {dtype!r:.40} to write.", did_you_mean(dtype, DTYPES))
 
 
 def read_all(adapters: Sequence[Source]) -> tuple[Adapter, ...]:

@@ -21,13 +21,17 @@ CACHE_SCHEMA = 1
 
 @dataclass(frozen=True)
 class Bundled:
-    """A model inside a Python package: ``file`` is a path in the package, a GGUF file or a folder."""
+    """A model inside a Python package: ``file`` is a path in the package, a GGUF file or a folder.
+
+    It ``generates`` text, or only encodes it.
+    """
 
     package: str
     module: str
     file: str
     sha256: str | None
     source: str
+    generates: bool = True
 
 
 BUNDLED = {
@@ -44,8 +48,18 @@ BUNDLED = {
         file="model",
         sha256=None,
         source="sentence-transformers/all-MiniLM-L6-v2",
+        generates=False,
     ),
 }
+GENERATING = tuple(name for name, entry in BUNDLED.items() if entry.generates)
+"""Those that may be a base or a judge."""
+
+
+def is_generating(name: str) -> bool:
+    """Tell whether a name is that of a bundled model that generates text; ModelError for one that does not."""
+    if name in BUNDLED and name not in GENERATING:
+        raise ModelError(f"{name}: encodes text, and generates none.", f"Bundled to generate: {', '.join(GENERATING)}.")
+    return name in GENERATING
 
 
 def cache_folder() -> Path:

@@ -28,7 +28,7 @@ from rsoup.adapters.reading import PROVENANCE_FILE
 from rsoup.errors import MissingPackageError, ModelError, RecipeError, RsoupError, did_you_mean, first_line
 from rsoup.files import sha256_file, sha256_json, weights_sha256
 from rsoup.hub import commit_of, folder_or_hub_id, hub_trouble
-from rsoup.models.bundled import BUNDLED, bundled_folder
+from rsoup.models.bundled import GENERATING, bundled_folder, is_generating
 from rsoup.models.language_model import LanguageModel, decoder_of
 from rsoup.models.probe import probe
 from rsoup.models.processes import this_process
@@ -80,9 +80,9 @@ def keep_large_buffers() -> None:
 
 def model_source(name: str) -> str:
     """Return what ``from_pretrained`` is given for a model's name: a folder, or the hub id itself."""
-    if name in BUNDLED:
+    if is_generating(name):
         return str(bundled_folder(name))
-    return folder_or_hub_id(name, name, ModelError, f" {did_you_mean(name, BUNDLED)}")
+    return folder_or_hub_id(name, name, ModelError, f" {did_you_mean(name, GENERATING)}")
 
 
 @cache

@@ -31,9 +31,9 @@ class TaskSection(Section):
     eval_split: str | None = None
     """The split that is held out (test_sft), of eval_data or else of data."""
     eval_data: str | None = None
-    """Held-out rows, in the same forms; none: the last eval_share of the training rows is held out."""
+    """Held-out rows, in the same forms; none: the last eval_share of the training texts is held out."""
     eval_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """Share of the rows held out when there is no eval_data."""
+    """Share of the texts held out, with all rows that ask them, when there is no eval_data."""
     gym: str | None = None
     """A task of reasoning-gym (chain_sum, letter_counting, ...): its rows are made, and scored by the reward gym."""
     gym_config: dict[str, Any] = {}

@@ -13,6 +13,7 @@ import numpy as np
 from rsoup.errors import ResultsError, did_you_mean
 from rsoup.pareto.direction import turned_interval
 from rsoup.report.evidence import Evidence
+from rsoup.report.measured import Model
 from rsoup.report.schema import Check, Choice, Comparison, Estimate, Lmc, Volume
 
 SIGNS: Mapping[str, Callable[[float, float], bool]] = {
@@ -173,9 +174,21 @@ def _read_at(evidence: Evidence, figures: Figures, condition: Condition) -> tupl
     if row is None:
         raise ResultsError(
             f"--fail-if {condition}: no point was measured at {place.strip()!r}.",
-            did_you_mean(place.strip(), [model.id for model in measured.models]),
+            _places(place.strip(), measured.models),
         )
     return name, row
+
+
+def _places(asked: str, models: Sequence[Model]) -> str:
+    """Return a hint to the points there are: their lambdas to who asked by a number, else their names."""
+    lambdas = sorted({model.lam for model in models if model.lam is not None})
+    try:
+        float(asked)
+    except ValueError:
+        return did_you_mean(asked, [model.id for model in models])
+    if not lambdas:
+        return f"Points have no lambda here, but names. {did_you_mean(asked, [model.id for model in models])}"
+    return f"Lambdas: {', '.join(f'{lam:.4g}' for lam in lambdas)}."
 
 
 def _is_at(place: str, point: str, lam: float | None) -> bool:

@@ -19,6 +19,8 @@ from rsoup.report.rendering import render_page
 from rsoup.report.schema import Report
 
 PAGE, FIGURES = "index.html", "pareto.json"
+OF_MODELS = ("config.json", "adapter_config.json")
+"""What folders hold that are no report's."""
 
 
 def make_report(inputs: Sequence[Path], out: Path, options: Options, export: Path | None = None) -> Report:
@@ -33,6 +35,11 @@ def make_report(inputs: Sequence[Path], out: Path, options: Options, export: Pat
         raise ResultsError(f"{out}: is a file, not a folder.", "Give a folder with -o.")
     if (out / PAGE).exists() and not (out / FIGURES).exists():
         raise ResultsError(f"{out / PAGE}: is there, and no report's.", "Give another folder with -o.")
+    foreign = next((file for file in OF_MODELS if (out / file).exists()), None)
+    if foreign is not None and not (out / FIGURES).exists():
+        raise ResultsError(
+            f"{out}: is the folder of a model or an adapter ({foreign}).", "Give another folder with -o."
+        )
     measured = read_inputs(list(inputs), options.objectives, options.where, options.minimize)
     report = analyse(measured, options)
     page = render_page(report, measured.texts)

@@ -184,7 +184,8 @@ def registry_entry(name: str, beside: Iterable[str] = ()) -> RewardEntry:
         nearest = did_you_mean(name, [*beside, *REWARDS])
         raise RecipeError(
             f"There is no reward {name!r} in the registry.",
-            f"{nearest} Of your own: a classifier's folder or hub id, file.py:function.",
+            f"{nearest} Of your own: a classifier's folder or hub id, file.py:function; a judge, with a section judge: "
+            "in the recipe.",
         )
     return REWARDS[name]
 
@@ -241,7 +242,7 @@ def reward_identity(name: str, section: RewardSection, device: str | None = None
     if section.judge is not None:
         if section.judge.base_url is None:
             identity["dtype"] = section.dtype if device is None else judge_dtype(section.dtype, device)
-        return {**identity, "judge": judge_identity(section)}
+        return {**identity, "judge": judge_identity(name, section)}
     if isinstance(section.json_schema, str):
         identity["json_schema"] = read_schema(name, section.json_schema)
     if section.model is None and section.function is None:

@@ -243,12 +243,13 @@ def _first_prompt(
         tokenizer = load_tokenizer(recipe.model.base, recipe.model.revision)
     except ModelError as problem:
         return None, (
-            *Examples((), found.dropped, said=found.said).remarks("held-out"),
+            *Examples((), found.dropped, said=found.said, repeats=found.repeats).remarks("held-out"),
             f"No prompt is shown: {problem.message}",
         )
     examples, refused = make_examples(task, tokenizer, chosen, recipe.seed)
     dropped = Counter(found.dropped) + refused
-    return examples[0], tuple(Examples(tuple(examples), dropped, said=found.said).remarks("held-out"))
+    told = Examples(tuple(examples), dropped, said=found.said, repeats=found.repeats).remarks("held-out")
+    return examples[0], tuple(told)
 
 
 def _missing_reference(task: Task) -> str:
@@ -268,10 +269,10 @@ def _score(name: str, scorer: Scorer, samples: Sequence[Sample]) -> tuple[np.nda
 
 
 def _texts_asked(section: RewardSection, asked: Usage, scored: int) -> float:
-    """Return how many texts were scored, at an endpoint those it was asked about; NaN if answers were there before."""
-    if asked.kept or section.judge is None or section.judge.base_url is None:
-        return math.nan if asked.kept else scored
-    return asked.calls / (1 + section.judge.pairwise)
+    """Return how many texts were scored, at an endpoint those it was asked about; NaN if it was asked about none."""
+    if section.judge is None or section.judge.base_url is None:
+        return scored
+    return asked.calls / (1 + section.judge.pairwise) or math.nan
 
 
 def _summary(values: np.ndarray, per_second: float, *, judged: bool, lower: bool = False) -> RewardCheck:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from rsoup.errors import did_you_mean
 from rsoup.serving.errors import RequestError
+from rsoup.tasks.turns import joined
 
 IGNORED = {
     *("metadata", "parallel_tool_calls", "prompt_cache_key", "prompt_cache_retention", "safety_identifier"),
@@ -117,7 +118,7 @@ class Message(Body):
         texts = [part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None for part in parts]
         if not all(isinstance(text, str) for text in texts):
             raise ValueError("only parts of the type text are supported")
-        return {**given, "content": "".join(map(str, texts))}
+        return {**given, "content": joined(map(str, texts))}
 
 
 class ChatBody(Common):

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from rsoup.starting.looking import Look
+from rsoup.starting.rewarding import JUDGE
 from rsoup.starting.sizes import SIZES
 
 TASK_KEYS = ("name", "data", "split", "column", "reference")
@@ -82,9 +83,25 @@ def _task(answers: Answers) -> list[str]:
 def _rewards(answers: Answers) -> list[str]:
     lines = ["rewards:  # an expert is trained for each; rsoup rewards lists more"]
     for name, section in answers.rewards.items():
+        if JUDGE in section:
+            lines += _judge(name, section[JUDGE]["rubric"], answers.base)
+            continue
         inside = ", ".join(f"{key}: {_value(value)}" for key, value in section.items())
         lines.append(f"  {_value(name)}: {{{inside}}}")
     return lines
+
+
+def _judge(name: str, rubric: str, base: str) -> list[str]:
+    """Return a judge that works as it is: the base model itself; beside it, what one at an endpoint needs."""
+    return [
+        f"  {_value(name)}:",
+        "    judge:",
+        f"      rubric: {_value(rubric)}  # what is judged, in plain words",
+        f"      model: {_value(base)}  # loaded here; a larger one judges better",
+        "      # model: gpt-5-mini                     # or one at an endpoint, whose key is in OPENAI_API_KEY",
+        "      # base_url: https://api.openai.com/v1",
+        "      # max_calls: 20000",
+    ]
 
 
 def _training(answers: Answers) -> list[str]:

@@ -20,6 +20,8 @@ References = Literal["none", "numbers", "letters", "words", "texts"]
 NUMBER = re.compile(r"[-+]?[\d,]*\.?\d+(e[-+]?\d+)?%?", re.IGNORECASE)
 ENOUGH = 30
 """Held-out rows from which on a mean says something."""
+FEWEST = 8
+"""Held-out rows up to which a mean says nothing."""
 GSM8K = "#### "
 """What precedes the answer in references that show their work."""
 FEW = 5
@@ -44,6 +46,7 @@ class Look:
     first: str
     dropped: Mapping[str, int]
     columns: tuple[str, ...] = ()
+    repeats: tuple[str, ...] = ()
 
     @property
     def lines(self) -> list[str]:
@@ -80,13 +83,17 @@ def look(source: str, column: str | None = None, reference: str | None = None, s
         first=train.rows[0].post,
         dropped=train.dropped,
         columns=tuple(map(str, train.rows[0].columns)),
+        repeats=test.repeats,
     )
 
 
 def remarks_on(seen: Look) -> list[str]:
     """Return what a look finds that will matter later."""
-    said = []
-    if seen.held_out < ENOUGH:
+    said = list(seen.repeats)
+    if seen.held_out < FEWEST:
+        rows = "1 held-out row tells" if seen.held_out == 1 else f"{seen.held_out} held-out rows tell"
+        said.append(f"warning: {rows} nothing but that all runs: give {ENOUGH} or more to compare models.")
+    elif seen.held_out < ENOUGH:
         said.append(f"{seen.held_out} held-out rows tell little: means of fewer than {ENOUGH} are within wide errors.")
     if seen.references == "none":
         named = f"; --reference NAME takes a column ({', '.join(seen.columns)})" if len(seen.columns) > 1 else ""

@@ -18,6 +18,9 @@ from rsoup.starting.looking import Look
 
 Section = dict[str, Any]
 
+JUDGE = "judge"
+"""What stands for a judge, of which the recipe then says more."""
+
 PACKAGES = {
     "positive": ("vaderSentiment", pip_line("rewards")),
     "readable": ("pyphen", pip_line("rewards")),
@@ -57,7 +60,8 @@ def fitting_length(seen: Look) -> int:
 def read_rewards(text: str, seen: Look | None = None) -> dict[str, Section]:
     """Read rewards given as one line: names of the registry, files, ``file.py:function``, models; ``name=`` before any.
 
-    A Python file alone stands for all of its public functions. RecipeError if there are fewer than two, or one twice.
+    A Python file alone stands for all of its public functions, and ``judge`` for a judge. RecipeError if there are
+    fewer than two, or one twice.
     """
     found: dict[str, Section] = {}
     for word in re.split(r"[,\s]+", text.strip()):
@@ -68,7 +72,7 @@ def read_rewards(text: str, seen: Look | None = None) -> dict[str, Section]:
     if len(found) < 2:
         raise RecipeError(
             f"{text.strip() or 'Nothing'}: is {len(found)} reward, and a trade-off needs two.",
-            "Give two or more: names of rsoup rewards, file.py:function, a classifier's folder or hub id.",
+            "Give two or more: names of rsoup rewards, file.py:function, a classifier's folder or hub id, NAME=judge.",
         )
     return found
 
@@ -91,6 +95,9 @@ def _of_word(word: str, seen: Look | None) -> list[tuple[str, Section]]:
         return [(given or name, {"function": f"{source}:{name}"}) for name in names]
     if not source:
         return []
+    if source == JUDGE:
+        quality = given.replace("_", " ").replace("-", " ") if given else "good"
+        return [(given or JUDGE, {JUDGE: {"rubric": f"How {quality} is the answer?"}})]
     name, section = parse_reward(source)
     content = section.model_dump(exclude_unset=True)
     if given and given != name and not content:
@@ -116,8 +123,7 @@ def _takes_something(arguments: ast.arguments) -> bool:
 
 def missing(rewards: Mapping[str, Mapping[str, Any]], there: Callable[[str], bool] = is_there) -> dict[str, str]:
     """Return what installs the package that a reward needs and that is not there, by reward."""
-    used = {
-        name: section.get("use", name) for name, section in rewards.items() if not {"model", "function"} & {*section}
-    }
+    of_ones_own = {"model", "function", JUDGE}
+    used = {name: own.get("use", name) for name, own in rewards.items() if not of_ones_own & {*own}}
     needed = {name: PACKAGES[source] for name, source in used.items() if source in PACKAGES}
     return {name: line for name, (module, line) in needed.items() if not there(module)}

@@ -26,12 +26,13 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Examples:
-    """The examples of one split, how many rows were left out for which reason, and how rows were read."""
+    """The examples of one split, how many rows were left out for which reason, how rows were read, and repeats."""
 
     rows: tuple[Example, ...]
     dropped: Mapping[str, int] = field(default_factory=dict)
     without_reference: int = 0
     said: str | None = None
+    repeats: tuple[str, ...] = ()
 
     def with_room(self, new_tokens: int, context: int | None, setting: str) -> Examples:
         """Leave out prompts after which the model's context has no room for new tokens; DataError if all are.
@@ -57,7 +58,7 @@ class Examples:
             said.append(f"{sum(self.dropped.values())} {what} rows are left out: {listed(self.dropped)}.")
         if self.without_reference:
             said.append(f"{self.without_reference} {what} rows have no reference answer for their prompt to end with.")
-        return said
+        return [*said, *self.repeats]
 
 
 def _rows(task: Task, split: Split) -> Rows:
@@ -82,4 +83,4 @@ def load_examples(task: Task, tokenizer: Any, split: Split, seed: int = 0) -> Ex
     if len(kept) < len(examples):
         dropped[f"prompt longer than {task.max_prompt_tokens} tokens"] = len(examples) - len(kept)
     bare = sum(not example.prefix_tokens for example in kept) if task.prefix else 0
-    return Examples(kept, dropped, bare, found.said)
+    return Examples(kept, dropped, bare, found.said, found.repeats)

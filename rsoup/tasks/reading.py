@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import chain, islice
+from itertools import chain, compress, islice
 from typing import Any, Literal
 
 from rsoup.errors import DataError, RsoupError, did_you_mean, first_line, see
@@ -19,7 +20,7 @@ from rsoup.tasks.plain import plain
 from rsoup.tasks.rows import Row, RowReader, UnusableRow
 from rsoup.tasks.shapes import MISSING, SYSTEMS, Shape, answer_of, lookup, recognise, spelled_out
 from rsoup.tasks.sources import is_remote, open_rows
-from rsoup.tasks.turns import spoken, with_system
+from rsoup.tasks.turns import OTHER_ROLES, spoken, with_system
 
 PATIENCE = 1000
 """Rows of no shape that the task reads after which the rest is not searched."""
@@ -29,17 +30,24 @@ Split = Literal["train", "test"]
 
 @dataclass(frozen=True)
 class Rows:
-    """The usable rows of one split, each with an id; how many others there are by reason; how rows were read."""
+    """The usable rows of one split, each with an id; how many others there are by reason; how rows were read.
+
+    ``repeats`` says how many held-out rows ask what is trained on, or what another of them asks.
+    """
 
     rows: tuple[Row, ...]
     dropped: Mapping[str, int]
     said: str | None = None
+    repeats: tuple[str, ...] = ()
 
 
 def posts_sha256(task: Task, split: Split) -> str:
     """Return a hash of the rows a split is made of: of all that prompts and rewards may read."""
-    rows = [_content(task, row) for row in _read_source(task, split).rows]
-    return sha256_json([task.eval_data is None and task.eval_share, *rows])
+    found = _read_source(task, split).rows
+    parting: Any = task.eval_data is None and task.eval_share
+    if parting and len({_asked(task, row) for row in found}) < len(found):
+        parting = {"of the texts": parting}
+    return sha256_json([parting, *(_content(task, row) for row in found)])
 
 
 def _content(task: Task, row: Row) -> list[Any]:
@@ -51,18 +59,64 @@ def _content(task: Task, row: Row) -> list[Any]:
 
 
 def read_rows(task: Task, split: Split) -> Rows:
-    """Return the usable rows of a split; without held-out data, both splits come from the training rows."""
+    """Return the usable rows of a split; without held-out data, both splits come from the training rows.
+
+    Rows that ask the same then fall into one split, since what is trained on is not held out.
+    """
     found = _read_source(task, split)
-    if task.eval_data is not None:
-        return found
-    held_out = max(1, round(len(found.rows) * task.eval_share))
+    if task.eval_data is None:
+        train, test = _parted(task, found)
+    elif split == "train":
+        train, test = found.rows, ()
+    else:
+        train, test = () if is_remote(task.data) else _read_source(task, "train").rows, found.rows
+    if split == "train":
+        return replace(found, rows=train)
+    return replace(found, rows=test, repeats=_repeats(task, train, test))
+
+
+def _parted(task: Task, found: Rows) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
+    """Return the rows to train on and the last ones, which are held out: the last texts, with all that ask them."""
+    texts = list(dict.fromkeys(_asked(task, row) for row in found.rows))
+    held_out = max(1, round(len(texts) * task.eval_share))
+    if held_out < len(texts):
+        last = set(texts[-held_out:])
+        places = [_asked(task, row) in last for row in found.rows]
+        train, test = (tuple(compress(found.rows, own)) for own in ([not place for place in places], places))
+        return train, test
+    held_out = max(1, round(len(found.rows) * task.eval_share))  # all ask one thing, or nearly
     if held_out >= len(found.rows):
         left_out = f"; left out: {listed(found.dropped)}" if found.dropped else ""
         raise DataError(
             f"{task.data}: too few usable rows ({len(found.rows)}) to hold some out{left_out}.",
             "Add rows, or give task.eval_data.",
         )
-    return replace(found, rows=found.rows[:-held_out] if split == "train" else found.rows[-held_out:])
+    return found.rows[:-held_out], found.rows[-held_out:]
+
+
+def _asked(task: Task, row: Row) -> str:
+    """Return what tells apart what rows ask the model: their turns, and the answer that prompts end with a part of."""
+    return json.dumps([row.post, row.messages, row.reference if task.prefix else None], sort_keys=True, default=str)
+
+
+def _repeats(task: Task, train: Sequence[Row], test: Sequence[Row]) -> tuple[str, ...]:
+    """Return what is to be said of held-out rows that ask what a training row, or another of them, asks."""
+    asked = [_asked(task, row) for row in test]
+    trained = {_asked(task, row) for row in train}
+    known = sum(text in trained for text in asked)
+    again = len(asked) - len(set(asked))
+    said = []
+    if known:
+        said.append(
+            f"warning: {known} of {len(asked)} held-out rows ask what a training row asks: scores on them do not tell "
+            "what a model makes of new ones."
+        )
+    if again:
+        said.append(
+            f"{again} of {len(asked)} held-out rows repeat what another one asks: errors and intervals, which take "
+            "them for different ones, come out too small."
+        )
+    return tuple(said)
 
 
 def check_alike(task: Task, held_out: Rows) -> None:
@@ -159,8 +213,19 @@ def _check_found(
     if not rows:
         raise DataError(
             f"{source}: none of its rows is usable: {listed(dropped)}.",
-            "Give a data set with at least one row that the task can use." + see("no-row-is-usable"),
+            _mending(max(dropped, key=dropped.__getitem__)) + see("no-row-is-usable"),
         )
+
+
+def _mending(reason: str) -> str:
+    """Return what to do about rows that were left out for a reason."""
+    if "role" in reason:
+        return f"Call the roles system, user, assistant and tool ({', '.join(OTHER_ROLES)} are read too)."
+    if reason == "no user's turn":
+        return "Give conversations in which the user speaks: a prompt ends with the user's turn."
+    if reason.endswith("in the place of text"):
+        return "Set task.column. It names a column of texts or conversations."
+    return "Give a data set with at least one row that the task can use."
 
 
 def _refuse_shape(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rsoup.tasks.plain import filled, plain
@@ -36,6 +36,9 @@ ROLES = {
 }
 """What the roles of data sets are called in chat templates."""
 
+OTHER_ROLES = tuple(role for role in ROLES if role not in ROLES.values())
+"""The other names of roles."""
+
 SYSTEM = ("system", "developer")
 TEXTS = ("text", "input_text", "output_text")
 """What parts of a content are called that are text."""
@@ -48,8 +51,8 @@ def turns(value: Any) -> Messages | None:
     """Return a conversation as turns with a role and a content; None if the value is no conversation.
 
     It may be a list of role and content or of from and value, the same by columns, one turn alone, or a text that
-    spells a list. Parts of a content become one text. UnusableRow if a turn cannot be used, or a text spells turns that
-    cannot be read.
+    spells a list. Parts of a content become one text, each on a line. UnusableRow if a turn cannot be used, or a text
+    spells turns that cannot be read.
     """
     if isinstance(value, str) and not value.lstrip().startswith(("[", "array([")):
         return None
@@ -116,8 +119,17 @@ def _content(value: Any) -> str:
     if value is None or isinstance(value, str):
         return value or ""
     if isinstance(value, list) and all(isinstance(part, (str, Mapping)) for part in value):
-        return "".join(part if isinstance(part, str) else _part(part) for part in value)
+        return joined(part if isinstance(part, str) else _part(part) for part in value)
     raise UnusableRow("a turn that is no text")
+
+
+def joined(parts: Iterable[str]) -> str:
+    """Return the parts of a content as one text: a new line is between two that no blank parts."""
+    whole = ""
+    for part in parts:
+        glued = whole and part and not whole[-1].isspace() and not part[0].isspace()
+        whole += f"\n{part}" if glued else part
+    return whole
 
 
 def _part(part: Mapping[str, Any]) -> str:

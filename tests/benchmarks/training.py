@@ -2,11 +2,11 @@
 
 python tests/benchmarks/training.py [--trl112 PYTHON] [--rounds N]
 
-The work: SmolLM2-135M in bfloat16, LoRA of rank 8, 8 prompts of 80 tokens, 8 completions of at most 20 tokens each,
-one optimisation pass, KL against the start, the reward positive. Each side is a process of its own; the sides take
-turns, and the first step of each process, which is slower, does not count. The memory is that of the GPU, if there is
-one. On a machine that does other things too, set OMP_NUM_THREADS=1 and read the processor's seconds: threads that wait
-for each other make the wall's useless.
+The work: SmolLM2-135M (in bfloat16 where the machine computes in it, else in float32), LoRA of rank 8, 8 prompts of 80
+tokens, 8 completions of at most 20 tokens each, one optimisation pass, KL against the start, the reward positive. Each
+side is a process of its own; the sides take turns, and the first step of each process, which is slower, does not count.
+The memory is that of the GPU, if there is one. On a machine that does other things too, set OMP_NUM_THREADS=1 and read
+the processor's seconds: threads that wait for each other make the wall's useless.
 
 TRL 1.12's PPO (PYTHON is one that has it) cannot do quite the same. What differs there: its reward model reads token
 ids, so it gets a one-layer model with random weights; its value function is a second SmolLM2, of which only the last
@@ -28,7 +28,7 @@ from measure import Cost, run
 from tables import show
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
-from work import Work, base_folder, bfloat16_rate, examples_for, make_policy, run_ppo
+from work import DTYPE, Work, base_folder, examples_for, make_policy, product_rate, run_ppo
 
 from rsoup.models import products
 
@@ -66,7 +66,7 @@ def compare(trl112: str | None, rounds: int) -> None:
             "TRL 1.16 GRPO": lambda: timed([*own, "grpo", "3"], out),
         }
         if trl112 and Path(trl112).exists():
-            other = [trl112, "-W", "ignore", HERE / "training_trl112.py", base_folder(), prompts, "3"]
+            other = [trl112, "-W", "ignore", HERE / "training_trl112.py", base_folder(), DTYPE, prompts, "3"]
             sides["TRL 1.12 PPO"] = lambda: timed(other, out)
         seconds: dict[str, Steps] = {side: [] for side in sides}
         peaks: dict[str, int] = dict.fromkeys(sides, 0)
@@ -90,6 +90,7 @@ def compare(trl112: str | None, rounds: int) -> None:
             f"{peaks[side] / 1e9:.2f} GB",
         ])  # fmt: skip
     times = "s per step (range)", "processor s", "samples per s", "slower by", "by the processor"
+    print(f"The base is in {DTYPE}.")
     show(["side", *times, "tokens", "peak memory"], rows)
 
 
@@ -112,14 +113,14 @@ def account() -> None:
     with FlopCounterMode(display=False, custom_mapping=packed) as counter:
         run_ppo(policy, examples, WORK, 1)
     flops = counter.get_total_flops()
-    rates = {shape: bfloat16_rate(*shape) for shape in ((2048, 2048, 2048), (1872, 576, 1536), (64, 576, 1536))}
+    rates = {shape: product_rate(*shape) for shape in ((2048, 2048, 2048), (1872, 576, 1536), (64, 576, 1536))}
     reached = flops / seconds
     print(f"A step is {flops / 1e12:.2f} TFLOP of products in {seconds:.2f} s: {reached / 1e9:.0f} GFLOP/s.")
     shares = [
         [f"({rows} x {inner}) ({inner} x {columns})", f"{rate / 1e9:.0f}", f"{reached / rate:.0%}"]
         for (rows, inner, columns), rate in rates.items()
     ]
-    show(["bfloat16 product", "GFLOP/s", "of which the step reaches"], shares)
+    show([f"{DTYPE} product", "GFLOP/s", "of which the step reaches"], shares)
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
         run_ppo(policy, examples, WORK, 1)
     events = [(event.key, event.self_cpu_time_total, event.count) for event in profiler.key_averages()]

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from work import KL_COEF, LEARNING_RATE, Clock, Work, base_folder, examples_for, make_policy, run_ppo
+from work import DTYPE, KL_COEF, LEARNING_RATE, Clock, Work, base_folder, examples_for, make_policy, run_ppo
 
 WORK = Work()
 
@@ -47,7 +47,7 @@ def grpo(steps: int) -> list[dict[str, float]]:
     rows = [example.prompt for example in examples_for(WORK)] * steps
     with tempfile.TemporaryDirectory() as folder:
         trainer = GRPOTrainer(
-            model=AutoModelForCausalLM.from_pretrained(base_folder(), dtype=torch.bfloat16),
+            model=AutoModelForCausalLM.from_pretrained(base_folder(), dtype=getattr(torch, DTYPE)),
             processing_class=AutoTokenizer.from_pretrained(base_folder()),
             reward_funcs=positive,
             train_dataset=Dataset.from_dict({"prompt": rows}),
@@ -67,6 +67,7 @@ def grpo(steps: int) -> list[dict[str, float]]:
                 learning_rate=LEARNING_RATE,
                 gradient_checkpointing=False,
                 use_cpu=not torch.cuda.is_available(),
+                bf16=DTYPE == "bfloat16",
                 shuffle_dataset=False,
                 dataloader_pin_memory=False,
                 logging_steps=1,

@@ -49,10 +49,11 @@ class Clock(TrainerCallback):
 
 def main() -> None:
     """Train for some steps and write what they took."""
-    base, prompts, steps, out = sys.argv[1:]
+    base, name, prompts, steps, out = sys.argv[1:]
+    dtype = getattr(torch, name)
     tokenizer = AutoTokenizer.from_pretrained(base, padding_side="left")
     rows = [row for row in json.loads(Path(prompts).read_text()) for _ in range(GROUP)]
-    value_model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1, dtype=torch.bfloat16)
+    value_model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1, dtype=dtype)
     value_model.requires_grad_(False)
     value_model.score.requires_grad_(True)  # as a value head: the layers below it stay as they are
     small = LlamaConfig(
@@ -67,13 +68,13 @@ def main() -> None:
                 output_dir=folder, per_device_train_batch_size=len(rows), gradient_accumulation_steps=1,
                 num_mini_batches=1, num_ppo_epochs=1, total_episodes=len(rows) * int(steps), response_length=TOKENS,
                 stop_token="eos", local_rollout_forward_batch_size=len(rows), learning_rate=1e-4, kl_coef=0.02,
-                temperature=1.0, num_sample_generations=0, gradient_checkpointing=False, bf16=True, use_cpu=True,
-                save_strategy="no", report_to="none",
+                temperature=1.0, num_sample_generations=0, gradient_checkpointing=False, bf16=dtype is torch.bfloat16,
+                use_cpu=True, save_strategy="no", report_to="none",
             ),
             processing_class=tokenizer,
-            model=AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16),
+            model=AutoModelForCausalLM.from_pretrained(base, dtype=dtype),
             ref_model=None,
-            reward_model=LlamaForSequenceClassification(small).bfloat16(),
+            reward_model=LlamaForSequenceClassification(small).to(dtype),
             value_model=value_model,
             train_dataset=Dataset.from_dict({"input_ids": copy.deepcopy(rows)}),
             eval_dataset=Dataset.from_dict({"input_ids": rows}),

@@ -1,4 +1,4 @@
-"""The work that trainings are timed on: reviews to summarise, SmolLM2 in bfloat16, LoRA of rank 8, one reward."""
+"""The work that trainings are timed on: reviews to summarise, SmolLM2, LoRA of rank 8, one reward."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT)]
@@ -18,7 +18,7 @@ import torch  # noqa: E402
 from transformers import AutoConfig, AutoModelForCausalLM  # noqa: E402
 
 from rsoup.models.bundled import bundled_folder  # noqa: E402
-from rsoup.models.load import load_language_model, load_tokenizer  # noqa: E402
+from rsoup.models.load import load_language_model, load_tokenizer, pick_device, pick_dtype  # noqa: E402
 from rsoup.progress import Silent  # noqa: E402
 from rsoup.recipe import (  # noqa: E402
     GenerationSection,
@@ -36,6 +36,10 @@ from rsoup.training.policy import Policy, fresh_config  # noqa: E402
 from rsoup.training.team import Team  # noqa: E402
 
 BASE = "smollm2-135m-instruct"
+DTYPE: Literal["bfloat16", "float32"] = (
+    "bfloat16" if pick_dtype("auto", pick_device(), exact=False) is torch.bfloat16 else "float32"
+)
+"""Of the base on both sides: bfloat16 where this machine computes in it, as rsoup takes it; else it is emulated."""
 KL_COEF = 0.02
 LEARNING_RATE = 1e-4
 SHAPE = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
@@ -78,8 +82,8 @@ def examples_for(work: Work) -> list[Example]:
 
 
 def make_policy(base: str = BASE, rank: int = 8) -> Policy:
-    """Load a base model in bfloat16 with a fresh adapter."""
-    model = load_language_model(base, revision=None, dtype="bfloat16")
+    """Load a base model with a fresh adapter."""
+    model = load_language_model(base, revision=None, dtype=DTYPE)
     torch.manual_seed(0)
     policy = Policy(model, fresh_config(LoraSection(r=rank, alpha=2 * rank), model))
     policy.remember_start()
@@ -168,9 +172,10 @@ def base_folder() -> Path:
     return Path(bundled_folder(BASE))
 
 
-def bfloat16_rate(rows: int = 1024, inner: int = 576, columns: int = 1536, seconds: float = 1.0) -> float:
-    """Return what a bfloat16 matrix product reaches on this machine now, in FLOP/s."""
-    left, right = torch.randn(rows, inner).bfloat16(), torch.randn(inner, columns).bfloat16()
+def product_rate(rows: int = 1024, inner: int = 576, columns: int = 1536, seconds: float = 1.0) -> float:
+    """Return what a matrix product in DTYPE reaches on this machine now, in FLOP/s."""
+    dtype = getattr(torch, DTYPE)
+    left, right = torch.randn(rows, inner).to(dtype), torch.randn(inner, columns).to(dtype)
     best, deadline = float("inf"), present_time() + seconds
     while present_time() < deadline:
         began = present_time()

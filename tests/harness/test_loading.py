@@ -201,7 +201,7 @@ def test_the_same_task_twice_and_a_template_that_is_not_there_are_refused() -> N
 @pytest.mark.parametrize(
     ("name", "message", "hint"),
     [
-        ("arc_easy", "the data of arc_easy: is not on this machine, and offline mode is on", "HF_HUB_OFFLINE"),
+        ("arc_easy", "the data of arc_easy: is no folder here and not in the hub's cache", "HF_HUB_OFFLINE"),
         ("humaneval", "humaneval runs code that the model wrote", "confirm_run_unsafe_code"),
     ],
 )

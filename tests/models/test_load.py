@@ -54,14 +54,16 @@ def test_a_relative_path_and_a_bundled_name_are_told_apart(
     monkeypatch.chdir(tmp_path)
     assert model_source("local") == str(tiny_model)
     assert model_source("owner/name") == "owner/name"
-    assert Path(model_source("all-minilm-l6-v2")).is_dir()
+    assert (Path(model_source("smollm2-135m-instruct")) / "config.json").is_file()
+    with pytest.raises(ModelError, match="all-minilm-l6-v2: encodes text, and generates none"):
+        model_source("all-minilm-l6-v2")
 
 
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
         ("smollm2-135m-instrukt", "Did you mean smollm2-135m-instruct?"),
-        ("./absent", "Known: all-minilm-l6-v2, smollm2-135m-instruct."),
+        ("./absent", "Known: smollm2-135m-instruct."),
         ("absent/folder/deep", "Check the path."),
     ],
 )
@@ -103,7 +105,7 @@ def test_weights_that_are_no_safetensors_are_named(tiny_model: Path, tmp_path: P
 def test_a_hub_id_out_of_reach_is_named() -> None:
     with pytest.raises(ModelError) as caught:
         load_language_model("nobody/nothing", revision=None, dtype="float32")
-    assert caught.value.message.startswith("nobody/nothing: is not on this machine, and offline mode is on")
+    assert caught.value.message.startswith("nobody/nothing: is no folder here and not in the hub's cache")
     assert "HF_HUB_OFFLINE" in caught.value.hint
 
 

@@ -200,6 +200,14 @@ def test_a_report_of_other_points_leaves_no_picture_of_the_one_before(tmp_path):
     assert stems == {"front", "lambda", "index", "pareto", "notes"}
 
 
+def test_a_report_is_not_put_among_the_files_of_a_model(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/config.json").write_text("{}")
+    with pytest.raises(ResultsError, match=r"is the folder of a model or an adapter \(config.json\)"):
+        make_report([write_line(tmp_path / "2", prompts=4)], tmp_path / "model", Options(draws=100))
+    assert [file.name for file in (tmp_path / "model").iterdir()] == ["config.json"]
+
+
 def test_a_page_that_is_no_report_is_not_written_over(tmp_path):
     (tmp_path / "site").mkdir()
     (tmp_path / "site/index.html").write_text("mine")
@@ -269,5 +277,5 @@ def test_many_points_stay_quick(tmp_path):
     path = write_triangle(tmp_path, prompts=50, steps=20)
     start = time.process_time()
     report = make_report([path], tmp_path / "report", Options(draws=500, knee=True))
-    assert time.process_time() - start < 5
+    assert time.process_time() - start < 15  # 3 s on a quick machine, 6 on a slow one
     assert len(report.points) == 232

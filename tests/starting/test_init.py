@@ -108,8 +108,12 @@ def test_the_proposed_rewards_are_written_and_the_run_ends_with_a_report(
         (["{data}"], "model: is not given", "--yes"),
         ([], "data: is not given", "--yes"),
         (["absent.jsonl", "--yes"], "no such data file", "Check the path"),
-        (["{data}", "--yes", "--model", "absent/folder/x"], "no such model folder", "Bundled"),
-        (["{data}", "--yes", "--model", "nobody/nothing"], "nobody/nothing: is not on this machine", "HF_HUB_OFFLINE"),
+        (["{data}", "--yes", "--model", "absent/folder/x"], "no such model folder", "Known: smollm2"),
+        (
+            ["{data}", "--yes", "--model", "nobody/nothing"],
+            "nobody/nothing: is no folder here and not in the hub's cache",
+            "HF_HUB_OFFLINE",
+        ),
         (["{data}", "--yes", "--model", "{model}", "--reward", "brief"], "is 1 reward", "two or more"),
         (["{data}", "--yes", "--model", "{model}", "--size", "huge"], "is none of try, real", "Known"),
         (["{data}", "--yes", "--model", "{model}", "-o", "{data}.d"], "is a folder", "-o mine.yaml"),
@@ -211,3 +215,27 @@ def _read_all(handle: int) -> str:
             break
         pieces.append(piece)
     return b"".join(pieces).decode()
+
+
+def test_a_judge_of_ones_own_words_works_as_it_is_written(
+    rsoup: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = write(tmp_path, "texts.jsonl")
+    called = rsoup("init", data.name, "--model", "smollm2-135m-instruct", "-r", "polite=judge", "-r", "brief", "--yes")
+    assert called.code == 0, called.err
+    recipe = load_recipe(tmp_path / "texts.yaml")
+    judge = recipe.rewards["polite"].judge
+    assert judge is not None
+    assert (judge.rubric, judge.model, judge.base_url) == ("How polite is the answer?", "smollm2-135m-instruct", None)
+    assert "# base_url: https://api.openai.com/v1" in (tmp_path / "texts.yaml").read_text()
+
+
+def test_few_held_out_rows_are_told_as_what_they_are(rsoup: Command, tmp_path: Path, chat_model: Path) -> None:
+    data = tmp_path / "rows.jsonl"
+    data.write_text("".join(json.dumps({"prompt": post}) + "\n" for post in [*POSTS[:4], POSTS[0]]))
+    words = ["init", data, "--model", chat_model, "-r", "brief", "-r", "varied", "--yes", "-o", tmp_path / "r.yaml"]
+    assert "warning: 1 held-out row tells nothing but that all runs" in " ".join(rsoup(*words).err.split())
+    data.write_text("".join(json.dumps({"prompt": "a haiku"}) + "\n" for _ in range(10)))
+    said = " ".join(rsoup(*words, "--overwrite").err.split())
+    assert "warning: 2 of 2 held-out rows ask what a training row asks" in said

@@ -55,6 +55,14 @@ def test_rewards_are_names_functions_files_and_models(tmp_path: Path) -> None:
     }
 
 
+def test_a_judge_is_asked_for_by_what_it_judges() -> None:
+    assert read_rewards("very-polite=judge judge") == {
+        "very-polite": {"judge": {"rubric": "How very polite is the answer?"}},
+        "judge": {"judge": {"rubric": "How good is the answer?"}},
+    }
+    assert missing(read_rewards("polite=judge judge"), lambda _: False) == {}
+
+
 @pytest.mark.parametrize(
     ("text", "message", "hint"),
     [

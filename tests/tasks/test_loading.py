@@ -60,6 +60,62 @@ def test_held_out_rows_of_their_own_leave_the_training_rows_whole(tmp_path: Path
     assert ids(task, "test") == ["r0", "r1"]
 
 
+def test_what_is_asked_twice_falls_into_one_split(tmp_path: Path) -> None:
+    """The rows 0 and 9 ask the same: held out by their places, the last would be trained on too."""
+    rows = [*ROWS[:9], {"id": "r9", "post": ROWS[0]["post"]}, {"id": "r10", "post": ROWS[8]["post"]}]
+    task = Task("t", write_jsonl(tmp_path / "a.jsonl", rows), eval_share=0.2)
+    assert ids(task, "train") == ["r0", "r1", "r2", "r3", "r4", "r5", "r6", "r9"]
+    assert ids(task, "test") == ["r7", "r8", "r10"]
+    assert read_rows(task, "test").repeats == (
+        "1 of 3 held-out rows repeat what another one asks: errors and intervals, which take them for different ones, "
+        "come out too small.",
+    )
+    assert read_rows(task, "train").repeats == ()
+    alone = Task("t", write_jsonl(tmp_path / "b.jsonl", rows[:9]), eval_share=0.2)
+    assert posts_sha256(task, "train") != posts_sha256(alone, "train")
+
+
+def test_prompts_that_end_with_other_parts_of_an_answer_ask_different_things(tmp_path: Path) -> None:
+    rows = [{"id": str(n), "post": "Write a review.", "answer": f"{n} of ten"} for n in range(10)]
+    source = write_jsonl(tmp_path / "a.jsonl", rows)
+    found = read_rows(Task("t", source, reference="answer", prefix=(1, 2)), "test")
+    assert ([row.id for row in found.rows], found.repeats) == (["8", "9"], ())
+
+
+def test_rows_that_all_ask_one_thing_are_split_by_their_places_and_this_is_told(tmp_path: Path) -> None:
+    task = Task("t", write_jsonl(tmp_path / "a.jsonl", [{"id": str(n), "post": "a haiku"} for n in range(10)]))
+    assert (ids(task, "train"), ids(task, "test")) == ([str(n) for n in range(8)], ["8", "9"])
+    said = load_examples(task, build_tokenizer(), "test").remarks("held-out")
+    assert [line.partition(":")[0] for line in said] == [
+        "warning", "1 of 2 held-out rows repeat what another one asks"
+    ]  # fmt: skip
+    assert "2 of 2 held-out rows ask what a training row asks" in said[0]
+
+
+def test_held_out_rows_of_their_own_that_are_trained_on_are_told(tmp_path: Path) -> None:
+    task = Task("t", write_jsonl(tmp_path / "a.jsonl"), eval_data=write_jsonl(tmp_path / "b.jsonl", ROWS[8:]))
+    assert "2 of 2 held-out rows ask what a training row asks" in read_rows(task, "test").repeats[0]
+    other = Task("t", write_jsonl(tmp_path / "c.jsonl", ROWS[:8]), eval_data=task.eval_data)
+    assert read_rows(other, "test").repeats == ()
+
+
+@pytest.mark.parametrize(
+    ("rows", "hint"),
+    [
+        ([{"messages": [{"role": "narrator", "content": "b"}]}], "Call the roles system, user, assistant and tool (hu"),
+        ([{"messages": [{"role": "assistant", "content": "b"}]}], "Give conversations in which the user speaks"),
+        ([{"prompt": 3}], "Set task.column."),
+        ([{"prompt": ""}], "Give a data set with at least one row"),
+    ],
+)  # fmt: skip
+def test_what_to_do_fits_the_reason_that_left_most_rows_out(
+    tmp_path: Path, rows: list[dict[str, Any]], hint: str
+) -> None:
+    with pytest.raises(DataError, match="none of its rows is usable") as caught:
+        read_rows(Task("t", write_jsonl(tmp_path / "a.jsonl", rows)), "train")
+    assert caught.value.hint.startswith(hint)
+
+
 def test_one_row_cannot_be_split(tmp_path: Path) -> None:
     task = Task("t", write_jsonl(tmp_path / "a.jsonl", ROWS[:1]))
     with pytest.raises(DataError, match=r"too few usable rows \(1\) to hold some out"):

@@ -11,7 +11,7 @@ import pytest
 
 from rsoup.tasks.rows import UnusableRow
 from rsoup.tasks.shapes import Question, answer_of, lookup, recognise
-from rsoup.tasks.turns import parted, spoken, turns, with_system
+from rsoup.tasks.turns import joined, parted, spoken, turns, with_system
 
 
 def user(text: str) -> dict[str, str]:
@@ -277,7 +277,11 @@ def test_a_text_that_ends_with_its_answer_is_no_prompt_unless_its_column_is_name
 
 def test_parts_of_text_are_one_text() -> None:
     parts = [{"type": "text", "text": "a "}, {"text": "b"}, "c", {"type": "input_text", "text": ""}]
-    assert turns([{"role": "User", "content": parts}]) == (user("a bc"),)
+    assert turns([{"role": "User", "content": parts}]) == (user("a b\nc"),)
+
+
+def test_a_new_line_is_between_parts_that_would_be_one_word() -> None:
+    assert joined(["Summarize:", "a text", "\nb ", "c", "", "d"]) == "Summarize:\na text\nb c\nd"
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ def _check(rank: int, energy: float | None, seed: int, dtype: str) -> None:
     if seed < 0:
         raise AdapterError(f"The seed {seed} is negative.", "Give --seed 0 or more.")
     if dtype not in DTYPES:
-        raise AdapterError(f"There is no dtype {dtype!r:.40} for adapters.", did_you_mean(dtype, DTYPES))
+        raise AdapterError(f"There is no dtype {dtype!r:.40} to write.", did_you_mean(dtype, DTYPES))
 
 
 def _refuse_parts(model: Model) -> None:

@@ -138,7 +138,7 @@ function drawFound(found) {
   const best = MIXES[found.best], parts = [];
   const missing = found.choices < LEAST ? `at least ${LEAST} choices are needed` : `several mixes may still be the best for you (${percent(found.sure)} sure of one; known from ${percent(SURE)} on)`;
   parts.push(element("p", { id: "look-verdict" }, element("span", { class: `chip ${found.known ? "holds" : "unknown"}` }, found.known ? "known" : "not known yet"), " ",
-    found.known ? `The mix for you is ${best.id}: with probability ${percent(found.sure)} no other one is better for you by more than ${NEAR} of the whole range.` : `Choose on: ${missing}.`));
+    found.known ? `The mix for you is ${best.id}: with probability ${percent(found.sure)} no other ${SOUPS.length ? "soup" : "model"} is better for you by more than ${NEAR} of the whole range.` : `Choose on: ${missing}.`));
   parts.push(element("h3", {}, `How much each reward counts for you${found.known ? "" : ", so far"} (shares of 1, with 95 % intervals)`));
   parts.push(...REWARDS.map((name, k) => {
     const [low, high] = found.interval[k];

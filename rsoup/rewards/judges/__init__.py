@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from rsoup.errors import ModelError, RewardError
 from rsoup.recipe import RewardSection
 from rsoup.recipe.judge import ASKED, SHARED_ANSWERS
 
@@ -26,7 +29,19 @@ def make_judge(name: str, section: RewardSection) -> Judge:
     return LocalJudge(name, section)
 
 
-def judge_identity(section: RewardSection) -> dict[str, Any]:
+@contextmanager
+def explained(name: str) -> Iterator[None]:
+    """Say of which reward a model is the judge, and that it might be meant to be at an endpoint, if it is not there."""
+    try:
+        yield
+    except ModelError as problem:
+        raise RewardError(
+            f"The reward {name}: its judge {problem.message}",
+            f"{problem.hint} A model at an endpoint needs the judge's base_url, such as https://api.openai.com/v1.",
+        ) from problem
+
+
+def judge_identity(name: str, section: RewardSection) -> dict[str, Any]:
     """Return what decides the scores of a judge; of a model that is loaded here, its files in the place of its name."""
     judge = section.judge
     assert judge is not None
@@ -36,4 +51,5 @@ def judge_identity(section: RewardSection) -> dict[str, Any]:
 
     own = judge.model_dump(exclude={*ASKED, "base_url", "model"})
     names = judge.model, section.revision
-    return {**own, "wording": WORDING, "files": [model_sha256(*names), settings_sha256(*names)]}
+    with explained(name):
+        return {**own, "wording": WORDING, "files": [model_sha256(*names), settings_sha256(*names)]}

@@ -114,10 +114,11 @@ class EndpointJudge(Judge):
 
     def _recall(self, asked: Sequence[Question]) -> list[str]:
         """Return the questions without an answer, each once, after reading those that are kept."""
-        new = list(dict.fromkeys(question.text for question in asked if question.text not in self._known))
         usage, missing = usage_of(self.name), []
-        for text in new:
-            answer = self._kept.get(self._kept.key(text))
+        for text in dict.fromkeys(question.text for question in asked):
+            answer = self._known.get(text) or self._kept.get(self._kept.key(text))
+            if isinstance(answer, RewardError):
+                continue
             if answer is None or read_answer(self.judge, answer) is None:
                 missing.append(text)
             else:

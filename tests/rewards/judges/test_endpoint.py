@@ -240,6 +240,15 @@ def test_a_full_disk_costs_the_folder_and_not_the_run(
     assert not list(kept.rglob("*.json"))
 
 
+def test_answers_of_the_same_process_were_there_too(section: Section, endpoint: Endpoint, kept: Path) -> None:
+    judge = make_scorer("kind", section())
+    said: list[str] = []
+    with counted(said.append):
+        assert list(judge(SAMPLES)) == list(judge(SAMPLES))
+    assert len(endpoint.bodies) == 4
+    assert said == ["kind: its judge was asked 4 times (400 tokens read, 8 written); 4 answers were there."]
+
+
 def test_a_damaged_answer_is_asked_for_again(section: Section, endpoint: Endpoint, kept: Path) -> None:
     scores(section(), SAMPLES[:1])
     [file] = kept.rglob("*.json")
